@@ -1,0 +1,109 @@
+//! Debian packages that building and testing need, and how they come onto the machine.
+//!
+//! A second run costs one `dpkg-query`; the package lists are fetched only when something is missing. Nothing is ever removed or
+//! upgraded.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+
+/// What a build needs beyond the Rust toolchain: the C++ compiler and linker, and libclang for RocksDB's bindings.
+pub(crate) const BUILD: &[&str] = &["clang", "libclang-dev", "mold", "pkg-config"];
+
+/// What the tests run against or judge us by.
+pub(crate) const TEST: &[&str] = &[
+    "curl",
+    "debootstrap",
+    "etcd-client",
+    "etcd-server",
+    "iproute2",
+    "jq",
+    "nftables",
+    "openssl",
+    "python3-venv",
+    "rocksdb-tools",
+    "systemd-container",
+];
+
+/// What the Chainfire benchmark compares with.
+pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
+
+/// Installs those of `wanted` that are missing. Without root and without passwordless sudo it fails with the line to type.
+pub(crate) fn ensure(wanted: &[&str]) -> Result<()> {
+    let missing = missing(wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    let by_hand = format!("apt-get update && apt-get install --no-install-recommends {names}");
+    let prefix: &[&str] = if is_root()? {
+        &[]
+    } else if process::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        &["sudo", "-n"]
+    } else {
+        bail!("install {names}: neither root nor passwordless sudo; as root, run\n  {by_hand}");
+    };
+    eprintln!("installing {names}");
+    let apt = |arguments: &[&str]| {
+        let words: Vec<&str> = prefix
+            .iter()
+            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"].iter())
+            .copied()
+            .collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments);
+        // apt's own progress is of no use in a log; stdout belongs to results.
+        command.stdout(std::process::Stdio::null());
+        process::run(&mut command)
+    };
+    apt(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    apt(&install).with_context(|| format!("install {names}; by hand: {by_hand}"))
+}
+
+/// Those of `wanted` that dpkg does not report as installed.
+fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f=${Package} ${db:Status-Status}\n"])
+        .args(wanted)
+        .output()
+        .context(
+            "look for installed packages: dpkg-query did not start; these commands expect a Debian machine",
+        )?;
+    // It exits 1 when it does not know some of the names; the lines for the others are still there.
+    let listing = String::from_utf8_lossy(&output.stdout);
+    Ok(missing_from(&listing, wanted))
+}
+
+fn missing_from<'a>(listing: &str, wanted: &[&'a str]) -> Vec<&'a str> {
+    let installed: Vec<&str> = listing
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    wanted
+        .iter()
+        .copied()
+        .filter(|name| !installed.contains(name))
+        .collect()
+}
+
+fn is_root() -> Result<bool> {
+    Ok(process::read(Command::new("id").arg("-u"))? == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing_from;
+
+    #[test]
+    fn a_removed_package_with_leftover_configuration_is_missing() {
+        let listing = "clang installed\nmold config-files\npkg-config installed\npkg-config installed\n";
+        assert_eq!(
+            missing_from(listing, &["clang", "mold", "pkg-config", "jq"]),
+            ["mold", "jq"]
+        );
+    }
+}
