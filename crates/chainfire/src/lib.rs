@@ -1,1 +1,9 @@
-//! chainfire
+//! Chainfire: a replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
+//!
+//! How a write travels: a server task ([`server`]) checks it and puts it into the one proposal queue; the log writer
+//! ([`pipeline`]) makes all waiting proposals durable with one sync; the apply thread ([`apply`]) carries them out in log
+//! order against the multi-version store ([`mvcc`]), leases ([`lease`]) and authentication ([`auth`]); watchers ([`watch`])
+//! are told, then the clients answered. Reads go straight to [`mvcc`] at the newest applied revision.
+
+pub mod error;
+pub mod wire;

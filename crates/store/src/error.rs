@@ -1,0 +1,70 @@
+//! What can go wrong below: always RocksDB's own words, with the operation and the directory in front.
+
+use std::path::PathBuf;
+
+/// Result of a store operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failed store operation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process holds the directory.
+    #[error("open {}: the database is in use: another process holds its LOCK file", .path.display())]
+    Locked {
+        /// The database directory.
+        path: PathBuf,
+    },
+    /// The directory could not be opened.
+    #[error("open {}: {source}", .path.display())]
+    Open {
+        /// The database directory.
+        path: PathBuf,
+        /// RocksDB's reason.
+        source: rocksdb::Error,
+    },
+    /// A read, write, flush or checkpoint failed.
+    #[error("{operation}: {source}")]
+    Operation {
+        /// What was being done.
+        operation: &'static str,
+        /// RocksDB's reason.
+        source: rocksdb::Error,
+    },
+    /// A file operation around the database failed.
+    #[error("{operation} {}: {source}", .path.display())]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn operation(operation: &'static str) -> impl Fn(rocksdb::Error) -> Error {
+        move |source| Error::Operation { operation, source }
+    }
+
+    /// True when the disk had no room. The store takes writes again once there is.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Open { source, .. } | Error::Operation { source, .. } => {
+                source.as_ref().contains("No space left on device")
+            }
+            Error::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Error::Locked { .. } => false,
+        }
+    }
+
+    /// True when a file's content is not what was written.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Error::Open { source, .. } | Error::Operation { source, .. } => {
+                source.kind() == rocksdb::ErrorKind::Corruption
+            }
+            Error::File { .. } | Error::Locked { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One database directory and its column families.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DBPinnableSlice, DBWithThreadMode, FlushOptions, ReadOptions,
+    SingleThreaded, WriteOptions,
+};
+
+use crate::batch::{Batch, Durability};
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::options::Options;
+
+/// Families are fixed when the store is opened, so the mode without a lock around them fits.
+pub(crate) type Database = DBWithThreadMode<SingleThreaded>;
+
+/// An open database. Reads and writes may come from any thread; RocksDB orders them.
+#[allow(missing_debug_implementations, reason = "RocksDB's handle has none")]
+pub struct Store {
+    pub(crate) database: Database,
+    pub(crate) options: rocksdb::Options,
+    pub(crate) families: Vec<&'static str>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens `path`, creating it and any missing family. `default` is always there and need not be named.
+    pub fn open(path: &Path, options: &Options, families: &[&'static str]) -> Result<Store> {
+        std::fs::create_dir_all(path).map_err(|source| Error::File {
+            operation: "create directory",
+            path: path.to_owned(),
+            source,
+        })?;
+        let cache = Cache::new_lru_cache(usize::try_from(options.block_cache_size).unwrap_or(usize::MAX));
+        let database_options = options.database();
+        let mut names = vec!["default"];
+        names.extend(families.iter().copied().filter(|name| *name != "default"));
+        let descriptors =
+            names.iter().map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
+        let database = Database::open_cf_descriptors(&database_options, path, descriptors).map_err(|source| {
+            if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
+                Error::Locked { path: path.to_owned() }
+            } else {
+                Error::Open { path: path.to_owned(), source }
+            }
+        })?;
+        let store = Store { database, options: database_options, families: names, path: path.to_owned() };
+        store.remove_option_files()?;
+        Ok(store)
+    }
+
+    /// An older `ldb` refuses to start on option names it does not know; we never read these files.
+    fn remove_option_files(&self) -> Result<()> {
+        let failed = |source| Error::File { operation: "list", path: self.path.clone(), source };
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().starts_with("OPTIONS-") {
+                let path = entry.path();
+                std::fs::remove_file(&path).map_err(|source| Error::File {
+                    operation: "remove",
+                    path,
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn handle(&self, family: &'static str) -> &ColumnFamily {
+        self.database.cf_handle(family).expect("every family named in the code is opened with the store")
+    }
+
+    /// Reads one key. The value is pinned in the cache, not copied.
+    pub fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+        self.database.get_pinned_cf(self.handle(family), key).map_err(Error::operation("read"))
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { store: self, inner: rocksdb::WriteBatch::default() }
+    }
+
+    /// Carries out `batch`, whole or not at all.
+    pub fn write(&self, batch: Batch<'_>, durability: Durability) -> Result<()> {
+        let mut options = WriteOptions::default();
+        match durability {
+            Durability::Synced => options.set_sync(true),
+            Durability::Logged => {}
+            Durability::Volatile => options.disable_wal(true),
+        }
+        self.database.write_opt(batch.inner, &options).map_err(Error::operation("write"))
+    }
+
+    /// A cursor over `[from, to)` of `family`; `None` leaves that side open. It starts nowhere: seek first.
+    pub fn cursor(&self, family: &'static str, from: Option<&[u8]>, to: Option<&[u8]>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        if let Some(from) = from {
+            options.set_iterate_lower_bound(from);
+        }
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        Cursor { inner: self.database.raw_iterator_cf_opt(self.handle(family), options) }
+    }
+
+    /// Writes all memory buffers of all families to disk, as of one instant.
+    pub fn flush(&self) -> Result<()> {
+        let handles: Vec<&ColumnFamily> = self.families.iter().map(|name| self.handle(name)).collect();
+        self.database.flush_cfs_opt(&handles, &FlushOptions::default()).map_err(Error::operation("flush"))
+    }
+
+    /// Compacts `family` by hand, giving back the space of removed entries. Reads and writes go on meanwhile.
+    pub fn compact(&self, family: &'static str) {
+        self.database.compact_range_cf(self.handle(family), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    /// A copy of the database as of now in the new directory `to`, made of hard links where the file system allows.
+    pub fn checkpoint(&self, to: &Path) -> Result<()> {
+        let failed = Error::operation("checkpoint");
+        Checkpoint::new(&self.database).map_err(&failed)?.create_checkpoint(to).map_err(&failed)
+    }
+
+    /// Stops flushes and compactions and waits for those under way, before the process ends.
+    pub fn stop_background_work(&self) {
+        self.database.cancel_all_background_work(true);
+    }
+}
