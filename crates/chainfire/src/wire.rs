@@ -19,7 +19,7 @@ generated!(mvccpb, "mvccpb.rs", "Keys, values and events of etcd v3.");
 generated!(authpb, "authpb.rs", "Users, roles and permissions of etcd v3.");
 generated!(v3lockpb, "v3lockpb.rs", "The lock service of etcd v3.");
 generated!(v3electionpb, "v3electionpb.rs", "The election service of etcd v3.");
-generated!(log, "chainfire.log.rs", "What the entries of the log say.");
+generated!(logpb, "logpb.rs", "What the entries of the log say.");
 
 /// The serialised `FileDescriptorSet` of all protocol files.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptor.bin");

@@ -15,7 +15,7 @@ use prost::Message;
 /// Crates that own protocol files, with the files that are not imported by others.
 const CRATES: &[(&str, &[&str])] = &[(
     "crates/chainfire",
-    &["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto", "chainfire/log.proto"],
+    &["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto", "logpb/log.proto"],
 )];
 
 fn main() -> ExitCode {

@@ -26,51 +26,51 @@ pub mod command {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Request {
         #[prost(message, tag = "10")]
-        Put(super::super::super::etcdserverpb::PutRequest),
+        Put(super::super::etcdserverpb::PutRequest),
         #[prost(message, tag = "11")]
-        DeleteRange(super::super::super::etcdserverpb::DeleteRangeRequest),
+        DeleteRange(super::super::etcdserverpb::DeleteRangeRequest),
         #[prost(message, tag = "12")]
-        Txn(super::super::super::etcdserverpb::TxnRequest),
+        Txn(super::super::etcdserverpb::TxnRequest),
         #[prost(message, tag = "13")]
-        Compaction(super::super::super::etcdserverpb::CompactionRequest),
+        Compaction(super::super::etcdserverpb::CompactionRequest),
         #[prost(message, tag = "20")]
-        LeaseGrant(super::super::super::etcdserverpb::LeaseGrantRequest),
+        LeaseGrant(super::super::etcdserverpb::LeaseGrantRequest),
         #[prost(message, tag = "21")]
-        LeaseRevoke(super::super::super::etcdserverpb::LeaseRevokeRequest),
+        LeaseRevoke(super::super::etcdserverpb::LeaseRevokeRequest),
         #[prost(message, tag = "22")]
         LeaseExpire(super::LeaseExpire),
         #[prost(message, tag = "23")]
-        LeaseCheckpoint(super::super::super::etcdserverpb::LeaseCheckpointRequest),
+        LeaseCheckpoint(super::super::etcdserverpb::LeaseCheckpointRequest),
         #[prost(message, tag = "30")]
-        Alarm(super::super::super::etcdserverpb::AlarmRequest),
+        Alarm(super::super::etcdserverpb::AlarmRequest),
         #[prost(message, tag = "40")]
-        AuthEnable(super::super::super::etcdserverpb::AuthEnableRequest),
+        AuthEnable(super::super::etcdserverpb::AuthEnableRequest),
         #[prost(message, tag = "41")]
-        AuthDisable(super::super::super::etcdserverpb::AuthDisableRequest),
+        AuthDisable(super::super::etcdserverpb::AuthDisableRequest),
         /// Passwords never enter the log: the node that took the request sends `hashedPassword` and clears `password`.
         #[prost(message, tag = "42")]
-        AuthUserAdd(super::super::super::etcdserverpb::AuthUserAddRequest),
+        AuthUserAdd(super::super::etcdserverpb::AuthUserAddRequest),
         #[prost(message, tag = "43")]
-        AuthUserDelete(super::super::super::etcdserverpb::AuthUserDeleteRequest),
+        AuthUserDelete(super::super::etcdserverpb::AuthUserDeleteRequest),
         #[prost(message, tag = "44")]
         AuthUserChangePassword(
-            super::super::super::etcdserverpb::AuthUserChangePasswordRequest,
+            super::super::etcdserverpb::AuthUserChangePasswordRequest,
         ),
         #[prost(message, tag = "45")]
-        AuthUserGrantRole(super::super::super::etcdserverpb::AuthUserGrantRoleRequest),
+        AuthUserGrantRole(super::super::etcdserverpb::AuthUserGrantRoleRequest),
         #[prost(message, tag = "46")]
-        AuthUserRevokeRole(super::super::super::etcdserverpb::AuthUserRevokeRoleRequest),
+        AuthUserRevokeRole(super::super::etcdserverpb::AuthUserRevokeRoleRequest),
         #[prost(message, tag = "47")]
-        AuthRoleAdd(super::super::super::etcdserverpb::AuthRoleAddRequest),
+        AuthRoleAdd(super::super::etcdserverpb::AuthRoleAddRequest),
         #[prost(message, tag = "48")]
-        AuthRoleDelete(super::super::super::etcdserverpb::AuthRoleDeleteRequest),
+        AuthRoleDelete(super::super::etcdserverpb::AuthRoleDeleteRequest),
         #[prost(message, tag = "49")]
         AuthRoleGrantPermission(
-            super::super::super::etcdserverpb::AuthRoleGrantPermissionRequest,
+            super::super::etcdserverpb::AuthRoleGrantPermissionRequest,
         ),
         #[prost(message, tag = "50")]
         AuthRoleRevokePermission(
-            super::super::super::etcdserverpb::AuthRoleRevokePermissionRequest,
+            super::super::etcdserverpb::AuthRoleRevokePermissionRequest,
         ),
         /// The first entry of a leader's term.
         #[prost(message, tag = "60")]
