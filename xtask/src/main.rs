@@ -12,9 +12,18 @@
     reason = "these commands talk to a person at a terminal or to the CI log"
 )]
 
+mod bench;
+mod codegen;
+mod counts;
+mod nextest;
 mod packages;
 mod process;
+mod stages;
+mod test;
+mod tidy;
 mod toolchain;
+mod tools;
+mod up;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,12 +43,44 @@ struct Command {
     run: fn(&Workspace, &[String]) -> Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "setup",
-    arguments: "",
-    about: "install what building needs, build RocksDB once for this machine, write .cargo/local.toml",
-    run: toolchain::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "up",
+        arguments: "[--release] [-- ARGUMENTS OF `mainstay up`]",
+        about: "set up this machine, build, and run a lab in the foreground until Ctrl-C",
+        run: up::run,
+    },
+    Command {
+        name: "test",
+        arguments: "[--quick] [--filter TEXT]",
+        about: "everything CI runs; --quick: type check and unit tests; --filter: only these tests",
+        run: test::run,
+    },
+    Command {
+        name: "setup",
+        arguments: "",
+        about: "install what building needs, build RocksDB once for this machine, write .cargo/local.toml",
+        run: toolchain::run,
+    },
+    Command {
+        name: "codegen",
+        arguments: "[--check]",
+        about: "make the committed Rust from the .proto files; --check: only say whether it is current",
+        run: codegen::run,
+    },
+    Command {
+        name: "tidy",
+        arguments: "",
+        about: "check the conventions that no compiler knows: layers, headers, file lengths, leaked paths",
+        run: tidy::run,
+    },
+    Command {
+        name: "bench",
+        arguments: "SYSTEM [ARGUMENTS OF `load`]",
+        about: "run ours and the named rival alternately on the same disk and print the ratios",
+        run: bench::run,
+    },
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -3,16 +3,19 @@
 //! Children inherit stderr, and stdout unless it is asked for. Nothing is retried and nothing runs in the background.
 
 use std::ffi::OsStr;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::Workspace;
 
-/// A cargo call in the checkout, with the cargo that runs this program.
+/// A cargo call in the checkout, with the cargo that runs this program and the workspace's target folder.
 pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace.root());
+    command
+        .current_dir(workspace.root())
+        .env("CARGO_TARGET_DIR", workspace.target_dir());
     command
 }
 
@@ -67,4 +70,11 @@ fn quote(word: &OsStr) -> String {
     } else {
         word.into_owned()
     }
+}
+
+/// Turns this process into `command`, so that signals reach it directly and its exit status is ours. Comes back only if it cannot be
+/// started.
+pub(crate) fn replace_with(command: &mut Command) -> Result<ExitCode> {
+    let line = describe(command);
+    Err(command.exec()).with_context(|| format!("run `{line}`: cannot start"))
 }

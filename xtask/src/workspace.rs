@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
+    target_dir: PathBuf,
 }
 
 impl Workspace {
@@ -30,7 +31,17 @@ impl Workspace {
                 root.display()
             );
         }
-        Ok(Workspace { root })
+        let target_dir =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+        Ok(Workspace { root, target_dir })
+    }
+
+    /// The same checkout, built into another folder.
+    pub(crate) fn with_target_dir(&self, target_dir: PathBuf) -> Workspace {
+        Workspace {
+            root: self.root.clone(),
+            target_dir,
+        }
     }
 
     /// The folder of the root manifest.
@@ -44,8 +55,8 @@ impl Workspace {
     }
 
     /// Where cargo puts what it builds: `CARGO_TARGET_DIR`, else `target/`.
-    pub(crate) fn target_dir(&self) -> PathBuf {
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.path("target"), |dir| self.root.join(dir))
+    pub(crate) fn target_dir(&self) -> &Path {
+        &self.target_dir
     }
 
     /// Every file git tracks, as paths relative to the root, in git's order.

@@ -1,0 +1,142 @@
+//! Running the workspace's tests with nextest, which gives every test its own process and a time limit.
+//!
+//! The nextest on the path is used; a machine without it gets one built into the cache folder, once. Where that is impossible the
+//! tests run with plain `cargo test`, and the run says so.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::counts::Counts;
+use crate::process;
+use crate::tools;
+use crate::workspace::Workspace;
+
+/// Names the file to which a test appends `NAME: REASON` when it finds that this machine cannot run it.
+const SKIPS_VARIABLE: &str = "MAINSTAY_TEST_SKIPS";
+
+/// Which tests to run.
+pub(crate) struct Selection<'a> {
+    /// Only the tests inside the crates, not those in `tests/`.
+    pub(crate) unit_only: bool,
+    /// Part of a test's name, or a nextest filter expression.
+    pub(crate) filter: Option<&'a str>,
+    /// Keep cargo's own messages down.
+    pub(crate) quiet: bool,
+}
+
+/// Builds and runs the selected tests of the whole workspace.
+pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Counts> {
+    let skips = workspace.target_dir().join("skipped-tests");
+    fs::create_dir_all(workspace.target_dir()).context("prepare the target folder")?;
+    fs::write(&skips, "").with_context(|| format!("write {}", skips.display()))?;
+
+    let nextest = tools::find_or_install(workspace, "cargo-nextest", &["nextest", "--version"]);
+    let mut command = if let Some(program) = &nextest {
+        let mut command = Command::new(program);
+        command
+            .current_dir(workspace.root())
+            .env("CARGO_TARGET_DIR", workspace.target_dir());
+        command.args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--profile",
+            "ci",
+            "--no-tests",
+            "pass",
+        ]);
+        if selection.quiet {
+            command.arg("--cargo-quiet");
+        }
+        command
+    } else {
+        eprintln!("cargo-nextest cannot be had on this machine; running the tests with `cargo test`");
+        let mut command = process::cargo(workspace);
+        command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+        command
+    };
+    // Documentation examples are a stage of their own.
+    command.args(["--lib", "--bins"]);
+    if !selection.unit_only {
+        command.arg("--tests");
+    }
+    match selection.filter {
+        Some(filter) if nextest.is_some() && filter.contains('(') => {
+            command.args(["-E", filter]);
+        }
+        Some(filter) => {
+            command.arg(filter);
+        }
+        None => {}
+    }
+    command.env(SKIPS_VARIABLE, &skips);
+    let read = if nextest.is_some() {
+        Counts::from_nextest
+    } else {
+        Counts::from_cargo_test
+    };
+    let mut counts = counted(&mut command, nextest.is_some(), read)?;
+
+    let skipped = fs::read_to_string(&skips).with_context(|| format!("read {}", skips.display()))?;
+    for line in skipped.lines() {
+        eprintln!("skipped: {line}");
+    }
+    counts.skip(skipped.lines().count() as u64);
+    Ok(counts)
+}
+
+/// Runs the examples in documentation comments.
+pub(crate) fn run_doc_tests(workspace: &Workspace) -> Result<Counts> {
+    let mut command = process::cargo(workspace);
+    command.args(["test", "--workspace", "--doc", "--no-fail-fast", "--quiet"]);
+    counted(&mut command, false, Counts::from_cargo_test)
+}
+
+/// Runs `command`, passes on the stream that carries the results (nextest: stderr, `cargo test`: stdout), and adds up every line
+/// that `read` understands. A run that fails without a failed test (it did not build, say) is an error.
+fn counted(command: &mut Command, on_stderr: bool, read: fn(&str) -> Option<Counts>) -> Result<Counts> {
+    let line = process::describe(command);
+    if on_stderr {
+        command.stderr(Stdio::piped());
+    } else {
+        command.stdout(Stdio::piped());
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("run `{line}`: cannot start"))?;
+    let mut results: Box<dyn std::io::Read> = if on_stderr {
+        Box::new(child.stderr.take().expect("stderr was asked for as a pipe"))
+    } else {
+        Box::new(child.stdout.take().expect("stdout was asked for as a pipe"))
+    };
+    let mut counts = Counts::default();
+    let mut seen = false;
+    let mut reader = BufReader::new(&mut results);
+    let mut buffer = Vec::new();
+    while reader
+        .read_until(b'\n', &mut buffer)
+        .with_context(|| format!("read from `{line}`"))?
+        > 0
+    {
+        std::io::stderr()
+            .write_all(&buffer)
+            .context("pass on test output")?;
+        if let Some(more) = read(&String::from_utf8_lossy(&buffer)) {
+            counts += more;
+            seen = true;
+        }
+        buffer.clear();
+    }
+    let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
+    if !status.success() && counts.failed == 0 {
+        bail!("run `{line}`: {status}, and no failed test was reported");
+    }
+    if status.success() && !seen && on_stderr {
+        bail!("run `{line}`: no summary line was found in its output");
+    }
+    Ok(counts)
+}
