@@ -1,1 +1,29 @@
-//! lab
+//! The lab: many hosts on one machine, for people (`mainstay up`), tests, benchmarks and runbooks.
+//!
+//! A [`Topology`] says in plain data which hosts there are and what runs on them. [`Lab::up`] starts it in one of two
+//! forms behind one API: `process` (a host is a loopback address and a directory) and `machine` (a host is a
+//! systemd-nspawn container). What runs are real programs, each a process of its own with its own configuration,
+//! data and log.
+//!
+//! **Invariants**
+//! - A process is signalled only after its number *and* start time have been checked ([`pid`]).
+//! - Whatever is known about a running lab is in its state file ([`state`]), so that any program can use or stop it.
+//! - Data and logs are deleted only for a scoped lab whose test has passed, or on an explicit `--fresh --yes`.
+//!
+//! The crate uses threads and processes and no async runtime, but for the signals of the foreground command.
+
+mod lab;
+mod process;
+
+pub mod address;
+pub mod applets;
+pub mod pid;
+pub mod ready;
+pub mod services;
+pub mod state;
+pub mod topology;
+pub mod wait;
+
+pub use lab::{Host, Lab, Options, Output, Ownership, stop_from_outside};
+pub use process::tail;
+pub use topology::{ConfigFile, Form, HostSpec, Program, Readiness, ServiceSpec, Topology};

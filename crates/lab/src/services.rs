@@ -1,0 +1,3 @@
+//! Definitions of the services that labs know by name, one file per system.
+
+pub mod chainfire;
