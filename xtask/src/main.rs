@@ -15,6 +15,7 @@
 mod bench;
 mod codegen;
 mod counts;
+mod dist;
 mod nextest;
 mod packages;
 mod process;
@@ -73,6 +74,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         about: "check the conventions that no compiler knows: layers, headers, file lengths, leaked paths",
         run: tidy::run,
+    },
+    Command {
+        name: "dist",
+        arguments: "[--profile release|dev]",
+        about: "the tarball and the .deb, in target/dist/",
+        run: dist::run,
     },
     Command {
         name: "bench",

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail};
 
 use crate::counts::Counts;
+use crate::dist;
 use crate::nextest::{self, Selection};
 use crate::packages;
 use crate::process;
@@ -104,6 +105,9 @@ fn everything(workspace: &Workspace, quiet: bool, stages: &mut Stages) {
         // Run from the target folder: building it alone would resolve other features and build half the tree again.
         stages.check("generated code", || {
             process::run(built_program(workspace, "codegen").arg("--check"))
+        });
+        stages.check("package", || {
+            dist::pack(workspace, dist::Profile::Dev).map(|_| ())
         });
         stages.tests("tests", || {
             nextest::run(

@@ -1,6 +1,7 @@
-//! Documents at the root point to files that exist.
+//! Documents point to files that exist.
 //!
-//! Looked at are the targets of Markdown links, and words in backquotes that start with a folder of the workspace.
+//! Looked at are the targets of Markdown links, words in backquotes that start with a folder of the workspace, and the runbook that
+//! an alert names.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,18 @@ const MADE: &[&str] = &[".cargo/local.toml"];
 pub(super) fn check(files: &[TextFile], exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
+        if file.path.starts_with("config/prometheus") {
+            for (number, line) in file.lines() {
+                if let Some(path) = line.trim().strip_prefix("runbook: ")
+                    && !exists(Path::new(path))
+                {
+                    findings.push(file.finding(
+                        number,
+                        format!("runbook {path} does not exist; write it, or name the right one"),
+                    ));
+                }
+            }
+        }
         let is_markdown = file.path.extension().is_some_and(|extension| extension == "md");
         let ours = file.path.components().count() == 1 || file.path.starts_with("docs");
         if !is_markdown || !ours || file.path.starts_with("docs/seeds") {

@@ -135,14 +135,10 @@ mod tests {
 
     #[test]
     fn loose_ends_need_a_number() {
-        assert_eq!(check(&file("docs/a.md", "TODO: later\n")).len(), 1);
-        assert_eq!(
-            check(&file(
-                "docs/a.md",
-                "TODO(#12): later\nmktemp dir.XXXXXX\nA `TODO` is not.\n"
-            )),
-            []
-        );
+        let mark = MARKS[0];
+        assert_eq!(check(&file("docs/a.md", &format!("{mark}: later\n"))).len(), 1);
+        let fine = format!("{mark}(#12): later\nmktemp dir.XXXXXX\nA `{mark}` is not.\n");
+        assert_eq!(check(&file("docs/a.md", &fine)), []);
     }
 
     #[test]
