@@ -16,6 +16,7 @@ mod bench;
 mod codegen;
 mod counts;
 mod dist;
+mod fuzz;
 mod nextest;
 mod packages;
 mod process;
@@ -80,6 +81,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--profile release|dev]",
         about: "the tarball and the .deb, in target/dist/",
         run: dist::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[SECONDS [TARGET]]",
+        about: "build every fuzz target and run each for this long (60)",
+        run: fuzz::run,
     },
     Command {
         name: "bench",

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,12 +18,17 @@ use crate::workspace::Workspace;
 /// Names the file to which a test appends `NAME: REASON` when it finds that this machine cannot run it.
 const SKIPS_VARIABLE: &str = "MAINSTAY_TEST_SKIPS";
 
+/// Names the Debian package made from this build.
+const DEB_VARIABLE: &str = "MAINSTAY_TEST_DEB";
+
 /// Which tests to run.
 pub(crate) struct Selection<'a> {
     /// Only the tests inside the crates, not those in `tests/`.
     pub(crate) unit_only: bool,
     /// Part of a test's name, or a nextest filter expression.
     pub(crate) filter: Option<&'a str>,
+    /// The Debian package for the tests that install it.
+    pub(crate) deb: Option<&'a Path>,
     /// Keep cargo's own messages down.
     pub(crate) quiet: bool,
 }
@@ -73,6 +79,9 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Co
         None => {}
     }
     command.env(SKIPS_VARIABLE, &skips);
+    if let Some(deb) = selection.deb {
+        command.env(DEB_VARIABLE, deb);
+    }
     let read = if nextest.is_some() {
         Counts::from_nextest
     } else {

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::counts::Counts;
 use crate::dist;
+use crate::fuzz;
 use crate::nextest::{self, Selection};
 use crate::packages;
 use crate::process;
@@ -25,6 +26,9 @@ use crate::tidy;
 use crate::toolchain;
 use crate::tools;
 use crate::workspace::{self, Workspace};
+
+/// How long each fuzz target runs here: long enough to notice a broken one. `cargo xtask fuzz` looks longer.
+const FUZZ_SECONDS: u32 = 10;
 
 #[derive(Default)]
 struct Options {
@@ -106,29 +110,20 @@ fn everything(workspace: &Workspace, quiet: bool, stages: &mut Stages) {
         stages.check("generated code", || {
             process::run(built_program(workspace, "codegen").arg("--check"))
         });
-        stages.check("package", || {
-            dist::pack(workspace, dist::Profile::Dev).map(|_| ())
-        });
-        stages.tests("tests", || {
-            nextest::run(
-                workspace,
-                &Selection {
-                    unit_only: false,
-                    filter: None,
-                    quiet,
-                },
-            )
-        });
+        all_tests(workspace, None, quiet, stages);
         stages.tests("documentation examples", || nextest::run_doc_tests(workspace));
         stages.check("runbook syntax", || {
             process::run(built_program(workspace, "mainstay").args(["runbook", "check"]))
         });
+        stages.check("fuzzing", || fuzz::run_targets(workspace, FUZZ_SECONDS, None));
     } else {
         for name in [
             "generated code",
+            "package",
             "tests",
             "documentation examples",
             "runbook syntax",
+            "fuzzing",
         ] {
             stages.not_run(name);
         }
@@ -150,6 +145,7 @@ fn quick(workspace: &Workspace, options: &Options, stages: &mut Stages) {
         unit_only: true,
         filter: options.filter.as_deref(),
         quiet: false,
+        deb: None,
     };
     stages.tests("unit tests", || nextest::run(workspace, &selection));
 }
@@ -163,15 +159,27 @@ fn filtered(workspace: &Workspace, options: &Options, quiet: bool, stages: &mut 
     if stages.check("build", || {
         process::run(&mut cargo(workspace, quiet, &["build", "--workspace"]))
     }) {
-        let selection = Selection {
-            unit_only: false,
-            filter: options.filter.as_deref(),
-            quiet,
-        };
-        stages.tests("tests", || nextest::run(workspace, &selection));
+        all_tests(workspace, options.filter.as_deref(), quiet, stages);
     } else {
         stages.not_run("tests");
     }
+}
+
+/// Packs the Debian package, because some tests install it, and runs the tests of every crate.
+fn all_tests(workspace: &Workspace, filter: Option<&str>, quiet: bool, stages: &mut Stages) {
+    let mut deb = None;
+    stages.check("package", || {
+        let [_, package] = dist::pack(workspace, dist::Profile::Dev)?;
+        deb = Some(package);
+        Ok(())
+    });
+    let selection = Selection {
+        unit_only: false,
+        filter,
+        quiet,
+        deb: deb.as_deref(),
+    };
+    stages.tests("tests", || nextest::run(workspace, &selection));
 }
 
 fn cargo(workspace: &Workspace, quiet: bool, arguments: &[&str]) -> Command {

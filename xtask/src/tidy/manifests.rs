@@ -1,4 +1,4 @@
-//! Member manifests take lints and versions from the root, so that there is one place to read and one to change.
+//! Member manifests (those without a `[workspace]` of their own) take lints and versions from the root, so that there is one place to read and one to change.
 
 use super::{Finding, TextFile};
 
@@ -6,7 +6,7 @@ use super::{Finding, TextFile};
 pub(super) fn check(file: &TextFile) -> Vec<Finding> {
     let is_member =
         file.path.file_name().is_some_and(|name| name == "Cargo.toml") && file.path.components().count() > 1;
-    if !is_member {
+    if !is_member || file.text.lines().any(|line| line == "[workspace]") {
         return Vec::new();
     }
     let mut findings = Vec::new();
