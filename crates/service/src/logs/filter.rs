@@ -24,20 +24,27 @@ pub(super) fn parse(level: &str) -> Result<EnvFilter, Error> {
     let bad = || Error::Level {
         level: level.to_owned(),
     };
-    if let Ok(bare) = level.parse::<LevelFilter>() {
-        let mut directives = bare.to_string();
-        if bare >= LevelFilter::DEBUG {
-            for target in NOISY {
-                directives.push_str(&format!(",{target}=info"));
-            }
-        }
-        return EnvFilter::try_new(directives).map_err(|_| bad());
-    }
     // EnvFilter takes a lone word for the name of a target. Here that is a misspelt level.
-    if !level.contains('=') {
+    if !level
+        .split(',')
+        .all(|part| part.contains('=') || named(part).is_some())
+    {
         return Err(bad());
     }
-    EnvFilter::try_new(level).map_err(|_| bad())
+    let mut directives = level.to_owned();
+    if named(level).is_some_and(|bare| bare >= LevelFilter::DEBUG) {
+        for target in NOISY {
+            directives.extend([",", target, "=info"]);
+        }
+    }
+    EnvFilter::try_new(directives).map_err(|_| bad())
+}
+
+/// A level by its name. `LevelFilter` also reads digits, and the empty text as `error`.
+fn named(text: &str) -> Option<LevelFilter> {
+    text.parse()
+        .ok()
+        .filter(|_| text.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 #[cfg(test)]
@@ -60,7 +67,15 @@ mod tests {
 
     #[test]
     fn misspelt_levels_are_refused() {
-        for wrong in ["", "inf", "loud", "info,warm", "chainfire_raft=loud"] {
+        for wrong in [
+            "",
+            "3",
+            "inf",
+            "info,",
+            "loud",
+            "info,warm",
+            "chainfire_raft=loud",
+        ] {
             let error = parse(wrong)
                 .map(|filter| filter.to_string())
                 .unwrap_err()

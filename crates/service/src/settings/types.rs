@@ -157,7 +157,7 @@ impl FromStr for Millis {
 impl fmt::Display for Millis {
     /// `1h30m`, `1500ms`, `0s`; reads back to the same value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 % 1_000 != 0 {
+        if !self.0.is_multiple_of(1_000) {
             return write!(f, "{}ms", self.0);
         }
         let seconds = self.0 / 1_000;

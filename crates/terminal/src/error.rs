@@ -1,0 +1,79 @@
+//! Errors and remarks on standard error.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::io::Write;
+
+/// Prints `Error: TEXT` to standard error, as one line. For an `anyhow::Error` use [`chain`] to get its causes into the text:
+/// `terminal::error(&terminal::chain(&error))`.
+pub fn error(error: &(impl Display + ?Sized)) {
+    write_stderr(&line("Error: ", &error.to_string()));
+}
+
+/// Prints a remark for a person to standard error.
+pub fn note(text: &(impl Display + ?Sized)) {
+    write_stderr(&line("", &text.to_string()));
+}
+
+/// An error and its causes, joined by `: `. A cause that the text before it already ends with is not said twice.
+pub fn chain(error: &anyhow::Error) -> String {
+    join(error.chain())
+}
+
+fn join<'a>(causes: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
+    let mut text = String::new();
+    for cause in causes {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !cause.is_empty() && !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// One line, whatever is in the text: line breaks become blanks, other control characters are escaped.
+fn line(start: &str, text: &str) -> String {
+    let mut line = start.to_owned();
+    for c in text.trim_end().chars() {
+        match c {
+            '\n' => line.push(' '),
+            '\t' => line.push('\t'),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+fn write_stderr(line: &str) {
+    // Nowhere is left to report that standard error is gone; the exit code still tells.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn causes_are_joined_without_repeats() {
+        let error = anyhow!("connection refused")
+            .context("dial node2:2380")
+            .context("status");
+        assert_eq!(chain(&error), "status: dial node2:2380: connection refused");
+        let error = anyhow!("disk full")
+            .context("write log: disk full")
+            .context("put");
+        assert_eq!(chain(&error), "put: write log: disk full");
+    }
+
+    #[test]
+    fn errors_are_one_harmless_line() {
+        assert_eq!(line("Error: ", "no leader elected"), "Error: no leader elected\n");
+        assert_eq!(line("Error: ", "a\nb\u{1b}[2J\n"), "Error: a b\\u{1b}[2J\n");
+    }
+}
