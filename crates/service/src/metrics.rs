@@ -10,6 +10,7 @@
 
 mod process;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub type FloatGauge = Gauge<f64, AtomicU64>;
 pub type FloatCounter = Counter<f64, AtomicU64>;
 /// Histograms by label.
 pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
+
+/// The `Content-Type` of [`Metrics::encode_classic`].
+pub const CONTENT_TYPE_CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -146,6 +150,38 @@ impl Metrics {
             .expect("writing to a string cannot fail");
         text
     }
+
+    /// Everything, in the older text form, for readers that do not know OpenMetrics (`promtool check metrics`, old
+    /// scrapers): there the name in a counter's description carries `_total` too.
+    pub fn encode_classic(&self) -> String {
+        let text = self.encode();
+        let counters: HashSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+            .collect();
+        let mut classic = String::with_capacity(text.len());
+        for line in text.lines() {
+            let about = line
+                .strip_prefix("# HELP ")
+                .or_else(|| line.strip_prefix("# TYPE "));
+            if let Some((name, rest)) = about.and_then(|about| about.split_once(' ')) {
+                let ending = if counters.contains(name) { "_total" } else { "" };
+                classic.extend([&line[..7], name, ending, " ", rest, "\n"]);
+            } else if !line.starts_with('#') {
+                classic.extend([line, "\n"]);
+            }
+        }
+        classic
+    }
+
+    /// The body of `/metrics` and its `Content-Type`, in the form that the request's `Accept` header asks for.
+    pub fn reply(&self, accept: Option<&str>) -> (&'static str, String) {
+        if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+            (CONTENT_TYPE, self.encode())
+        } else {
+            (CONTENT_TYPE_CLASSIC, self.encode_classic())
+        }
+    }
 }
 
 /// What the label types of a family must be.
@@ -240,6 +276,36 @@ mod tests {
             text.contains("fsync_seconds_bucket{le=\"+Inf\",role=\"leader\"} 1\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_reader_gets_its_form() {
+        let metrics = Metrics::new();
+        metrics
+            .register_counter("leader_changes_total", "Leader changes")
+            .inc();
+        metrics
+            .register_gauge("has_leader", "1 when a leader is known")
+            .set(1);
+        let (kind, text) = metrics.reply(Some("text/plain;version=0.0.4"));
+        assert_eq!(kind, CONTENT_TYPE_CLASSIC);
+        assert_eq!(
+            text,
+            "\
+# HELP leader_changes_total Leader changes.
+# TYPE leader_changes_total counter
+leader_changes_total 1
+# HELP has_leader 1 when a leader is known.
+# TYPE has_leader gauge
+has_leader 1
+"
+        );
+        assert_eq!(metrics.reply(None).0, CONTENT_TYPE_CLASSIC);
+        let (kind, text) = metrics.reply(Some(
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        ));
+        assert_eq!(kind, CONTENT_TYPE);
+        assert!(text.ends_with("# EOF\n"), "{text}");
     }
 
     #[test]

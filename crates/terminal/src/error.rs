@@ -4,10 +4,11 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io::Write;
 
-/// Prints `Error: TEXT` to standard error, as one line. For an `anyhow::Error` use [`chain`] to get its causes into the text:
-/// `terminal::error(&terminal::chain(&error))`.
+/// Prints `Error: TEXT` to standard error, as one line. An `anyhow::Error` shows all its causes; a cause that repeats the end
+/// of the text before it is left out.
 pub fn error(error: &(impl Display + ?Sized)) {
-    write_stderr(&line("Error: ", &error.to_string()));
+    // With `#` an `anyhow::Error` shows its chain; other errors show the same as without.
+    write_stderr(&line("Error: ", without_echo(&format!("{error:#}"))));
 }
 
 /// Prints a remark for a person to standard error.
@@ -30,6 +31,19 @@ fn join<'a>(causes: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> Strin
             text.push_str(": ");
             text.push_str(&cause);
         }
+    }
+    text
+}
+
+/// `a: b: b` as `a: b`, also when `b` has several parts. An error whose text includes its source's looks so in a chain.
+fn without_echo(text: &str) -> &str {
+    let mut text = text;
+    while let Some(at) = text.match_indices(": ").map(|(at, _)| at).find(|at| {
+        let (head, tail) = (&text[..*at], &text[at + 2..]);
+        head.strip_suffix(tail)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with(": "))
+    }) {
+        text = &text[..at];
     }
     text
 }
@@ -69,6 +83,25 @@ mod tests {
             .context("write log: disk full")
             .context("put");
         assert_eq!(chain(&error), "put: write log: disk full");
+    }
+
+    #[test]
+    fn echoes_at_the_end_are_left_out() {
+        for (text, shown) in [
+            (
+                "put: write log: disk full: disk full",
+                "put: write log: disk full",
+            ),
+            ("dial a: refused: dial a: refused", "dial a: refused"),
+            ("a: a: a", "a"),
+            ("bad key: badkey", "bad key: badkey"),
+            ("subkey: key", "subkey: key"),
+            ("no leader elected", "no leader elected"),
+        ] {
+            assert_eq!(without_echo(text), shown);
+        }
+        let error = anyhow!("disk full").context("put");
+        assert_eq!(format!("{error:#}"), "put: disk full");
     }
 
     #[test]
