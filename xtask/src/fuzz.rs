@@ -57,6 +57,7 @@ pub(crate) fn run_targets(workspace: &Workspace, seconds: u32, only: Option<&str
     let mut failed = Vec::new();
     let mut found = false;
     for folder in fuzz_crates(workspace)? {
+        follow_lock_file(workspace, &folder)?;
         let targets: Vec<String> = targets(workspace, &folder)?
             .into_iter()
             .filter(|name| only.is_none_or(|only| only == name))
@@ -93,6 +94,17 @@ fn fuzz_crates(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
+}
+
+/// The fuzz crate's lock file is made from the workspace's and not committed, so that the code under test stands on the same
+/// versions here as everywhere.
+fn follow_lock_file(workspace: &Workspace, folder: &Path) -> Result<()> {
+    let (ours, theirs) = (workspace.path("Cargo.lock"), folder.join("Cargo.lock"));
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    if modified(&theirs) < modified(&ours) {
+        fs::copy(&ours, &theirs).with_context(|| format!("write {}", theirs.display()))?;
+    }
+    Ok(())
 }
 
 /// The names of a fuzz crate's programs.
