@@ -1,0 +1,99 @@
+//! The complete list of programs and of `mainstay`'s own subcommands: one table, from which dispatch, `--list`, help,
+//! completions, man pages and the links of packages and labs are made.
+//!
+//! Adding a program is one row. Its `command` is the argument tree that its `main` parses, nothing else, so what the help
+//! says is what the program does.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::{completions, man};
+
+/// The system whose entries are `mainstay`'s own subcommands rather than programs.
+pub(crate) const OWN: &str = "Mainstay";
+
+/// A program, or a subcommand of `mainstay`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applet {
+    /// File name of the program, or the subcommand's word.
+    pub(crate) name: &'static str,
+    /// One line: what it is for.
+    pub(crate) about: &'static str,
+    /// The system it belongs to.
+    pub(crate) system: &'static str,
+    /// Its argument tree.
+    pub(crate) command: fn() -> clap::Command,
+    /// Runs it; the first argument is its name.
+    pub(crate) main: fn(Vec<OsString>) -> ExitCode,
+}
+
+impl Applet {
+    /// Whether it is started under its own name, through a link.
+    pub(crate) fn is_program(&self) -> bool {
+        self.system != OWN
+    }
+}
+
+/// Everything this binary can be, in the order in which it is listed.
+pub(crate) static TABLE: &[Applet] = &[
+    Applet {
+        name: "runbook",
+        about: "read, check and carry out runbooks",
+        system: OWN,
+        command: runbook::cli::command,
+        main: runbook::cli::main,
+    },
+    Applet {
+        name: "completions",
+        about: "print shell completions",
+        system: OWN,
+        command: completions::command,
+        main: completions::main,
+    },
+    Applet {
+        name: "man",
+        about: "print or write manual pages",
+        system: OWN,
+        command: man::command,
+        main: man::main,
+    },
+];
+
+/// The entry of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Applet> {
+    TABLE.iter().find(|applet| applet.name == name)
+}
+
+/// The programs, without `mainstay`'s own subcommands.
+pub(crate) fn programs() -> impl Iterator<Item = &'static Applet> {
+    TABLE.iter().filter(|applet| applet.is_program())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_argument_tree_is_sound() {
+        for applet in TABLE {
+            (applet.command)().debug_assert();
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_descriptions_are_one_line() {
+        for (index, applet) in TABLE.iter().enumerate() {
+            assert!(
+                TABLE[..index].iter().all(|other| other.name != applet.name),
+                "{} twice",
+                applet.name
+            );
+            assert!(
+                !applet.about.contains('\n') && !applet.about.is_empty(),
+                "{}",
+                applet.name
+            );
+            assert_ne!(applet.name, "mainstay");
+        }
+    }
+}
