@@ -20,6 +20,7 @@ mod fuzz;
 mod nextest;
 mod packages;
 mod process;
+mod seeds;
 mod stages;
 mod test;
 mod tidy;
@@ -81,6 +82,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--profile release|dev]",
         about: "the tarball and the .deb, in target/dist/",
         run: dist::run,
+    },
+    Command {
+        name: "seeds",
+        arguments: "[000|001|002|003|004]",
+        about: "try every command line of the seeds and report line by line",
+        run: seeds::run,
     },
     Command {
         name: "fuzz",
