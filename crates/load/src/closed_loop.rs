@@ -1,0 +1,307 @@
+//! The closed loop: a number of clients, each sending its next request when the last one was answered.
+//!
+//! A few worker threads, each with its own single-threaded runtime, its own connections and its own share of the clients: no request
+//! crosses a thread, so the generator takes as little as possible from the cores it shares with the server. Counting begins after the
+//! warm-up; an operation counts when its answer falls into the measured window. The first error ends the run, because figures of a
+//! server that refuses are worth nothing.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use chainfire::wire::etcdserverpb::kv_client::KvClient;
+use hdrhistogram::Histogram;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::connection::Connection;
+use crate::data::Chance;
+use crate::procfs;
+use crate::server::Server;
+
+/// Connections shared by the clients, as a Go program with a few client objects would have.
+const CONNECTIONS_MAX: usize = 8;
+
+/// How long after the end of the window the last answers may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
+
+/// No counted run takes longer, at 300 operations per second and a million of them.
+const COUNTED_RUN_MAX: Duration = Duration::from_secs(3600);
+
+/// Slowest answer the histogram can tell, in microseconds.
+const LATENCY_MAX_US: u64 = 120_000_000;
+
+/// What one client does over and over.
+pub(crate) trait Operation: Send + Sync + 'static {
+    /// Sends one request and checks the answer as far as that is cheap.
+    fn perform(
+        &self,
+        kv: &mut KvClient<Connection>,
+        chance: &mut Chance,
+        number: u64,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// How long the loop runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Extent {
+    /// For a time, counting after the warm-up.
+    Window { warm_up: Duration, measured: Duration },
+    /// For this many operations, numbered from 0, all of them counted.
+    Operations(u64),
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub(crate) struct Measurement {
+    pub(crate) elapsed: Duration,
+    /// One entry per counted operation, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) server_cpu: Duration,
+    pub(crate) generator_cpu: Duration,
+}
+
+impl Measurement {
+    pub(crate) fn operations(&self) -> f64 {
+        self.latency.len() as f64
+    }
+}
+
+/// An empty latency histogram: microseconds, three digits.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)
+        .expect("1 to 120,000,000 with 3 digits is a valid histogram")
+}
+
+/// Adds a time to the histogram; longer than the histogram can tell counts as the longest.
+pub(crate) fn record(latencies: &mut Histogram<u64>, time: Duration) {
+    latencies.saturating_record((time.as_micros() as u64).max(1));
+}
+
+/// When counting starts and ends.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    counted_from: Instant,
+    ends: Instant,
+}
+
+/// What all clients share.
+struct Shared<O> {
+    operation: O,
+    /// The number of the next operation.
+    next: AtomicU64,
+    operations_max: u64,
+    failed: AtomicBool,
+}
+
+/// Puts `clients` clients on the server.
+pub(crate) fn drive<O: Operation>(
+    server: &Server,
+    workers: usize,
+    clients: usize,
+    extent: Extent,
+    operation: O,
+) -> Result<Measurement> {
+    let connections = clients.min(CONNECTIONS_MAX);
+    let workers = workers.min(connections);
+    let shared = Arc::new(Shared {
+        operation,
+        next: AtomicU64::new(0),
+        operations_max: match extent {
+            Extent::Window { .. } => u64::MAX,
+            Extent::Operations(count) => count,
+        },
+        failed: AtomicBool::new(false),
+    });
+    let (ready, all_ready) = mpsc::channel();
+    let mut threads = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let share = Share {
+            address: server.address,
+            clients: part(clients, worker, workers),
+            connections: part(connections, worker, workers),
+            seed: worker as u64,
+        };
+        let (go, start) = oneshot::channel();
+        let (shared, ready) = (Arc::clone(&shared), ready.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("load-{worker}"))
+            .spawn(move || share.work(&shared, &ready, start))
+            .context("start a worker thread")?;
+        threads.push((go, thread));
+    }
+    drop(ready);
+    for _ in 0..workers {
+        all_ready
+            .recv()
+            .map_err(|_| anyhow!("a worker thread ended early"))??;
+    }
+
+    let started = Instant::now();
+    let (counted_from, ends) = match extent {
+        Extent::Window { warm_up, measured } => (started + warm_up, started + warm_up + measured),
+        Extent::Operations(_) => (started, started + COUNTED_RUN_MAX),
+    };
+    let mut running = Vec::with_capacity(workers);
+    for (go, thread) in threads {
+        // A worker that is gone tells why when it is joined.
+        let _ = go.send(Schedule { counted_from, ends });
+        running.push(thread);
+    }
+    sleep_until(counted_from, &shared.failed);
+    let before = (server.cpu_time()?, procfs::cpu_time(std::process::id())?);
+    let window_end = match extent {
+        Extent::Window { .. } => {
+            sleep_until(ends, &shared.failed);
+            Some((server.cpu_time()?, procfs::cpu_time(std::process::id())?))
+        }
+        Extent::Operations(_) => None,
+    };
+    let mut latency = latencies();
+    for thread in running {
+        let part = thread.join().map_err(|_| anyhow!("a worker thread panicked"))??;
+        latency.add(part).context("add the histograms of the workers")?;
+    }
+    let (elapsed, after) = match window_end {
+        Some(times) => (ends - counted_from, times),
+        None => (
+            started.elapsed(),
+            (server.cpu_time()?, procfs::cpu_time(std::process::id())?),
+        ),
+    };
+    if latency.is_empty() {
+        bail!("no operation was answered within the measured time");
+    }
+    Ok(Measurement {
+        elapsed,
+        latency,
+        server_cpu: after.0.saturating_sub(before.0),
+        generator_cpu: after.1.saturating_sub(before.1),
+    })
+}
+
+/// The share of part `at` when `whole` things are dealt to `parts`.
+pub(crate) fn part(whole: usize, at: usize, parts: usize) -> usize {
+    whole / parts + usize::from(at < whole % parts)
+}
+
+/// Sleeps in short naps, so that a failed run ends soon.
+fn sleep_until(when: Instant, failed: &AtomicBool) {
+    const NAP: Duration = Duration::from_millis(100);
+    loop {
+        let rest = when.saturating_duration_since(Instant::now());
+        if rest.is_zero() || failed.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(rest.min(NAP));
+    }
+}
+
+/// The part of one worker thread.
+struct Share {
+    address: SocketAddr,
+    clients: usize,
+    connections: usize,
+    seed: u64,
+}
+
+impl Share {
+    fn work<O: Operation>(
+        self,
+        shared: &Arc<Shared<O>>,
+        ready: &mpsc::Sender<Result<()>>,
+        start: oneshot::Receiver<Schedule>,
+    ) -> Result<Histogram<u64>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
+        runtime.block_on(async {
+            let mut connections = Vec::with_capacity(self.connections);
+            for _ in 0..self.connections {
+                match Connection::open(self.address).await {
+                    Ok(connection) => connections.push(connection),
+                    Err(error) => {
+                        // The receiver is there: it waits for every worker's word.
+                        let _ = ready.send(Err(error));
+                        return Ok(latencies());
+                    }
+                }
+            }
+            let _ = ready.send(Ok(()));
+            // No start means that another worker could not connect.
+            let Ok(schedule) = start.await else {
+                return Ok(latencies());
+            };
+            let recorded = Arc::new(Mutex::new(latencies()));
+            let mut clients = JoinSet::new();
+            for client in 0..self.clients {
+                let kv = connections[client % connections.len()].kv();
+                let chance = Chance::new(self.seed << 32 | client as u64);
+                clients.spawn(run_client(
+                    kv,
+                    chance,
+                    Arc::clone(shared),
+                    schedule,
+                    Arc::clone(&recorded),
+                ));
+            }
+            let patience = schedule.ends + LAST_ANSWERS;
+            while let Some(result) = tokio::time::timeout_at(patience.into(), clients.join_next())
+                .await
+                .context("answers are missing 30 s after the end of the run")?
+            {
+                let outcome = result.context("a client panicked")?;
+                if outcome.is_err() {
+                    shared.failed.store(true, Ordering::Relaxed);
+                }
+                outcome?;
+            }
+            let mut recorded = recorded
+                .lock()
+                .map_err(|_| anyhow!("a client panicked while recording"))?;
+            Ok(std::mem::replace(&mut *recorded, latencies()))
+        })
+    }
+}
+
+async fn run_client<O: Operation>(
+    mut kv: KvClient<Connection>,
+    mut chance: Chance,
+    shared: Arc<Shared<O>>,
+    schedule: Schedule,
+    recorded: Arc<Mutex<Histogram<u64>>>,
+) -> Result<()> {
+    let mut started = Instant::now();
+    while started < schedule.ends && !shared.failed.load(Ordering::Relaxed) {
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        if number >= shared.operations_max {
+            break;
+        }
+        shared.operation.perform(&mut kv, &mut chance, number).await?;
+        let ended = Instant::now();
+        if schedule.counted_from <= ended && ended <= schedule.ends {
+            // Only the clients of this thread share it, so it is never contended.
+            if let Ok(mut histogram) = recorded.lock() {
+                record(&mut histogram, ended - started);
+            }
+        }
+        started = ended;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        for (whole, parts) in [(1, 1), (8, 3), (512, 2), (100, 7)] {
+            assert_eq!((0..parts).map(|at| part(whole, at, parts)).sum::<usize>(), whole);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The load generator behind `cargo xtask bench`: Chainfire and etcd under the same load, alternately, on one disk.
+//!
+//! One run starts one fresh server on an empty directory, warms it up, loads it over gRPC and reads its CPU time and memory from
+//! `/proc`. Runs of the two systems take turns (A, B, A, B, ...), so that a slow minute of the machine hits both; the median of the
+//! rounds is printed, with the ratio and the goal. When syncs are fast both systems are bound by the CPU, and the generator shares
+//! it with them: therefore CPU time per operation is printed for the server and for the generator.
+//!
+//! What it does not do: assert anything. A missed goal is printed as MISS and the exit code stays 0; it is 1 only if something could
+//! not be measured.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures real time and waits for it to pass"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool: the report to stdout, progress to stderr"
+)]
+
+mod bench;
+mod closed_loop;
+mod connection;
+mod data;
+mod figure;
+mod interrupt;
+mod machine;
+mod options;
+mod procfs;
+mod report;
+mod scenario;
+mod server;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            let wrong_usage = error.use_stderr();
+            // Nothing is left to tell if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if wrong_usage { 64 } else { 0 });
+        }
+    };
+    match interrupt::install().and_then(|()| bench::run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
