@@ -49,8 +49,13 @@ fn own_path() -> Result<PathBuf> {
         .map_or(path.clone(), PathBuf::from))
 }
 
-/// Fills `folder` with a link for every name that `binary --list` prints, and for `mainstay` itself.
+/// Fills `folder` with a link to `binary` for every name that it lists, and for `mainstay` itself.
 pub fn link_all(binary: &Path, folder: &Path) -> Result<Vec<String>> {
+    link_to(binary, binary, folder)
+}
+
+/// Fills `folder` with a link to `target` for every name that `binary --list` prints, and for `mainstay` itself.
+pub(crate) fn link_to(binary: &Path, target: &Path, folder: &Path) -> Result<Vec<String>> {
     let output = Command::new(binary)
         .arg("--list")
         .output()
@@ -86,7 +91,7 @@ pub fn link_all(binary: &Path, folder: &Path) -> Result<Vec<String>> {
             }
             _ => {}
         }
-        std::os::unix::fs::symlink(binary, &link)
+        std::os::unix::fs::symlink(target, &link)
             .with_context(|| format!("cannot link {}", link.display()))?;
     }
     Ok(names)

@@ -12,11 +12,15 @@
 //!
 //! The crate uses threads and processes and no async runtime, but for the signals of the foreground command.
 
+mod host;
 mod lab;
+mod machine;
 mod process;
+mod registry;
 
 pub mod address;
 pub mod applets;
+pub mod cli;
 pub mod pid;
 pub mod ready;
 pub mod services;
@@ -24,6 +28,8 @@ pub mod state;
 pub mod topology;
 pub mod wait;
 
-pub use lab::{Host, Lab, Options, Output, Ownership, stop_from_outside};
+pub use host::{Condition, Host, Output};
+pub use lab::{Lab, Options, Ownership, clear_abandoned, stop_from_outside};
+pub use machine::missing as machines_missing;
 pub use process::tail;
 pub use topology::{ConfigFile, Form, HostSpec, Program, Readiness, ServiceSpec, Topology};

@@ -22,7 +22,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::address::{self, AddressBlock};
 use crate::applets;
@@ -210,11 +210,11 @@ impl ProcessForm {
             );
             Ok(ready::is_ready(host.address.into(), &spec.ready).then_some(()))
         })
-        .with_context(|| {
-            format!(
-                "cannot start {} on {}; the end of {log}:\n{}",
+        // One text instead of a chain, so that the log comes last.
+        .map_err(|error| {
+            anyhow!(
+                "cannot start {}: {error:#}; the end of {log}:\n{}",
                 spec.name,
-                host.name,
                 tail(log)
             )
         })
@@ -326,15 +326,18 @@ pub fn tail(log: &str) -> String {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     match read() {
-        Ok(text) => {
-            let lines: Vec<&str> = text.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-            if shown.is_empty() {
-                "(the log is empty)".into()
-            } else {
-                shown.join("\n")
-            }
-        }
+        Ok(text) => last_lines(&text),
         Err(error) => format!("(cannot read it: {error})"),
+    }
+}
+
+/// The last lines of a text, or a remark that there is none.
+pub(crate) fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    if shown.is_empty() {
+        "(the log is empty)".into()
+    } else {
+        shown.join("\n")
     }
 }

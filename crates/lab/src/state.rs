@@ -186,7 +186,6 @@ pub(crate) fn state_home() -> Result<PathBuf> {
 }
 
 /// `${XDG_CACHE_HOME:-~/.cache}/mainstay`
-#[allow(dead_code)]
 pub(crate) fn cache_home() -> Result<PathBuf> {
     Ok(xdg("XDG_CACHE_HOME", ".cache")?.join("mainstay"))
 }

@@ -20,7 +20,17 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// `timed out after 10s waiting for WHAT` when `limit` has passed; whatever `probe` fails with.
-pub fn until<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(limit: Duration, what: &str, probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    until_every(POLL, limit, what, probe)
+}
+
+/// [`until`] with another pause between two looks, for looks that cost something themselves.
+pub fn until_every<T>(
+    pause: Duration,
+    limit: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(value) = probe()? {
@@ -29,7 +39,7 @@ pub fn until<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<O
         if started.elapsed() >= limit {
             bail!("timed out after {limit:?} waiting for {what}");
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
     }
 }
 

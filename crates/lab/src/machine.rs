@@ -1,0 +1,608 @@
+//! Form `machine`: a host is a systemd-nspawn container that boots a real Debian.
+//!
+//! ```text
+//! image layers (cache)          lab directory                    kernel
+//! base/  packages-HASH/   ──►   HOST/upper, HOST/root (overlay)  netns LAB ── bridge br0 198.18.0.1/24
+//!                               HOST/logs/console.log              └─ HOST: host0 198.18.0.11, .12, ...
+//! ```
+//!
+//! Everything a lab puts into the kernel carries the lab's name, `mainstay-PID-N`: the network namespace, the source
+//! of the overlay mounts, the control groups and the machine names. So what a killed lab has left can be found and
+//! removed without any file of its own ([`leftovers`]).
+//!
+//! The machine's file system is thrown away when the lab goes down. A power cut is SIGKILL to the container's
+//! supervisor: the machine's processes are gone at once. The page cache is not: what a program wrote without a sync survives here, as it
+//! would not on hardware.
+
+mod container;
+mod image;
+mod leftovers;
+mod network;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub(crate) use leftovers::clear as clear_abandoned;
+
+use crate::applets;
+use crate::pid::{Guard, ProcessRef};
+use crate::state::{HostState, LabState, ServiceState};
+use crate::topology::{HostSpec, Places, Program, Readiness, ServiceSpec, Topology};
+use crate::{ready, wait};
+
+/// Programs the form needs, and the Debian package of each.
+const NEEDS: [(&str, &str); 7] = [
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+];
+
+/// Where the lab's programs are in a machine that runs any of them.
+const PROGRAMS: &str = "/usr/local/bin";
+
+/// `PATH` of commands run in a machine: Debian's for root.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Boots and stops the machines of one lab.
+#[derive(Debug, Default)]
+pub(crate) struct MachineForm {
+    guarded: bool,
+    guards: Mutex<BTreeMap<String, Guard>>,
+}
+
+/// Why machines cannot be started here; none if they can, as far as can be seen without starting one.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("form machine needs root".into());
+    }
+    let absent = NEEDS
+        .iter()
+        .filter(|(program, _)| applets::find_program(program).is_none());
+    let absent: Vec<&str> = absent.map(|(_, package)| *package).collect();
+    if !absent.is_empty() {
+        return Some(format!(
+            "form machine needs the Debian packages {}",
+            absent.join(" ")
+        ));
+    }
+    // Root in a container often may not do what nspawn does first.
+    let probe = "mount -t tmpfs tmpfs /mnt && mount -t proc proc /proc";
+    let may = tool(
+        "unshare",
+        &[
+            "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "sh", "-c", probe,
+        ],
+    );
+    may.err()
+        .map(|error| format!("form machine needs namespaces of its own: {error:#}").replace('\n', " "))
+}
+
+impl MachineForm {
+    pub(crate) fn new(guarded: bool) -> Self {
+        Self {
+            guarded,
+            guards: Mutex::default(),
+        }
+    }
+
+    /// Builds what is missing of the images, makes the network and the file system of every host. Boots nothing.
+    pub(crate) fn prepare(
+        dir: &Path,
+        topology: &Topology,
+        progress: &dyn Fn(&str),
+    ) -> Result<(String, Vec<HostState>)> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if let Some(reason) = missing() {
+            bail!("cannot start machines: {reason}");
+        }
+        for line in leftovers::clear()? {
+            progress(&line);
+        }
+        let name = format!(
+            "mainstay-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut hosts = vec![];
+        for (index, spec) in topology.hosts.iter().enumerate() {
+            let layers = image::ensure(&spec.packages, progress)?;
+            hosts.push((spec, host_state(dir, index, spec)?, layers));
+        }
+        let made = network::create(&name).and_then(|()| {
+            let names = names_file(hosts.iter().map(|(_, host, _)| host));
+            hosts.iter().try_for_each(|(spec, host, layers)| {
+                container::mount(&name, &host.dir, layers)?;
+                write_files(dir, host, spec, &names)
+            })
+        });
+        if let Err(error) = made {
+            // The first error is the one to tell.
+            let _ = leftovers::remove(&name);
+            return Err(error);
+        }
+        Ok((name, hosts.into_iter().map(|(_, host, _)| host).collect()))
+    }
+
+    /// Starts the machine and waits until systemd has finished booting.
+    pub(crate) fn boot(
+        &self,
+        network: &str,
+        host: &mut HostState,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let binary = if host.path.is_empty() {
+            None
+        } else {
+            Some(applets::mainstay_binary()?)
+        };
+        let supervisor = container::start(network, host, binary.as_deref())?;
+        host.machine = Some(supervisor);
+        if self.guarded {
+            let guard = Guard::new(supervisor)?;
+            self.lock_guards().insert(host.name.clone(), guard);
+        }
+        let leader = container::wait_booted(host, supervisor, interrupted)?;
+        host.enter = ["nsenter", "-t", &leader.pid.to_string(), "-a", "--"]
+            .map(str::to_owned)
+            .to_vec();
+        Ok(())
+    }
+
+    /// Clean stop as by the power button, SIGKILL after `grace`.
+    pub(crate) fn shut_down(&self, network: &str, host: &mut HostState, grace: Duration) -> Result<()> {
+        if let Some(machine) = host.machine.take() {
+            container::shut_down(machine, grace)?;
+        }
+        self.forget(network, host)
+    }
+
+    /// SIGKILL to the supervisor.
+    pub(crate) fn kill_power(&self, network: &str, host: &mut HostState) -> Result<()> {
+        if let Some(machine) = host.machine.take() {
+            container::kill(machine)?;
+        }
+        self.forget(network, host)
+    }
+
+    fn forget(&self, network: &str, host: &mut HostState) -> Result<()> {
+        host.enter.clear();
+        self.lock_guards().remove(&host.name);
+        container::remove_control_group(network, &host.name)
+    }
+
+    fn lock_guards(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Guard>> {
+        self.guards
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Unmounts, deletes the network, and deletes the machines' file systems unless they are to be looked at.
+    pub(crate) fn remove(state: &LabState, keep_files: bool) -> Result<()> {
+        for host in &state.hosts {
+            container::unmount(&host.dir)?;
+            if !keep_files {
+                for folder in ["upper", "work"] {
+                    remove_tree(&host.dir.join(folder))?;
+                }
+            }
+        }
+        match &state.network {
+            Some(network) => network::delete(network),
+            None => Ok(()),
+        }
+    }
+
+    /// A command that runs in the machine.
+    pub(crate) fn command(host: &HostState, program: &str, args: &[String]) -> Result<Command> {
+        let (nsenter, rest) = host
+            .enter
+            .split_first()
+            .with_context(|| format!("{} is switched off", host.name))?;
+        let mut command = Command::new(nsenter);
+        command
+            .args(rest)
+            .args(["/usr/bin/env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8"]);
+        command.arg(format!("PATH={PATH}"));
+        command.arg(format!(
+            "TERM={}",
+            std::env::var("TERM").unwrap_or_else(|_| "dumb".into())
+        ));
+        command.args(host.env.iter().map(|(name, value)| format!("{name}={value}")));
+        command.arg(program).args(args).current_dir("/");
+        Ok(command)
+    }
+
+    /// Starts a service through systemd, with a unit of our own where no package brought one, and waits for it.
+    pub(crate) fn start_service(
+        network: &str,
+        host: &HostState,
+        name: &str,
+        spec: Option<&ServiceSpec>,
+        limit: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        if let Some(spec) = spec
+            && !systemctl(host, &["cat", name])?.status.success()
+        {
+            write_unit(host, spec)?;
+            expect(
+                &systemctl(host, &["daemon-reload"])?,
+                "systemctl daemon-reload",
+                host,
+            )?;
+        }
+        expect(
+            &systemctl(host, &["start", name])?,
+            &format!("systemctl start {name}"),
+            host,
+        )?;
+        let Some(spec) = spec else { return Ok(()) };
+        let what = format!("{name} on {} to be ready", host.name);
+        wait::until(limit, &what, || {
+            ensure!(!interrupted(), "interrupted while waiting for {what}");
+            ensure!(is_active(host, name)?, "{name} on {} ended early", host.name);
+            let ready = network::inside(network, || ready::is_ready(host.address.into(), &spec.ready))?;
+            Ok(ready.then_some(()))
+        })
+        .map_err(|error| {
+            let log = logs(host, name).unwrap_or_else(|error| format!("({error:#})"));
+            anyhow::anyhow!("{error:#}; its journal:\n{}", crate::process::last_lines(&log))
+        })
+    }
+
+    /// `systemctl stop`.
+    pub(crate) fn stop_service(host: &HostState, name: &str) -> Result<()> {
+        expect(
+            &systemctl(host, &["stop", name])?,
+            &format!("systemctl stop {name}"),
+            host,
+        )
+    }
+
+    /// SIGKILL to the main process of the unit; systemd restarts it if the unit says so.
+    pub(crate) fn kill_service(host: &HostState, name: &str) -> Result<()> {
+        let args = ["kill", "--signal=SIGKILL", "--kill-whom=main", name];
+        expect(&systemctl(host, &args)?, &format!("systemctl kill {name}"), host)
+    }
+
+    /// Copies a package into the machine and installs it without a network.
+    pub(crate) fn install_deb(host: &HostState, package: &Path) -> Result<()> {
+        let name = package
+            .file_name()
+            .with_context(|| format!("{} is no file", package.display()))?;
+        let inside = Path::new("/var/tmp").join(name);
+        let outside = host.dir.join("root/var/tmp").join(name);
+        std::fs::copy(package, &outside)
+            .with_context(|| format!("cannot copy {} into {}", package.display(), host.name))?;
+        let args = [
+            "DEBIAN_FRONTEND=noninteractive".into(),
+            "dpkg".into(),
+            "-i".into(),
+            inside.display().to_string(),
+        ];
+        let output = Self::command(host, "env", &args)?
+            .output()
+            .context("cannot run dpkg")?;
+        expect(&output, &format!("dpkg -i {}", inside.display()), host)?;
+        std::fs::remove_file(&outside).with_context(|| format!("cannot remove {}", outside.display()))
+    }
+}
+
+pub(crate) use network::{cut, heal};
+
+/// Whether systemd calls the unit active.
+pub(crate) fn is_active(host: &HostState, service: &str) -> Result<bool> {
+    Ok(systemctl(host, &["is-active", "--quiet", service])?
+        .status
+        .success())
+}
+
+/// Whether the service answers, asked from the lab's own network.
+pub(crate) fn is_ready(network: &str, host: &HostState, spec: &ServiceSpec) -> Result<bool> {
+    network::inside(network, || ready::is_ready(host.address.into(), &spec.ready))
+}
+
+/// The journal of a unit.
+pub(crate) fn logs(host: &HostState, service: &str) -> Result<String> {
+    let output = logs_command(host, service, false)?
+        .output()
+        .context("cannot run journalctl")?;
+    expect(&output, "journalctl", host)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A command that prints the journal of a unit.
+pub(crate) fn logs_command(host: &HostState, service: &str, follow: bool) -> Result<Command> {
+    let mut args: Vec<String> = ["-u", service, "--no-pager", "-o", "short-iso"]
+        .map(str::to_owned)
+        .to_vec();
+    args.extend(follow.then(|| "--follow".to_owned()));
+    MachineForm::command(host, "journalctl", &args)
+}
+
+fn systemctl(host: &HostState, args: &[&str]) -> Result<Output> {
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    MachineForm::command(host, "systemctl", &args)?
+        .output()
+        .context("cannot run nsenter")
+}
+
+/// Fails with what the command printed unless it succeeded.
+fn expect(output: &Output, what: &str, host: &HostState) -> Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [&output.stderr[..], &output.stdout[..]]
+        .map(String::from_utf8_lossy)
+        .concat();
+    bail!(
+        "{what} failed on {} ({}): {}",
+        host.name,
+        output.status,
+        text.trim()
+    )
+}
+
+/// Runs a tool of this machine and fails with what it printed unless it succeeded.
+fn tool(program: &str, args: &[&str]) -> Result<String> {
+    let path = applets::find_program(program).with_context(|| format!("cannot find program {program}"))?;
+    let output = Command::new(path)
+        .args(args)
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        let text = [&output.stderr[..], &output.stdout[..]]
+            .map(String::from_utf8_lossy)
+            .concat();
+        bail!(
+            "{program} {} failed ({}): {}",
+            args.join(" "),
+            output.status,
+            text.trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn host_state(dir: &Path, index: usize, spec: &HostSpec) -> Result<HostState> {
+    let address = network::host_address(index)?;
+    let mut host = HostState {
+        name: spec.name.clone(),
+        address,
+        dir: dir.join(&spec.name),
+        path: vec![],
+        env: BTreeMap::new(),
+        config_dir: spec.services.first().map_or("/etc".into(), |service| {
+            PathBuf::from(&service.machine_config_dir)
+        }),
+        enter: vec![],
+        machine: None,
+        services: vec![],
+    };
+    if spec
+        .services
+        .iter()
+        .any(|service| matches!(service.program, Program::Applet(_)))
+    {
+        host.path.push(PROGRAMS.into());
+    }
+    for service in &spec.services {
+        let places = places(&host, service);
+        for (name, value) in &service.host_env {
+            host.env.insert(name.clone(), places.fill(value));
+        }
+        host.services.push(ServiceState {
+            name: service.name.clone(),
+            pid: None,
+            start_time: None,
+            log: format!("journalctl -u {}", service.name),
+            ready: ready_url(address, &service.ready),
+        });
+    }
+    Ok(host)
+}
+
+fn ready_url(address: Ipv4Addr, ready: &Readiness) -> String {
+    match ready {
+        Readiness::Http { port, path } => format!("http://{address}:{port}{path}"),
+        Readiness::Tcp { port } => format!("tcp://{address}:{port}"),
+    }
+}
+
+fn places(host: &HostState, service: &ServiceSpec) -> Places {
+    Places {
+        host: host.name.clone(),
+        address: host.address.to_string(),
+        config_dir: service.machine_config_dir.clone(),
+        data_dir: service.machine_data_dir.clone(),
+    }
+}
+
+/// `/etc/hosts` of every machine.
+fn names_file<'a>(hosts: impl Iterator<Item = &'a HostState>) -> String {
+    let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    for host in hosts {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", host.address, host.name);
+    }
+    text
+}
+
+/// Writes what has to be there before the first boot.
+fn write_files(lab: &Path, host: &HostState, spec: &HostSpec, names: &str) -> Result<()> {
+    let root = host.dir.join("root");
+    write(&root.join("etc/hostname"), &format!("{}\n", host.name))?;
+    write(&root.join("etc/hosts"), names)?;
+    // The image has one, which would be the same for all machines.
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot draw a machine id")?;
+    write(&root.join("etc/machine-id"), &id.replace('-', ""))?;
+    // A journal that survives reboots, and power cuts, as on a server.
+    create(&root.join("var/log/journal"))?;
+    for service in &spec.services {
+        let places = places(host, service);
+        create(&below(&root, &service.machine_data_dir))?;
+        if let Some(file) = &service.config {
+            let folder = below(&root, &service.machine_config_dir);
+            create(&folder)?;
+            write(&folder.join(&file.name), &places.fill(&file.contents))?;
+        }
+    }
+    if !host.path.is_empty() {
+        applets::link_to(
+            &applets::mainstay_binary()?,
+            Path::new("mainstay"),
+            &below(&root, PROGRAMS),
+        )?;
+        // The binary itself is bound here when the machine boots; a bind needs a file to lie on.
+        let target = below(&root, PROGRAMS).join("mainstay");
+        std::fs::remove_file(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+        write(&target, "")?;
+    }
+    if spec.packages.iter().any(|package| package == "openssh-server") {
+        write_ssh(lab, &root)?;
+    }
+    Ok(())
+}
+
+/// One key pair for the lab: root of every machine may log in to every other, without questions.
+fn write_ssh(lab: &Path, root: &Path) -> Result<()> {
+    let key = lab.join("ssh/id_ed25519");
+    if !key.exists() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(lab.join("ssh"))
+            .context("cannot create the folder of the lab's ssh key")?;
+        tool(
+            "ssh-keygen",
+            &[
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "lab",
+                "-f",
+                &key.display().to_string(),
+            ],
+        )?;
+    }
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let home = root.join("root/.ssh");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&home)
+        .context("cannot create /root/.ssh")?;
+    let public = read(&key.with_extension("pub"))?;
+    write(&home.join("authorized_keys"), &public)?;
+    write_private(&home.join("id_ed25519"), &read(&key)?)?;
+    write(
+        &home.join("config"),
+        "Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n",
+    )
+}
+
+/// A unit for a service that no package of the machine brings.
+fn write_unit(host: &HostState, spec: &ServiceSpec) -> Result<()> {
+    let places = places(host, spec);
+    let program = match &spec.program {
+        Program::Applet(name) => format!("{PROGRAMS}/{name}"),
+        Program::Path(name) => {
+            let args = ["-c".to_owned(), "command -v \"$0\"".to_owned(), name.clone()];
+            let output = MachineForm::command(host, "sh", &args)?
+                .output()
+                .context("cannot run nsenter")?;
+            let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            ensure!(
+                !path.is_empty(),
+                "no program {name} on {}: add its package to the host",
+                host.name
+            );
+            path
+        }
+    };
+    let mut text = format!(
+        "[Unit]\nDescription={} of the lab\n\n[Service]\nExecStart={program}",
+        spec.name
+    );
+    for arg in &spec.args {
+        let _ = write!(text, " {}", quote(&places.fill(arg)));
+    }
+    text.push('\n');
+    for (name, value) in &spec.env {
+        let _ = writeln!(
+            text,
+            "Environment={}",
+            quote(&format!("{name}={}", places.fill(value)))
+        );
+    }
+    write(
+        &host
+            .dir
+            .join(format!("root/etc/systemd/system/{}.service", spec.name)),
+        &text,
+    )
+}
+
+/// A word of a unit file, see systemd.syntax(7): quotes and escapes, no specifiers, no variables.
+fn quote(word: &str) -> String {
+    let escaped = word
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('%', "%%")
+        .replace('$', "$$");
+    format!("\"{escaped}\"")
+}
+
+/// The place of an absolute path of the machine below its root.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A process of the machine's supervisor, for those that only know its number.
+pub(crate) fn process_of(pid: &str) -> Option<ProcessRef> {
+    ProcessRef::of(pid.parse().ok()?)
+}

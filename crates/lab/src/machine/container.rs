@@ -1,0 +1,270 @@
+//! One machine: its overlay file system, its container and its control group.
+
+use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use super::{create, image::Layers, network, process_of, tool};
+use crate::pid::ProcessRef;
+use crate::state::HostState;
+use crate::{process, wait};
+
+/// Longest boot. Usually 5 to 10 s; a busy machine with two processors takes several times that.
+const BOOT: Duration = Duration::from_mins(3);
+
+/// Mounts `HOST/root` from the image's layers and an empty `HOST/upper`.
+///
+/// The source of the mount is the lab's name: see [`super::leftovers`].
+pub(super) fn mount(lab: &str, dir: &Path, layers: &Layers) -> Result<()> {
+    let [upper, work, root, logs] = ["upper", "work", "root", "logs"].map(|name| dir.join(name));
+    super::remove_tree(&upper)?;
+    super::remove_tree(&work)?;
+    for folder in [&upper, &work, &root, &logs] {
+        create(folder)?;
+        let text = folder.display().to_string();
+        ensure!(
+            !text.contains([',', ':']),
+            "cannot mount in {text}: overlay options allow no comma and no colon"
+        );
+    }
+    let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        upper.display(),
+        work.display()
+    );
+    tool(
+        "mount",
+        &["-t", "overlay", lab, "-o", &options, &root.display().to_string()],
+    )
+    .context("cannot mount the machine's file system (an overlay cannot lie on another overlay)")
+    .map(drop)
+}
+
+/// Unmounts `HOST/root` if it is mounted.
+pub(super) fn unmount(dir: &Path) -> Result<()> {
+    unmount_path(&dir.join("root"))
+}
+
+pub(super) fn unmount_path(root: &Path) -> Result<()> {
+    if !is_mounted(root)? {
+        return Ok(());
+    }
+    // A machine that has just died may hold its files for a moment longer.
+    let unmounted = wait::happens(Duration::from_secs(10), || {
+        tool("umount", &[&root.display().to_string()]).is_ok()
+    });
+    ensure!(
+        unmounted,
+        "cannot unmount {}: something in it is still in use",
+        root.display()
+    );
+    Ok(())
+}
+
+fn is_mounted(root: &Path) -> Result<bool> {
+    let mounts = std::fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    let wanted = root.display().to_string();
+    Ok(mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .any(|place| place == wanted))
+}
+
+/// Starts the container. Its console goes to `HOST/logs/console.log`.
+///
+/// nspawn must see this machine's own /sys, so the namespace is entered with nsenter and not with `ip netns exec`,
+/// which mounts another one. Each container gets a control group of its own: `--keep-unit` makes nspawn build on the
+/// group it finds itself in, and two containers in one group would fight over their units.
+pub(super) fn start(network: &str, host: &HostState, binary: Option<&Path>) -> Result<ProcessRef> {
+    let console = host.dir.join("logs/console.log");
+    let console = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&console)
+        .with_context(|| format!("cannot open {}", console.display()))?;
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        r#"[ -z "$0" ] || echo $$ > "$0/cgroup.procs" || exit 1; exec "$@""#,
+    ]);
+    command.arg(match control_group(network, &host.name) {
+        Some(group) => {
+            create(&group)?;
+            group
+        }
+        None => PathBuf::new(),
+    });
+    command
+        .arg("nsenter")
+        .arg(format!("--net={}", network::file(network).display()));
+    command.args([
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--register=no",
+        "--keep-unit",
+    ]);
+    command.args([
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+        "--console=pipe",
+    ]);
+    command.arg(format!("--machine={}", machine_name(network, &host.name)));
+    command.arg(format!("--hostname={}", host.name));
+    command.arg(format!("--network-bridge={}", network::BRIDGE_NAME));
+    command.arg("-D").arg(host.dir.join("root"));
+    if let Some(binary) = binary {
+        command.arg(format!(
+            "--bind-ro={}:{}/mainstay",
+            binary.display(),
+            super::PROGRAMS
+        ));
+    }
+    command
+        .stdin(Stdio::null())
+        .stderr(console.try_clone().context("cannot share the console log")?)
+        .stdout(console);
+    command.process_group(0);
+    let mut child = command.spawn().context("cannot start systemd-nspawn")?;
+    let process = ProcessRef::of(child.id()).context("systemd-nspawn has vanished")?;
+    // Collected by a thread, so that it does not stay behind as a zombie.
+    std::thread::spawn(move || child.wait());
+    Ok(process)
+}
+
+/// Machine names have at most 64 characters; host names may be longer than what is left.
+fn machine_name(network: &str, host: &str) -> String {
+    let mut name = format!("{network}-{host}");
+    name.truncate(64);
+    name.trim_end_matches('-').to_owned()
+}
+
+/// Waits until systemd says that booting is over, and returns the machine's first process.
+pub(super) fn wait_booted(
+    host: &HostState,
+    supervisor: ProcessRef,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<ProcessRef> {
+    let what = format!("{} to boot", host.name);
+    let console = host.dir.join("logs/console.log").display().to_string();
+    let mut addressed = None;
+    wait::until_every(Duration::from_millis(200), BOOT, &what, || {
+        ensure!(!interrupted(), "interrupted while waiting for {what}");
+        ensure!(supervisor.is_alive(), "{} stopped while booting", host.name);
+        let Some(leader) = leader(supervisor) else {
+            return Ok(None);
+        };
+        if addressed != Some(leader) {
+            // host0 is moved into the machine just before its systemd starts.
+            network::set_address(leader.pid, host.address)?;
+            addressed = Some(leader);
+        }
+        let state = system_state(leader);
+        Ok(matches!(state.as_str(), "running" | "degraded").then_some(leader))
+    })
+    .map_err(|error| anyhow::anyhow!("{error:#}; the end of {console}:\n{}", process::tail(&console)))
+}
+
+/// What `systemctl is-system-running` prints: it exits with 1 for anything but `running`.
+fn system_state(leader: ProcessRef) -> String {
+    let leader = leader.pid.to_string();
+    let output = Command::new("nsenter")
+        .args(["-t", &leader, "-a", "--", "systemctl", "is-system-running"])
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The machine's first process: the child of nspawn that has become systemd.
+fn leader(supervisor: ProcessRef) -> Option<ProcessRef> {
+    let pid = supervisor.pid;
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_ascii_whitespace().find_map(|child| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+        (name.trim() == "systemd").then(|| process_of(child)).flatten()
+    })
+}
+
+/// Asks the machine's systemd to power off (SIGRTMIN+4, systemd(1)); kills it after `grace`.
+pub(super) fn shut_down(supervisor: ProcessRef, grace: Duration) -> Result<()> {
+    if let Some(leader) = leader(supervisor) {
+        // Through kill(1): the signal type of the nix crate has no real-time signals.
+        tool("kill", &["-s", "RTMIN+4", &leader.pid.to_string()])?;
+        if supervisor.ends_within(grace) {
+            return Ok(());
+        }
+    }
+    kill(supervisor)
+}
+
+/// SIGKILL to the supervisor; its child has asked the kernel to die with it.
+pub(super) fn kill(supervisor: ProcessRef) -> Result<()> {
+    let leader = leader(supervisor);
+    supervisor.kill()?;
+    if let Some(leader) = leader
+        && !leader.ends_within(Duration::from_secs(5))
+    {
+        leader.signal(Signal::SIGKILL)?;
+        ensure!(
+            leader.ends_within(Duration::from_secs(10)),
+            "machine process {} does not end",
+            leader.pid
+        );
+    }
+    Ok(())
+}
+
+/// Where a container's control group is made: below the unified hierarchy, or below systemd's named one.
+fn control_group(network: &str, host: &str) -> Option<PathBuf> {
+    let unified = Path::new("/sys/fs/cgroup");
+    let named = unified.join("systemd");
+    let parent = if unified.join("cgroup.controllers").exists() {
+        unified.to_owned()
+    } else if named.join("cgroup.procs").exists() {
+        named
+    } else {
+        return None;
+    };
+    Some(parent.join(machine_name(network, host)))
+}
+
+/// Removes the control group and those below it, once their processes are gone.
+pub(super) fn remove_control_group(network: &str, host: &str) -> Result<()> {
+    match control_group(network, host) {
+        Some(group) => remove_groups(&group),
+        None => Ok(()),
+    }
+}
+
+/// Removes a tree of control groups. Their files cannot be deleted, only the folders, innermost first.
+pub(super) fn remove_groups(group: &Path) -> Result<()> {
+    if !group.exists() {
+        return Ok(());
+    }
+    if !wait::happens(Duration::from_secs(10), || remove_group(group).is_ok()) {
+        bail!(
+            "cannot remove control group {}: it still holds processes",
+            group.display()
+        );
+    }
+    Ok(())
+}
+
+fn remove_group(group: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_group(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(group)
+}
