@@ -9,8 +9,8 @@
 //! ```
 //!
 //! `enter` (may be absent) holds the words that enter a container, put before `bash`. Fields not listed are the lab's own
-//! business and are ignored. Every step gets `HOST_NAME` and `HOST_ADDR` of the host it runs on, and `HOST_DIR` and
-//! `HOST_CONFIG_DIR` where the lab names them; steps on `local` get those of the first host.
+//! business and are ignored. Every step gets `HOST_NAME` and `HOST_ADDR` of the host it runs on, `HOST_CONFIG_DIR` where the
+//! lab names it, and `HOST_DIR` if the host is a folder of this machine; steps on `local` get those of the first host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -98,14 +98,11 @@ impl Hosts {
             ..Self::local_only()
         };
         for (index, host) in state.hosts.into_iter().enumerate() {
-            let mut env = host_variables(
-                &host.name,
-                &host.address,
-                host.dir.as_deref(),
-                host.config_dir.as_deref(),
-            );
-            env.extend(host.env);
+            // Inside a container the lab's own folder for the host means nothing.
             let folder = host.dir.filter(|dir| host.enter.is_empty() && dir.is_dir());
+            let config = host.config_dir.as_deref();
+            let mut env = host_variables(&host.name, &host.address, folder.as_deref(), config);
+            env.extend(host.env);
             let runs = LocalHost {
                 address: host.address,
                 path: host.path,

@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     hosts: Vec<(String, String)>,
 
     /// State folder of the lab whose hosts to use [default: the lab that `mainstay lab up` started]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "MAINSTAY_LAB")]
     lab: Option<PathBuf>,
 
     /// Show what would run, and run nothing

@@ -1,0 +1,290 @@
+//! `mainstay runbook` as operators and programs use it: streams, exit codes, transcript, Ctrl-C.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const PAGE: &str = "\
+# Demo
+
+alert: DemoBroken
+
+## Symptom
+## Parameters
+
+| param | default | meaning |
+|---|---|---|
+| WORD | hello | what to say |
+| FILE | | file to remove |
+
+## Checks
+
+```sh step=say
+echo \"$WORD $HOST_NAME $HOST_ADDR\"
+```
+
+```output
+[..] [..] 127.0.0.[..]
+```
+
+```sh step=where on=node1
+echo $HOST_NAME
+```
+
+```output
+node1
+```
+
+## Fix
+
+```sh step=remove destructive
+rm \"$FILE\"
+```
+
+## Proof
+
+```sh step=gone
+test ! -e \"$FILE\"
+```
+
+## Prevention
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(page: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("demo.md"), page).expect("the page is written");
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+        command.arg("runbook").args(args).stdin(Stdio::null());
+        // No lab of the person who runs the tests may be found.
+        command
+            .env("MAINSTAY_RUNBOOKS", self.path())
+            .env("XDG_STATE_HOME", self.path())
+            .env_remove("MAINSTAY_LAB");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the binary can be started")
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is UTF-8")
+}
+
+#[test]
+fn list_and_show_and_check_print_to_stdout() {
+    let folder = Folder::new(PAGE);
+    let list = folder.run(&["list"]);
+    assert_eq!(
+        text(&list.stdout),
+        "NAME  STEPS  DESTRUCTIVE  ALERTS      TITLE\ndemo      4  remove       DemoBroken  Demo\n"
+    );
+    let json = folder.run(&["list", "--format", "json"]);
+    assert!(
+        text(&json.stdout).starts_with(r#"[{"name":"demo","title":"Demo""#),
+        "{}",
+        text(&json.stdout)
+    );
+    let show = folder.run(&["show", "demo"]);
+    assert!(text(&show.stdout).contains("[step remove, DESTRUCTIVE]"));
+    let check = folder.run(&["check"]);
+    assert_eq!(
+        (check.status.code(), text(&check.stdout)),
+        (Some(0), "1 checked, 0 errors, 0 warnings\n")
+    );
+}
+
+#[test]
+fn mistakes_are_named_and_keep_the_page_from_running() {
+    let folder = Folder::new(&PAGE.replace("on=node1", "onn=node1"));
+    let place = format!(
+        "{}/demo.md:23:18: error: unknown attribute `onn`; did you mean `on`?",
+        folder.path().display()
+    );
+    let check = folder.run(&["check", "demo"]);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(text(&check.stdout).starts_with(&place), "{}", text(&check.stdout));
+    let run = folder.run(&["run", "demo"]);
+    assert_eq!(run.status.code(), Some(64));
+    assert!(run.stdout.is_empty());
+    assert!(text(&run.stderr).starts_with(&place), "{}", text(&run.stderr));
+}
+
+#[test]
+fn run_follows_the_page_and_writes_the_transcript() {
+    let folder = Folder::new(PAGE);
+    let file = folder.path().join("victim");
+    std::fs::write(&file, "").unwrap();
+    let param = format!("FILE={}", file.display());
+    let transcript = folder.path().join("t.json");
+    let base = ["run", "demo", "--on", "node1=127.0.0.77", "--param", &param];
+    let output = folder.run(
+        &[
+            &base[..],
+            &["--yes", "--transcript", transcript.to_str().unwrap()],
+        ]
+        .concat(),
+    );
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}{}", text(&output.stderr));
+    assert!(stdout.contains("[1/4] say on local\n  $ echo \"$WORD $HOST_NAME $HOST_ADDR\"\n  hello local 127.0.0.1\n  = ok, exit 0"));
+    assert!(stdout.contains("4 passed, 0 failed in "));
+    assert!(!file.exists());
+    let json = std::fs::read_to_string(&transcript).unwrap();
+    for wanted in [
+        r#""outcome": "passed""#,
+        r#""host": "node1""#,
+        r#""exit": 0"#,
+        r#""status": "passed""#,
+    ] {
+        assert!(json.contains(wanted), "{wanted} in {json}");
+    }
+}
+
+#[test]
+fn json_leaves_stdout_to_the_transcript() {
+    let folder = Folder::new(PAGE);
+    let output = folder.run(&[
+        "run", "demo", "--step", "say", "--param", "FILE=x", "--format", "json",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        text(&output.stdout).starts_with("{\n  \"runbook\": \"demo\"")
+            && text(&output.stdout).ends_with("}\n")
+    );
+    assert!(text(&output.stderr).contains("[1/1] say on local"));
+}
+
+#[test]
+fn destructive_step_without_terminal_wants_yes_and_nothing_runs() {
+    let folder = Folder::new(PAGE);
+    let file = folder.path().join("victim");
+    std::fs::write(&file, "").unwrap();
+    let param = format!("FILE={}", file.display());
+    let args = ["run", "demo", "--on", "node1=127.0.0.77", "--param", &param];
+    let output = folder.run(&args);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).starts_with("Error: destructive steps (remove) want consent"));
+    assert!(output.stdout.is_empty() && file.exists());
+    let dry = folder.run(&[&args[..], &["--dry-run"]].concat());
+    assert_eq!(dry.status.code(), Some(0));
+    assert!(text(&dry.stdout).contains("4 planned"), "{}", text(&dry.stdout));
+    assert!(file.exists());
+}
+
+#[test]
+fn wrong_calls_say_what_would_be_right() {
+    let folder = Folder::new(PAGE);
+    let cases: [(&[&str], &str); 6] = [
+        (&["run", "dmeo"], "did you mean `demo`?"),
+        (
+            &["run", "demo"],
+            "parameter `FILE` (file to remove) is wanted; give --param FILE=VALUE",
+        ),
+        (
+            &["run", "demo", "--param", "FIEL=x"],
+            "no parameter `FIEL` in `demo`; did you mean `FILE`?",
+        ),
+        (
+            &["run", "demo", "--param", "FILE=x"],
+            "start a lab with `mainstay lab up`, or name it with --on node1=ADDRESS",
+        ),
+        (
+            &["run", "demo", "--param", "FILE=x", "--step", "sya"],
+            "no step `sya` in `demo`; did you mean `say`?",
+        ),
+        (
+            &["run", "demo", "--param", "FILE=x", "--lab", "nowhere"],
+            "is the lab running?",
+        ),
+    ];
+    for (args, message) in cases {
+        let output = folder.run(args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(
+            text(&output.stderr).contains(message),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn failed_step_is_exit_code_one() {
+    let folder = Folder::new("# T\n\n```sh step=a\nfalse\n```\n");
+    let output = folder.run(&["run", "demo"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).ends_with("go on with: mainstay runbook run demo --from a\n"));
+}
+
+#[test]
+fn lab_state_names_the_hosts() {
+    let folder = Folder::new(PAGE);
+    let lab = folder.path().join("mainstay/lab");
+    std::fs::create_dir_all(&lab).unwrap();
+    let state = r#"{"name":"l","form":"process","hosts":[{"name":"node1","address":"127.0.0.11","path":[],"env":{}}]}"#;
+    std::fs::write(lab.join("lab.json"), state).unwrap();
+    let output = folder.run(&["run", "demo", "--section", "checks", "--param", "FILE=x"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("lab l, form process"));
+    assert!(text(&output.stdout).contains("hello node1 127.0.0.11"));
+}
+
+#[test]
+fn interrupt_stops_the_step_and_still_writes_the_transcript() {
+    let folder =
+        Folder::new("# T\n\n```sh step=a timeout=10m\necho $$ > pid.tmp; mv pid.tmp pid; sleep 600\n```\n");
+    let transcript = folder.path().join("t.txt");
+    let mut command = folder.command(&["run", "demo", "--transcript", transcript.to_str().unwrap()]);
+    let mut child = command
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = folder.path().join("pid");
+    wait_until("the step runs", || pid.exists());
+    let step = std::fs::read_to_string(&pid).unwrap();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert!(stdout.contains("= interrupted"), "{stdout}");
+    assert!(
+        std::fs::read_to_string(&transcript)
+            .unwrap()
+            .contains("1 interrupted")
+    );
+    wait_until("the step is gone", || {
+        !Path::new("/proc").join(step.trim()).exists()
+    });
+}
+
+/// Polls a condition for at most half a minute.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    let holds = (0..3000).any(|_| {
+        let _ = never.recv_timeout(Duration::from_millis(10)); // nobody sends: this is the pause between two looks
+        condition()
+    });
+    assert!(holds, "{what}: not within 30 s");
+}
