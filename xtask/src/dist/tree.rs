@@ -72,6 +72,12 @@ pub(super) fn build(workspace: &Workspace, program: &Path, stage: &Path) -> Resu
         &workspace.path("docs/runbooks"),
         &stage.join("usr/share/mainstay/runbooks"),
     )?;
+    let certificates = "scripts/generate-dev-certs.sh";
+    install(
+        &workspace.path(certificates),
+        &stage.join("usr/share/mainstay").join(certificates),
+        0o755,
+    )?;
     let documents = stage.join("usr/share/doc/mainstay");
     install(&workspace.path("README.md"), &documents.join("README.md"), 0o644)?;
     install(

@@ -24,6 +24,8 @@ pub(super) const FILLED_IN: &[(&str, &str)] = &[
     ("NODE_IP", "node1"),
     ("LEADER_IP", "node1"),
     ("LEADER_NODE", "node1"),
+    ("/path/to/centra-cloud", "/usr/share/mainstay"),
+    ("chainfire-node-N", "chainfire-node-1"),
 ];
 
 /// The check for a line, if there is one.
@@ -57,7 +59,7 @@ const NOW_STOPPED: &str =
     "test $status = 0; test \"$(systemctl is-active chainfire)\" = inactive; systemctl start chainfire";
 const SUCCEEDED: &str = "test $status = 0; test -s $out";
 const CONNECTED: &str = "test $status = 0; grep -q succeeded $out";
-const SOME_FILES: &str = "mkdir -p /etc/centra-cloud/certs; cd /etc/centra-cloud/certs; touch ca.crt chainfire-node-1.crt chainfire-node-1.key";
+const CERTIFICATES: &str = "cd /usr/share/mainstay; ./scripts/generate-dev-certs.sh /etc/centra-cloud/certs";
 
 const CHECKS: &[Check] = &[
     on_chainfire(
@@ -134,11 +136,11 @@ const CHECKS: &[Check] = &[
         "test $status = 0; test -z \"$(ls /var/lib/chainfire)\"; rm -rf /var/lib/chainfire; mv /var/lib/chainfire.aside /var/lib/chainfire
          systemctl start chainfire",
     ),
-    on_chainfire("sudo ls -l /etc/centra-cloud/certs/", SOME_FILES, "test $status = 0; grep -q chainfire-node-1.key $out"),
-    on_chainfire("ls -l /etc/centra-cloud/certs/", SOME_FILES, "test $status = 0; grep -q chainfire-node-1.key $out"),
+    on_chainfire("sudo ls -l /etc/centra-cloud/certs/", CERTIFICATES, "test $status = 0; grep -q chainfire-node-1.key $out"),
+    on_chainfire("ls -l /etc/centra-cloud/certs/", CERTIFICATES, "test $status = 0; grep -q chainfire-node-1.key $out"),
     on_chainfire(
         "sudo chown chainfire:chainfire /etc/centra-cloud/certs/*",
-        SOME_FILES,
+        CERTIFICATES,
         "test $status = 0; test $(stat -c %U:%G /etc/centra-cloud/certs/ca.crt) = chainfire:chainfire",
     ),
     on_chainfire(
@@ -150,5 +152,37 @@ const CHECKS: &[Check] = &[
         "sudo chmod 600 /etc/centra-cloud/certs/*.key",
         "mkdir -p /etc/centra-cloud/certs; cd /etc/centra-cloud/certs; touch chainfire-node-1.key; chmod 644 chainfire-node-1.key",
         "test $status = 0; test $(stat -c %a /etc/centra-cloud/certs/chainfire-node-1.key) = 600",
+    ),
+    on_chainfire("cd /path/to/centra-cloud", "", "test $status = 0; test -x /usr/share/mainstay/scripts/generate-dev-certs.sh"),
+    on_chainfire(
+        "./scripts/generate-dev-certs.sh /etc/centra-cloud/certs",
+        "cd /usr/share/mainstay; rm -rf /etc/centra-cloud/certs",
+        "test $status = 0; cd /etc/centra-cloud/certs; openssl verify -CAfile ca.crt chainfire-node-[123].crt flaredb-node-[123].crt
+         test $(stat -c %a chainfire-node-1.key) = 600",
+    ),
+    on_chainfire(
+        "./scripts/generate-dev-certs.sh /tmp/new-certs",
+        "cd /usr/share/mainstay; rm -rf /tmp/new-certs",
+        "test $status = 0; cd /tmp/new-certs; openssl verify -CAfile ca.crt chainfire-node-[123].crt flaredb-node-[123].crt",
+    ),
+    on_chainfire(
+        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-N.crt -noout -text",
+        CERTIFICATES,
+        "test $status = 0; grep -q 'DNS:chainfire-node-1' $out",
+    ),
+    on_chainfire(
+        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-1.crt -noout -dates",
+        CERTIFICATES,
+        "test $status = 0; grep -q '^notAfter=' $out",
+    ),
+    on_chainfire(
+        "openssl x509 -in /etc/centra-cloud/certs/ca.crt -noout -subject",
+        CERTIFICATES,
+        "test $status = 0; grep -q 'CN = Mainstay development CA' $out",
+    ),
+    on_chainfire(
+        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-1.crt -noout -issuer",
+        CERTIFICATES,
+        "test $status = 0; grep -q 'CN = Mainstay development CA' $out",
     ),
 ];
