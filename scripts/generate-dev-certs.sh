@@ -19,8 +19,8 @@ case $nodes in
 esac
 command -v openssl >/dev/null || { echo "generate-dev-certs.sh: openssl is not installed" >&2; exit 1; }
 
-umask 077
 mkdir -p "$dir"
+umask 077
 work=$(mktemp -d "$dir/.new.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
