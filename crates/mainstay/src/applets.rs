@@ -37,6 +37,34 @@ impl Applet {
 /// Everything this binary can be, in the order in which it is listed.
 pub(crate) static TABLE: &[Applet] = &[
     Applet {
+        name: "up",
+        about: "start the one-machine plane and stay until Ctrl-C",
+        system: OWN,
+        command: lab::cli::up_command,
+        main: lab::cli::up_main,
+    },
+    Applet {
+        name: "down",
+        about: "stop the one-machine plane",
+        system: OWN,
+        command: lab::cli::down_command,
+        main: lab::cli::down_main,
+    },
+    Applet {
+        name: "status",
+        about: "show hosts and services of the plane",
+        system: OWN,
+        command: lab::cli::status_command,
+        main: lab::cli::status_main,
+    },
+    Applet {
+        name: "lab",
+        about: "start many hosts on one machine and work with them",
+        system: OWN,
+        command: lab::cli::command,
+        main: lab::cli::main,
+    },
+    Applet {
         name: "runbook",
         about: "read, check and carry out runbooks",
         system: OWN,

@@ -200,7 +200,7 @@ fn wrong_calls_say_what_would_be_right() {
         ),
         (
             &["run", "demo", "--param", "FILE=x"],
-            "start a lab with `mainstay lab up`, or name it with --on node1=ADDRESS",
+            "start a lab with `mainstay up`, or name it with --on node1=ADDRESS",
         ),
         (
             &["run", "demo", "--param", "FILE=x", "--step", "sya"],

@@ -417,7 +417,7 @@ fn parameters(
                 None => {
                     return Err(format!(
                         "parameter `{name}` is the address of host `{host}`, which is not known; start a lab with \
-                         `mainstay lab up`, or name it with --on {host}=ADDRESS, or give --param {name}=VALUE"
+                         `mainstay up`, or name it with --on {host}=ADDRESS, or give --param {name}=VALUE"
                     ));
                 }
             },
@@ -436,7 +436,7 @@ fn parameters(
 fn no_host(host: &str, step: &str, hosts: &Hosts) -> String {
     match hosts.names() {
         names if names.is_empty() => format!(
-            "step `{step}` runs on host `{host}`, which is not known; start a lab with `mainstay lab up`, \
+            "step `{step}` runs on host `{host}`, which is not known; start a lab with `mainstay up`, \
              or name it with --on {host}=ADDRESS"
         ),
         names => format!(

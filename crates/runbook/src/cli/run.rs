@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long = "on", value_name = "HOST=ADDRESS", value_parser = pair)]
     hosts: Vec<(String, String)>,
 
-    /// State folder of the lab whose hosts to use [default: the lab that `mainstay lab up` started]
+    /// State folder of the lab whose hosts to use [default: the lab that `mainstay up` started]
     #[arg(long, value_name = "DIR", env = "MAINSTAY_LAB")]
     lab: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! Random bytes through the page parser, the author's checks and the terminal view: `cargo +nightly fuzz run parse`.
+//! Random bytes through the page parser, the author's checks and the terminal view: `cargo xtask fuzz 60 runbook`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
