@@ -1,7 +1,6 @@
 //! How many tests passed, failed and were skipped, read from what the test programs print.
 //!
-//! Three forms are read: nextest's `Summary` line, the `test result:` lines of `cargo test`, and the file in which tests that found
-//! out while running that they cannot run on this machine leave a line (see `docs/dev/testing.md`).
+//! Two forms are read: nextest's `Summary` line and the `test result:` lines of `cargo test`.
 
 use std::fmt;
 use std::ops::AddAssign;

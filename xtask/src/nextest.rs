@@ -15,9 +15,6 @@ use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// Names the file to which a test appends `NAME: REASON` when it finds that this machine cannot run it.
-const SKIPS_VARIABLE: &str = "MAINSTAY_TEST_SKIPS";
-
 /// Names the Debian package made from this build.
 const DEB_VARIABLE: &str = "MAINSTAY_TEST_DEB";
 
@@ -35,9 +32,10 @@ pub(crate) struct Selection<'a> {
 
 /// Builds and runs the selected tests of the whole workspace.
 pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Counts> {
-    let skips = workspace.target_dir().join("skipped-tests");
-    fs::create_dir_all(workspace.target_dir()).context("prepare the target folder")?;
-    fs::write(&skips, "").with_context(|| format!("write {}", skips.display()))?;
+    let report = workspace.target_dir().join("nextest/ci/junit.xml");
+    if report.exists() {
+        fs::remove_file(&report).with_context(|| format!("remove {}", report.display()))?;
+    }
 
     let nextest = tools::find_or_install(workspace, "cargo-nextest", &["nextest", "--version"]);
     let mut command = if let Some(program) = &nextest {
@@ -78,7 +76,6 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Co
         }
         None => {}
     }
-    command.env(SKIPS_VARIABLE, &skips);
     if let Some(deb) = selection.deb {
         command.env(DEB_VARIABLE, deb);
     }
@@ -89,12 +86,47 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Co
     };
     let mut counts = counted(&mut command, nextest.is_some(), read)?;
 
-    let skipped = fs::read_to_string(&skips).with_context(|| format!("read {}", skips.display()))?;
-    for line in skipped.lines() {
-        eprintln!("skipped: {line}");
+    if nextest.is_some() && report.exists() {
+        let xml = fs::read_to_string(&report).with_context(|| format!("read {}", report.display()))?;
+        let skips = skips(&xml);
+        for skip in &skips {
+            eprintln!("skipped: {skip}");
+        }
+        counts.skip(skips.len() as u64);
     }
-    counts.skip(skipped.lines().count() as u64);
     Ok(counts)
+}
+
+/// The passed tests that found that this machine cannot run them, each with its reason: a line of their output begins with
+/// `skipped: `. Read from nextest's report in JUnit form.
+fn skips(xml: &str) -> Vec<String> {
+    let mut skips = Vec::new();
+    for case in xml.split("<testcase ").skip(1) {
+        let case = case.split("</testcase>").next().unwrap_or(case);
+        if case.contains("<failure") || case.contains("<error") {
+            continue;
+        }
+        let name = case
+            .split_once("name=\"")
+            .and_then(|(_, rest)| rest.split('"').next())
+            .unwrap_or("a test");
+        let Some((_, output)) = case.split_once("<system-out>") else {
+            continue;
+        };
+        // On a machine with one processor the test's name comes first, on the same line.
+        let reason_of = |line: &'_ str| -> Option<String> {
+            let text = line
+                .split_once(" ... ")
+                .filter(|(head, _)| head.starts_with("test "))
+                .map_or(line, |(_, text)| text);
+            text.strip_prefix("skipped: ").map(str::to_owned)
+        };
+        if let Some(reason) = output.lines().find_map(reason_of) {
+            let reason = reason.trim_end_matches("</system-out>");
+            skips.push(format!("{name}: {reason}"));
+        }
+    }
+    skips
 }
 
 /// Runs the examples in documentation comments.
@@ -148,4 +180,25 @@ fn counted(command: &mut Command, on_stderr: bool, read: fn(&str) -> Option<Coun
         bail!("run `{line}`: no summary line was found in its output");
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skips;
+
+    #[test]
+    fn only_passed_tests_that_say_so_are_skipped() {
+        let case =
+            |name: &str, inner: &str| format!("<testcase name=\"{name}\" time=\"0.1\">{inner}</testcase>\n");
+        let output = |text: &str| format!("<system-out>\nrunning 1 test\n{text}\n</system-out>");
+        let xml = [
+            case("a", &output("skipped: needs root")),
+            case("one-cpu", &output("test one-cpu ... skipped: needs nspawn")),
+            case("b", &output("nothing skipped: here")),
+            case("c", &format!("<failure/>{}", output("skipped: but failed"))),
+            case("d", ""),
+        ]
+        .concat();
+        assert_eq!(skips(&xml), ["a: needs root", "one-cpu: needs nspawn"]);
+    }
 }
