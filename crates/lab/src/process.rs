@@ -333,7 +333,7 @@ pub fn tail(log: &str) -> String {
 
 /// The last lines of a text, or a remark that there is none.
 pub(crate) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.trim_end().lines().collect();
     let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
     if shown.is_empty() {
         "(the log is empty)".into()

@@ -3,10 +3,10 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
+use terminal::Table;
 
 use super::{
-    CutArgs, DownArgs, Format, HostArgs, LogsArgs, OutputArgs, PlaceArgs, RunArgs, ServiceArgs, StatusArgs,
-    display,
+    CutArgs, DownArgs, HostArgs, LogsArgs, OutputArgs, PlaceArgs, RunArgs, ServiceArgs, StatusArgs, display,
 };
 use crate::host;
 use crate::lab::{self, Lab};
@@ -18,7 +18,7 @@ pub(super) fn down(args: DownArgs) -> Result<ExitCode> {
         let dir =
             std::path::absolute(args.place.dir()?).context("cannot resolve the directory of the lab")?;
         let name = lab::stop_from_outside(&dir)?;
-        display::say(&format!(
+        terminal::note(&format!(
             "lab {name} is down; its data and logs are in {}",
             dir.display()
         ));
@@ -28,7 +28,7 @@ pub(super) fn down(args: DownArgs) -> Result<ExitCode> {
     for dir in registry::all()? {
         // One lab that cannot be stopped must not keep the others up.
         match lab::stop_from_outside(&dir).and_then(|name| registry::forget(&dir).map(|()| name)) {
-            Ok(name) => display::say(&format!(
+            Ok(name) => terminal::note(&format!(
                 "lab {name} is down; its data and logs are in {}",
                 dir.display()
             )),
@@ -48,18 +48,14 @@ pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
     let lab = Lab::open(&args.place.dir()?)?;
     let state = lab.state()?;
     let mut all_run = true;
-    let mut rows = vec![
-        ["HOST", "ADDRESS", "SERVICE", "STATE", "PID", "READY"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut table = Table::new(["HOST", "ADDRESS", "SERVICE", "STATE", "PID", "READY"]);
     let mut services = vec![];
     for host in &state.hosts {
         for service in &host.services {
             let condition = lab.host(&host.name)?.condition(&service.name)?;
             all_run &= condition.is_ready();
             let pid = service.pid.filter(|_| condition.runs());
-            rows.push(vec![
+            table.row([
                 host.name.clone(),
                 host.address.to_string(),
                 service.name.clone(),
@@ -73,23 +69,18 @@ pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
             }));
         }
     }
-    match args.output.format {
-        Format::Text => {
-            let held = match state.owner {
-                Some(owner) => format!("held by process {}", owner.pid),
-                None => "detached".into(),
-            };
-            display::data(&format!(
-                "lab {} ({}, {held}) in {}\n",
-                state.name,
-                state.form.name(),
-                lab.dir().display()
-            ));
-            display::table(&rows);
-        }
-        Format::Json => display::json(&serde_json::json!({
+    if args.output.format.is_json() {
+        terminal::print_json(&serde_json::json!({
             "name": state.name, "form": state.form, "dir": lab.dir(), "owner": state.owner, "services": services,
-        }))?,
+        }))?;
+    } else {
+        let held = match state.owner {
+            Some(owner) => format!("held by process {}", owner.pid),
+            None => "detached".into(),
+        };
+        let (form, dir) = (state.form.name(), lab.dir().display());
+        terminal::out(&format!("lab {} ({form}, {held}) in {dir}\n\n", state.name));
+        table.print();
     }
     Ok(if all_run {
         ExitCode::SUCCESS
@@ -99,11 +90,7 @@ pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
 }
 
 pub(super) fn list(output: OutputArgs) -> Result<ExitCode> {
-    let mut rows = vec![
-        ["NAME", "FORM", "STATE", "HOSTS", "DIR"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut table = Table::new(["NAME", "FORM", "STATE", "HOSTS", "DIR"]).numeric(&["HOSTS"]);
     let mut labs = vec![];
     for dir in registry::all()? {
         let Some(state) = LabState::read(&dir)? else {
@@ -111,7 +98,7 @@ pub(super) fn list(output: OutputArgs) -> Result<ExitCode> {
             continue;
         };
         let condition = if state.is_alive() { "up" } else { "crashed" };
-        rows.push(vec![
+        table.row([
             state.name.clone(),
             state.form.name().into(),
             condition.into(),
@@ -122,9 +109,10 @@ pub(super) fn list(output: OutputArgs) -> Result<ExitCode> {
             "name": state.name, "form": state.form, "state": condition, "hosts": state.hosts.len(), "dir": dir,
         }));
     }
-    match output.format {
-        Format::Text => display::table(&rows),
-        Format::Json => display::json(&labs)?,
+    if output.format.is_json() {
+        terminal::print_json(&labs)?;
+    } else {
+        table.print();
     }
     Ok(ExitCode::SUCCESS)
 }

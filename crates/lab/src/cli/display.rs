@@ -1,57 +1,22 @@
 //! What the lab's commands print: data to standard output, everything else to standard error.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this module is the command's output"
-)]
-
 use std::fmt::Write as _;
-
-use serde::Serialize;
 
 use crate::state::LabState;
 
-/// A line of progress or advice.
-pub(super) fn say(line: &str) {
-    eprintln!("{line}");
-}
-
-/// The reason why a command failed.
-pub(super) fn error(error: &anyhow::Error) {
-    eprintln!("Error: {error:#}");
-}
-
-/// A result.
-pub(super) fn data(text: &str) {
-    println!("{text}");
-}
-
-/// A result as JSON.
-pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-/// Rows in columns as wide as needed, two spaces apart, the first row being the heading.
-pub(super) fn table(rows: &[Vec<String>]) {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(String::len)
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        println!("{}", line.trim_end());
+/// Progress or advice; a text of several lines, such as the end of a log, keeps them.
+pub(super) fn say(text: &str) {
+    for line in text.lines() {
+        terminal::note(line);
     }
+}
+
+/// The reason why a command failed; the lines after the first are the end of a log.
+pub(super) fn error(error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    let (reason, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    terminal::error(reason);
+    say(rest);
 }
 
 /// What a person sees after `up`: where things are and what to type next.
@@ -104,5 +69,5 @@ pub(super) fn welcome(state: &LabState, dir: &std::path::Path, default_dir: bool
     } else {
         writeln!(text, "\nCtrl-C stops it; data and logs stay.")
     };
-    println!("{text}");
+    terminal::out(&format!("{text}\n"));
 }
