@@ -185,7 +185,8 @@ impl AuthStore {
                 }
             }
         }
-        if !has_meta && !(store.accounts.is_empty() && store.roles.is_empty()) {
+        let is_empty = store.accounts.is_empty() && store.roles.is_empty();
+        if !has_meta && !is_empty {
             // Every change writes `meta`, so it can only be lost together with whether authentication is on.
             return Err(Error::Local(
                 "load users and roles: entry \"meta\" of column family auth is missing".into(),

@@ -14,21 +14,19 @@ impl Span {
     /// What `key` and `range_end` of a request or a grant mean: empty `range_end` is exactly `key`, `\0` is everything from
     /// `key` on. An empty `key` beside a `range_end` is the smallest key, `\0`.
     pub(super) fn new(key: &[u8], range_end: &[u8]) -> Self {
-        match range_end {
-            [] => Self {
+        if range_end.is_empty() {
+            return Self {
                 start: key.to_vec(),
                 end: Some(successor(key)),
-            },
-            _ => {
-                let start = if key.is_empty() { vec![0] } else { key.to_vec() };
-                let end = if range_end == [0] {
-                    None
-                } else {
-                    Some(range_end.to_vec())
-                };
-                Self { start, end }
-            }
+            };
         }
+        let start = if key.is_empty() { vec![0] } else { key.to_vec() };
+        let end = if range_end == [0] {
+            None
+        } else {
+            Some(range_end.to_vec())
+        };
+        Self { start, end }
     }
 
     /// Whether no key is in it.

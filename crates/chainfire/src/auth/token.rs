@@ -38,7 +38,7 @@ pub enum TokenProvider {
     /// Random tokens, known to this node only.
     Simple(SimpleTokens),
     /// Signed tokens.
-    Jwt(JwtTokens),
+    Jwt(Box<JwtTokens>),
 }
 
 impl fmt::Debug for TokenProvider {
@@ -63,7 +63,7 @@ impl TokenProvider {
                     entropy,
                 )))
             }
-            TokenKind::Jwt => Ok(Self::Jwt(JwtTokens::new(&settings.jwt)?)),
+            TokenKind::Jwt => Ok(Self::Jwt(Box::new(JwtTokens::new(&settings.jwt)?))),
         }
     }
 

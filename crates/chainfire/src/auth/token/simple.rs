@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::auth::system_entropy;
 
-    const TTL: Duration = Duration::from_secs(300);
+    const TTL: Duration = Duration::from_mins(5);
 
     fn at(seconds: u64) -> Moment {
         Moment::from_millis(seconds * 1000)
@@ -277,9 +277,9 @@ mod tests {
         // Every byte value in turn: each letter must come out equally often, so the uneven rest was drawn again.
         let next = Arc::new(AtomicU8::new(0));
         let counting: Entropy = Arc::new(move |buffer: &mut [u8]| {
-            buffer
-                .iter_mut()
-                .for_each(|byte| *byte = next.fetch_add(1, Ordering::SeqCst));
+            for byte in buffer {
+                *byte = next.fetch_add(1, Ordering::SeqCst);
+            }
             Ok(())
         });
         let tokens = SimpleTokens::new(TTL, counting);
