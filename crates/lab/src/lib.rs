@@ -28,6 +28,7 @@ pub mod state;
 pub mod topology;
 pub mod wait;
 
+pub use address::AddressBlock;
 pub use host::{Condition, Host, Output};
 pub use lab::{Lab, Options, Ownership, clear_abandoned, stop_from_outside};
 pub use machine::missing as machines_missing;
