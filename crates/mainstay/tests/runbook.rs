@@ -1,6 +1,6 @@
 //! `mainstay runbook` as operators and programs use it: streams, exit codes, transcript, Ctrl-C.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -183,6 +183,41 @@ fn destructive_step_without_terminal_wants_yes_and_nothing_runs() {
     assert_eq!(dry.status.code(), Some(0));
     assert!(text(&dry.stdout).contains("4 planned"), "{}", text(&dry.stdout));
     assert!(file.exists());
+}
+
+#[test]
+fn person_at_a_terminal_is_asked() {
+    for (answer, code, word, stays) in [("n\n", 1, "= declined", true), ("y\n", 0, "= ok", false)] {
+        let folder = Folder::new("# T\n\n```sh step=remove destructive\nrm victim\n```\n");
+        std::fs::write(folder.path().join("victim"), "").unwrap();
+        // `script` gives the command a terminal and passes on what is typed.
+        let line = format!("'{}' runbook run demo", env!("CARGO_BIN_EXE_mainstay"));
+        let mut terminal = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(folder.path())
+            .env("MAINSTAY_RUNBOOKS", folder.path())
+            .env("XDG_STATE_HOME", folder.path())
+            .env_remove("MAINSTAY_LAB")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut typing = terminal.stdin.take().unwrap();
+        let mut screen = terminal.stdout.take().unwrap();
+        let mut seen = String::new();
+        let mut byte = [0];
+        while !seen.ends_with("run it? [y/N] ") && screen.read(&mut byte).unwrap() == 1 {
+            seen.push(char::from(byte[0]));
+        }
+        typing.write_all(answer.as_bytes()).unwrap();
+        screen.read_to_string(&mut seen).unwrap();
+        assert_eq!(terminal.wait().unwrap().code(), Some(code), "{seen}");
+        assert!(
+            seen.contains("step remove on local is destructive: run it? [y/N] ") && seen.contains(word),
+            "{seen}"
+        );
+        assert_eq!(folder.path().join("victim").exists(), stays);
+    }
 }
 
 #[test]
