@@ -40,7 +40,8 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         }
         (None, None | Some("mainstay")) => print(help::root(false)),
         (None, Some(name)) => match applets::find(name) {
-            Some(applet) => print((applet.command)().name(applet.name)),
+            Some(applet) if applet.is_program() => print((applet.command)().name(applet.name)),
+            Some(applet) => print(own(applet.name)),
             None => return help::unknown(name),
         },
     };
@@ -51,6 +52,15 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The tree of an own subcommand as part of `mainstay`'s, so that its page is called `mainstay-NAME`.
+fn own(name: &str) -> clap::Command {
+    let mut root = help::root(false);
+    root.build();
+    root.find_subcommand(name)
+        .expect("every own subcommand is in the root's tree")
+        .clone()
 }
 
 fn print(tree: clap::Command) -> Result<(), String> {

@@ -170,7 +170,7 @@ fn manual_pages_exist_for_every_program_and_subcommand() {
             std::fs::read_to_string(dir.join(format!("{name}.1"))).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
     }
-    assert!(text(&run(&["man", "runbook"]).stdout).contains(".TH"));
+    assert!(text(&run(&["man", "runbook"]).stdout).contains(".TH mainstay-runbook 1"));
     let refused = run(&["man", "--dir", &Path::new(BINARY).join("x").display().to_string()]);
     assert_eq!(refused.status.code(), Some(1));
 }

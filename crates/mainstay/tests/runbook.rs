@@ -263,7 +263,7 @@ fn failed_step_is_exit_code_one() {
     let folder = Folder::new("# T\n\n```sh step=a\nfalse\n```\n");
     let output = folder.run(&["run", "demo"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).ends_with("go on with: mainstay runbook run demo --from a\n"));
+    assert!(text(&output.stdout).ends_with("to go on, run it again with --from a\n"));
 }
 
 #[test]

@@ -174,10 +174,7 @@ impl Transcript {
         if let Some(record) = self.steps.iter().find(|record| stuck.contains(&record.status)) {
             put(
                 &mut text,
-                format_args!(
-                    "go on with: mainstay runbook run {} --from {}\n",
-                    self.runbook, record.step
-                ),
+                format_args!("to go on, run it again with --from {}\n", record.step),
             );
         }
         text

@@ -140,10 +140,7 @@ async fn run_ends_at_the_first_failure() {
     assert_eq!(transcript.steps[0].reason.as_deref(), Some("expected exit 0"));
     let text = transcript.text();
     assert!(text.contains("= FAILED, exit 2"), "{text}");
-    assert!(
-        text.ends_with("go on with: mainstay runbook run demo --from a\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("to go on, run it again with --from a\n"), "{text}");
 }
 
 #[tokio::test]
