@@ -174,7 +174,9 @@ impl Lab {
     /// The lab that is up in a directory, started by any program.
     pub fn open(dir: &Path) -> Result<Self> {
         let dir = std::path::absolute(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
-        let Some(state) = LabState::read(&dir)?.filter(LabState::is_alive) else {
+        // A detached lab stays up while all its services are stopped: that may be what a runbook is about.
+        let up = |state: &LabState| state.owner.is_none() || state.is_alive();
+        let Some(state) = LabState::read(&dir)?.filter(up) else {
             bail!("no lab is up in {}: start one with `mainstay up`", dir.display());
         };
         let topology = state::read_json(&dir.join(TOPOLOGY_FILE))?.with_context(|| {

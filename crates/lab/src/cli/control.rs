@@ -97,7 +97,11 @@ pub(super) fn list(output: OutputArgs) -> Result<ExitCode> {
             registry::forget(&dir)?;
             continue;
         };
-        let condition = if state.is_alive() { "up" } else { "crashed" };
+        let condition = match state.owner {
+            Some(owner) if !owner.is_alive() => "crashed",
+            None if state.leftovers().next().is_none() => "stopped",
+            _ => "up",
+        };
         table.row([
             state.name.clone(),
             state.form.name().into(),
