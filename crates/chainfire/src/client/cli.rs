@@ -1,0 +1,470 @@
+//! The top of the argument tree, the context a command works in, and which function serves which command.
+//!
+//! The arguments of each command stand in the file of its noun. Doc comments are the help text.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
+use terminal::OutputFormat;
+
+use super::connection::{Login, Session, Settings, Tls};
+use super::failure::{Failure, Result};
+use super::output::Printer;
+use super::{
+    argument, auth, cluster, election, kv, lease, lock, maintenance, password, snapshot, txn, watch,
+};
+
+/// Limit of a request unless `--timeout` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Client of Chainfire and of any other server that speaks the etcd v3 interface
+///
+/// Exit codes: 0 done, 1 the server refused, 2 wrong usage, 3 not reachable or no answer in time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chainfire-client",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Examples:\n  chainfire-client put greeting hello\n  chainfire-client get --prefix gree\n  \
+                  chainfire-client --endpoint http://node1:2379,http://node2:2379 status"
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+///
+/// A global flag whose id a command uses too would be filled from that command's argument, so the ids are their own. The one
+/// wanted case is `--output`, which names the file of `backup` and the format everywhere else.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// Whom to ask; several, separated by commas or by repeating the flag, are tried in order
+    #[arg(
+        id = "global-endpoint",
+        long = "endpoint",
+        visible_alias = "endpoints",
+        global = true,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "CHAINFIRE_ENDPOINT",
+        default_value = "http://127.0.0.1:2379"
+    )]
+    endpoints: Vec<String>,
+    /// CA that signed the server's certificate, PEM; makes https the default
+    #[arg(id = "global-cacert", long = "cacert", global = true, value_name = "FILE")]
+    cacert: Option<std::path::PathBuf>,
+    /// Own certificate, PEM
+    #[arg(
+        id = "global-cert",
+        long = "cert",
+        global = true,
+        value_name = "FILE",
+        requires = "global-key"
+    )]
+    cert: Option<std::path::PathBuf>,
+    /// Key of the own certificate, PEM
+    #[arg(
+        id = "global-key",
+        long = "key",
+        global = true,
+        value_name = "FILE",
+        requires = "global-cert"
+    )]
+    key: Option<std::path::PathBuf>,
+    /// Log in as this user; without PASSWORD it is taken from CHAINFIRE_PASSWORD, or asked for at the terminal
+    #[arg(
+        id = "global-user",
+        long = "user",
+        global = true,
+        value_name = "NAME[:PASSWORD]"
+    )]
+    user: Option<String>,
+    /// Limit of each request: 500ms, 5s, 1m [default: 5s; member-add 60s]
+    #[arg(id = "global-timeout", long = "timeout", global = true, value_name = "DURATION", value_parser = argument::duration)]
+    timeout: Option<Duration>,
+    /// How to print the reply: text, json or table
+    #[arg(
+        id = "output",
+        long,
+        short,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    output: OsString,
+    /// Print keys and values as \x61\x62
+    #[arg(id = "global-hex", long = "hex", global = true)]
+    hex: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print what the node says of itself: leader, term, indices, sizes, alarms
+    #[command(
+        after_help = "Examples:\n  chainfire-client status\n  chainfire-client status --all --output json"
+    )]
+    Status(cluster::Status),
+    /// List the members of the cluster
+    #[command(after_help = "Example:\n  chainfire-client member-list")]
+    MemberList(cluster::List),
+    /// Add a node: as learner first, then as voter once it has caught up
+    #[command(after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380")]
+    MemberAdd(cluster::Add),
+    /// Remove a node
+    #[command(after_help = "Example:\n  chainfire-client member-remove --node-id 2")]
+    MemberRemove(cluster::Target),
+    /// Make a learner a voter
+    #[command(after_help = "Example:\n  chainfire-client member-promote --node-id 2")]
+    MemberPromote(cluster::Target),
+    /// Hand leadership to another node
+    #[command(after_help = "Example:\n  chainfire-client leader-transfer --to 2")]
+    LeaderTransfer(cluster::Transfer),
+    /// Write a key
+    #[command(
+        after_help = "Examples:\n  chainfire-client put greeting hello\n  chainfire-client put --lease 694d5765fc71500b session on\n  \
+                      chainfire-client put config - < config.json"
+    )]
+    Put(kv::Put),
+    /// Read a key or a range of keys: key and value on alternate lines
+    #[command(
+        after_help = "Examples:\n  chainfire-client get greeting\n  chainfire-client get --prefix config/ --keys-only\n  \
+                      chainfire-client get a c --limit 10 --order descend"
+    )]
+    Get(kv::Get),
+    /// Delete a key or a range of keys: prints how many there were
+    #[command(
+        after_help = "Examples:\n  chainfire-client del greeting\n  chainfire-client del --prefix config/ --prev-kv"
+    )]
+    Del(kv::Del),
+    /// Compare and write in one step, read from standard input
+    #[command(after_help = txn::HELP)]
+    Txn(txn::Txn),
+    /// Print every change of a key or a range of keys as it happens
+    #[command(
+        after_help = "Examples:\n  chainfire-client watch greeting\n  chainfire-client watch --prefix config/ --rev 100\n\n\
+                      Ctrl-C ends it. When the connection is lost it goes on where it was, at any of the endpoints."
+    )]
+    Watch(watch::Watch),
+    /// Grant, keep and revoke leases
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Drop the history before a revision
+    #[command(
+        visible_alias = "compaction",
+        after_help = "Example:\n  chainfire-client compact 1200"
+    )]
+    Compact(kv::Compact),
+    /// Save, check and restore snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// Save the store as an archive that a new node can be unpacked from
+    #[command(
+        after_help = "Example:\n  chainfire-client backup --output chainfire-2026-01-31.tar.gz\n\n\
+                      Unpack with: tar -xzf FILE -C /var/lib/chainfire --strip-components=1"
+    )]
+    Backup(snapshot::Backup),
+    /// List and clear alarms
+    #[command(subcommand)]
+    Alarm(maintenance::Alarm),
+    /// Give space back to the file system; reads and writes go on meanwhile
+    #[command(after_help = "Example:\n  chainfire-client defrag")]
+    Defrag,
+    /// Print the hash of the whole store of the node
+    #[command(after_help = "Example:\n  chainfire-client hash")]
+    Hash,
+    /// Print the hash of all keys up to a revision, equal on all members
+    #[command(
+        name = "hashkv",
+        after_help = "Example:\n  chainfire-client hashkv --rev 1200"
+    )]
+    HashKv(maintenance::HashKv),
+    /// Hold a lock, for as long as a command runs or until Ctrl-C
+    #[command(
+        after_help = "Examples:\n  chainfire-client lock deploy\n  chainfire-client lock deploy -- ./deploy.sh --all\n\n\
+                      Without a command the key that is the lock is printed once it is held. A command finds it in the\n\
+                      environment as CHAINFIRE_LOCK_KEY and ETCD_LOCK_KEY, and its exit code is ours. If the lock is lost,\n\
+                      the command is told to end (SIGTERM) and the exit code is 1."
+    )]
+    Lock(lock::Lock),
+    /// Take part in an election, or watch one
+    #[command(
+        after_help = "Examples:\n  chainfire-client elect primary node1\n  chainfire-client elect primary --listen\n\n\
+                      Prints the leader's key and value. Ctrl-C resigns."
+    )]
+    Elect(election::Elect),
+    /// Switch authentication on and off
+    #[command(subcommand)]
+    Auth(auth::Auth),
+    /// Manage users
+    #[command(subcommand)]
+    User(auth::User),
+    /// Manage roles and what they permit
+    #[command(subcommand)]
+    Role(auth::Role),
+    /// Print the nodes as gossip sees them (not available in this release)
+    Gossip,
+}
+
+/// What a command works with.
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) printer: Printer,
+    pub(super) input: Box<dyn Read + Send>,
+    pub(super) errors: Box<dyn Write + Send>,
+    /// `--timeout`, if it was given.
+    timeout: Option<Duration>,
+}
+
+impl Context {
+    /// Checks the global flags. On failure gives standard error back.
+    pub(super) fn new(
+        global: Global,
+        command: &Command,
+        input: Box<dyn Read + Send>,
+        output: Box<dyn Write + Send>,
+        errors: Box<dyn Write + Send>,
+    ) -> std::result::Result<Self, (Failure, Box<dyn Write + Send>)> {
+        let (hex, timeout) = (global.hex, global.timeout);
+        match format(&global.output, command).and_then(|format| Ok((format, settings(global)?))) {
+            Ok((format, settings)) => {
+                let printer = Printer::new(format, hex, output);
+                Ok(Self {
+                    settings,
+                    printer,
+                    input,
+                    errors,
+                    timeout,
+                })
+            }
+            Err(failure) => Err((failure, errors)),
+        }
+    }
+
+    /// Connects.
+    pub(super) async fn open(&self) -> Result<Session> {
+        Session::open(&self.settings).await
+    }
+
+    /// How long a command waits that waits for more than an answer: `--timeout`, or its own default.
+    pub(super) fn patience(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+
+    /// Tells the person, beside the result.
+    pub(super) fn note(&mut self, text: &str) {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(self.errors, "{text}");
+    }
+}
+
+fn format(written: &OsStr, command: &Command) -> Result<OutputFormat> {
+    if matches!(command, Command::Backup(_)) {
+        return Ok(OutputFormat::Text);
+    }
+    let known = written
+        .to_str()
+        .and_then(|text| OutputFormat::from_str(text, true).ok());
+    known.ok_or_else(|| {
+        Failure::usage(format!(
+            "--output {}: want text, json or table",
+            written.display()
+        ))
+    })
+}
+
+fn settings(global: Global) -> Result<Settings> {
+    let tls = global.cacert.is_some() || global.cert.is_some();
+    let endpoints = global
+        .endpoints
+        .iter()
+        .filter(|endpoint| !endpoint.trim().is_empty())
+        .map(|endpoint| argument::endpoint(endpoint, tls).map_err(Failure::Usage))
+        .collect::<Result<Vec<_>>>()?;
+    if endpoints.is_empty() {
+        return Err(Failure::usage(
+            "no endpoint given: want --endpoint http://HOST:PORT",
+        ));
+    }
+    Ok(Settings {
+        endpoints,
+        tls: Tls {
+            authority: global.cacert,
+            certificate: global.cert,
+            key: global.key,
+        },
+        login: global.user.as_deref().map(login).transpose()?,
+        timeout: global.timeout.unwrap_or(TIMEOUT),
+    })
+}
+
+fn login(user: &str) -> Result<Login> {
+    let (name, password) = match user.split_once(':') {
+        Some((name, password)) => (name, password.to_owned()),
+        None => match std::env::var("CHAINFIRE_PASSWORD") {
+            Ok(password) => (user, password),
+            Err(_) => (user, password::ask(&format!("Password of {user}: "))?),
+        },
+    };
+    if name.is_empty() {
+        return Err(Failure::usage(
+            "--user: the name is empty, want NAME or NAME:PASSWORD",
+        ));
+    }
+    Ok(Login {
+        name: name.to_owned(),
+        password,
+    })
+}
+
+/// Runs a command.
+pub(super) async fn dispatch(command: Command, context: &mut Context) -> Result<()> {
+    match command {
+        Command::Status(arguments) => cluster::status(arguments, context).await,
+        Command::MemberList(arguments) => cluster::list(arguments, context).await,
+        Command::MemberAdd(arguments) => cluster::add(arguments, context).await,
+        Command::MemberRemove(arguments) => cluster::remove(arguments, context).await,
+        Command::MemberPromote(arguments) => cluster::promote(arguments, context).await,
+        Command::LeaderTransfer(arguments) => cluster::transfer(arguments, context).await,
+        Command::Put(arguments) => kv::put(arguments, context).await,
+        Command::Get(arguments) => kv::get(arguments, context).await,
+        Command::Del(arguments) => kv::del(arguments, context).await,
+        Command::Txn(arguments) => txn::txn(arguments, context).await,
+        Command::Watch(arguments) => watch::watch(arguments, context).await,
+        Command::Lease(command) => lease::run(command, context).await,
+        Command::Compact(arguments) => kv::compact(arguments, context).await,
+        Command::Snapshot(command) => snapshot::run(command, context).await,
+        Command::Backup(arguments) => snapshot::backup(arguments, context).await,
+        Command::Alarm(command) => maintenance::alarm(command, context).await,
+        Command::Defrag => maintenance::defrag(context).await,
+        Command::Hash => maintenance::hash(context).await,
+        Command::HashKv(arguments) => maintenance::hash_kv(arguments, context).await,
+        Command::Lock(arguments) => lock::lock(arguments, context).await,
+        Command::Elect(arguments) => election::elect(arguments, context).await,
+        Command::Auth(command) => auth::auth(command, context).await,
+        Command::User(command) => auth::user(command, context).await,
+        Command::Role(command) => auth::role(command, context).await,
+        Command::Gossip => Err(Failure::refused("gossip is not available in this release")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn code(line: &str) -> (u8, String, String) {
+        crate::client::tests::run(line.split_whitespace(), b"")
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no help");
+            let leaf = command.get_subcommands().next().is_none();
+            if leaf && !path.ends_with("gossip") {
+                let after = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                assert!(
+                    after.contains("Example") && after.contains(path),
+                    "{path} has no example: {after}"
+                );
+            }
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{path} {} has no help",
+                    argument.get_id()
+                );
+            }
+            for inner in command.get_subcommands() {
+                check(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        check(&Cli::command(), "chainfire-client");
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2_and_goes_to_standard_error() {
+        for line in [
+            "frob",
+            "get",
+            "get k --limit -1",
+            "get k e --prefix",
+            "put k v --lease xyz",
+            "put k v --timeout 5d",
+            "get k --endpoint ftp://x",
+            "get k --endpoint ,",
+            "get k --cert x",
+            "member-add --node-id 0 --peer-url a:1",
+            "member-add --node-id 2 --peer-url x",
+            "elect name",
+            "elect name value --listen",
+            "compact 0",
+            "get k --endpoint https://127.0.0.1:1",
+            "get k --output yaml",
+        ] {
+            let (code, output, errors) = code(line);
+            assert_eq!((code, output.as_str()), (2, ""), "{line}: {errors}");
+            assert!(errors.to_lowercase().starts_with("error: "), "{line}: {errors}");
+        }
+    }
+
+    #[test]
+    fn help_is_a_result() {
+        let (code, output, errors) = code("get --help");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert!(
+            output.contains("Usage: chainfire-client get [OPTIONS] <KEY> [END]"),
+            "{output}"
+        );
+    }
+
+    #[test]
+    fn nobody_there_is_code_3() {
+        let (code, output, errors) = code("get k --endpoint http://127.83.0.3:1");
+        assert_eq!((code, output.as_str()), (3, ""));
+        assert!(errors.starts_with("Error: http://127.83.0.3:1: "), "{errors}");
+    }
+
+    #[test]
+    fn arguments_are_not_mistaken_for_global_flags() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let user = parse("x user get alice");
+        assert!(user.global.user.is_none() && matches!(user.command, Command::User(_)));
+        assert!(parse("x get k").global.key.is_none());
+        let global = parse("x get k --user bob:pw --key f --cert g --hex --timeout 1s -o json").global;
+        assert_eq!(
+            (global.user.as_deref(), global.output.to_str(), global.hex),
+            (Some("bob:pw"), Some("json"), true)
+        );
+    }
+
+    #[test]
+    fn gossip_says_that_it_is_missing() {
+        assert_eq!(
+            code("gossip"),
+            (
+                1,
+                String::new(),
+                "Error: gossip is not available in this release\n".to_owned()
+            )
+        );
+    }
+}

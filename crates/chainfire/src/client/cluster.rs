@@ -1,0 +1,663 @@
+//! `status`, `member-list`, `member-add`, `member-remove`, `member-promote`, `leader-transfer`.
+//!
+//! Everything goes through the Cluster and Maintenance services of etcd. MemberAdd has no id in that interface: the server
+//! numbers the node, and when it is not the number asked for, the node is taken out again and the command fails.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use service::clock::Stopwatch;
+use terminal::Table;
+
+use super::cli::Context;
+use super::connection::{Session, Settings};
+use super::failure::{Failure, Result};
+use super::{argument, json};
+use crate::wire::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberRemoveRequest, MoveLeaderRequest, StatusRequest, StatusResponse,
+};
+
+/// Longest wait for each member when all are asked.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long `member-add` waits for the node unless `--timeout` says otherwise.
+const ADD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a promotion is tried, and how often the reason for waiting is told.
+const PROMOTE_EVERY: Duration = Duration::from_secs(1);
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Status arguments.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Ask every member, one row for each
+    #[arg(long)]
+    all: bool,
+}
+
+/// List arguments.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Print what this node knows, without asking the leader
+    #[arg(long)]
+    serializable: bool,
+}
+
+/// Add arguments.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// Number of the node
+    #[arg(long, value_name = "N", value_parser = argument::member_id)]
+    node_id: u64,
+    /// Where the other nodes reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_url: String,
+    /// Leave it a learner: it receives the data but has no vote
+    #[arg(long)]
+    learner: bool,
+    /// Do not wait until it has caught up
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// A node.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// Number of the node
+    #[arg(long, value_name = "N", value_parser = argument::member_id)]
+    node_id: u64,
+}
+
+/// Transfer arguments.
+#[derive(Debug, Args)]
+pub(super) struct Transfer {
+    /// Number of the node that shall lead
+    #[arg(long, value_name = "N", value_parser = argument::member_id)]
+    to: u64,
+}
+
+/// What a node said of itself.
+struct Report {
+    endpoint: String,
+    name: String,
+    status: StatusResponse,
+}
+
+impl Report {
+    fn cluster_id(&self) -> u64 {
+        self.status.header.as_ref().map_or(0, |header| header.cluster_id)
+    }
+
+    fn node_id(&self) -> u64 {
+        self.status.header.as_ref().map_or(0, |header| header.member_id)
+    }
+
+    fn revision(&self) -> i64 {
+        self.status.header.as_ref().map_or(0, |header| header.revision)
+    }
+
+    fn role(&self) -> &'static str {
+        match &self.status {
+            status if status.is_learner => "learner",
+            status if status.leader == self.node_id() && status.leader != 0 => "leader",
+            _ => "follower",
+        }
+    }
+
+    fn leader(&self) -> String {
+        if self.status.leader == 0 {
+            "none".to_owned()
+        } else {
+            self.status.leader.to_string()
+        }
+    }
+
+    /// Alarms stand among the errors of the reply, as `memberID:1 alarm:NOSPACE`.
+    fn alarms(&self) -> String {
+        let alarms = self
+            .status
+            .errors
+            .iter()
+            .filter_map(|text| Some(text.split_once(" alarm:")?.1.trim()));
+        some_or_none(alarms, ",")
+    }
+
+    fn errors(&self) -> String {
+        let errors = self.status.errors.iter().filter(|text| !text.contains(" alarm:"));
+        some_or_none(errors.map(|text| text.trim()), "; ")
+    }
+
+    /// The lines of `status`, in their fixed order.
+    fn facts(&self) -> Vec<(&'static str, Value)> {
+        let status = &self.status;
+        vec![
+            ("endpoint", json!(self.endpoint)),
+            ("cluster_id", json!(self.cluster_id())),
+            ("node_id", json!(self.node_id())),
+            ("name", json!(self.name)),
+            ("version", json!(status.version)),
+            ("role", json!(self.role())),
+            ("leader", json!(self.leader())),
+            ("raft_term", json!(status.raft_term)),
+            ("raft_index", json!(status.raft_index)),
+            ("raft_applied_index", json!(status.raft_applied_index)),
+            ("revision", json!(self.revision())),
+            ("db_size", json!(status.db_size)),
+            ("db_size_in_use", json!(status.db_size_in_use)),
+            ("quota", json!(status.db_size_quota)),
+            ("learner", json!(status.is_learner)),
+            ("alarms", json!(self.alarms())),
+            ("errors", json!(self.errors())),
+        ]
+    }
+}
+
+fn some_or_none<'a>(texts: impl Iterator<Item = &'a str>, between: &str) -> String {
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(between)
+    }
+}
+
+async fn ask_status(session: &Session) -> Result<StatusResponse> {
+    session.ask(session.maintenance().status(StatusRequest {})).await
+}
+
+/// The members as this node knows them, or as the leader does.
+async fn members(session: &Session, linearizable: bool) -> Result<MemberListResponse> {
+    session
+        .ask(session.cluster().member_list(MemberListRequest { linearizable }))
+        .await
+}
+
+pub(super) async fn status(Status { all }: Status, context: &mut Context) -> Result<()> {
+    let session = context.open().await?;
+    let status = ask_status(&session).await?;
+    let id = status.header.as_ref().map_or(0, |header| header.member_id);
+    if all {
+        return status_of_all(&session, id, context).await;
+    }
+    if context.printer.is_json() {
+        return context.printer.reply(&status, |_| {});
+    }
+    // The node has answered; that it may not tell its name to this user does not take that back.
+    let name = members(&session, false)
+        .await
+        .ok()
+        .and_then(|reply| reply.members.into_iter().find(|member| member.id == id));
+    let name = name.map_or_else(|| "unknown".to_owned(), |member| member.name);
+    let report = Report {
+        endpoint: session.endpoint.clone(),
+        name,
+        status,
+    };
+    context.printer.facts(&report.facts())
+}
+
+/// A member, and what it said when asked; the reason if it did not answer; nothing if it never started.
+struct Probed {
+    member: Member,
+    answer: Option<Result<Report>>,
+}
+
+impl Probed {
+    fn report(&self) -> Option<&Report> {
+        self.answer.as_ref().and_then(|answer| answer.as_ref().ok())
+    }
+
+    fn status(&self) -> &'static str {
+        match &self.answer {
+            None => "unstarted",
+            Some(Err(Failure::Unreachable(_))) => "unreachable",
+            // A refusal is an answer, too.
+            Some(_) => "started",
+        }
+    }
+
+    fn role(&self, leader: u64) -> &'static str {
+        match &self.member {
+            member if member.is_learner => "learner",
+            member if member.id == leader => "leader",
+            _ => "voter",
+        }
+    }
+}
+
+/// Asks every member at once. The one already connected to is asked where we found it: its own URL may not be meant for us.
+async fn probe(session: &Session, own_id: u64, members: Vec<Member>, settings: &Settings) -> Vec<Probed> {
+    let settings = Settings {
+        timeout: settings.timeout.min(PROBE_TIMEOUT),
+        ..settings.clone()
+    };
+    join_all(members.into_iter().map(|member| async {
+        let answer = if member.id == own_id {
+            Some(report(session.clone(), &member).await)
+        } else {
+            match member.client_ur_ls.first() {
+                Some(url) => match Session::open_at(url, &settings).await {
+                    Ok(session) => Some(report(session, &member).await),
+                    Err(failure) => Some(Err(failure)),
+                },
+                None => None,
+            }
+        };
+        Probed { member, answer }
+    }))
+    .await
+}
+
+async fn report(session: Session, member: &Member) -> Result<Report> {
+    let status = ask_status(&session).await?;
+    Ok(Report {
+        endpoint: session.endpoint,
+        name: member.name.clone(),
+        status,
+    })
+}
+
+/// Who leads, and how far its log has come, as the members say.
+fn leader_of(probed: &[Probed]) -> (u64, Option<u64>) {
+    let reports = || probed.iter().filter_map(Probed::report);
+    // Of two who claim to know, the one of the later term does.
+    let newest = reports()
+        .filter(|report| report.status.leader != 0)
+        .max_by_key(|report| report.status.raft_term);
+    let leader = newest.map_or(0, |report| report.status.leader);
+    let index = reports()
+        .find(|report| report.node_id() == leader)
+        .map(|report| report.status.raft_index);
+    (leader, index)
+}
+
+fn lag(probed: &Probed, leader_index: Option<u64>) -> String {
+    match (probed.report(), leader_index) {
+        (Some(report), Some(index)) => index.saturating_sub(report.status.raft_index).to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+async fn status_of_all(session: &Session, own_id: u64, context: &mut Context) -> Result<()> {
+    let members = members(session, false).await?.members;
+    let probed = probe(session, own_id, members, &context.settings).await;
+    if context.printer.is_json() {
+        let all: Vec<String> = probed.iter().map(status_json).collect();
+        return context
+            .printer
+            .text(|text| text.line(format_args!("[{}]", all.join(","))));
+    }
+    let (_, leader_index) = leader_of(&probed);
+    let titles = [
+        "ID",
+        "NAME",
+        "ENDPOINT",
+        "ROLE",
+        "LEADER",
+        "RAFT_TERM",
+        "RAFT_INDEX",
+        "LAG",
+        "REVISION",
+        "DB_SIZE",
+    ];
+    let mut table = Table::new(titles).numeric(&titles[5..]);
+    for member in &probed {
+        let id = member.member.id.to_string();
+        let lag = lag(member, leader_index);
+        match member.report() {
+            Some(report) => table.row([
+                id,
+                report.name.clone(),
+                report.endpoint.clone(),
+                report.role().to_owned(),
+                report.leader(),
+                report.status.raft_term.to_string(),
+                report.status.raft_index.to_string(),
+                lag,
+                report.revision().to_string(),
+                report.status.db_size.to_string(),
+            ]),
+            None => {
+                let endpoint = member.member.client_ur_ls.first().cloned().unwrap_or_default();
+                table.row([
+                    id,
+                    member.member.name.clone(),
+                    endpoint,
+                    member.status().to_owned(),
+                ])
+            }
+        };
+    }
+    context.printer.table(&table)
+}
+
+fn status_json(probed: &Probed) -> String {
+    let id = probed.member.id.to_string();
+    match &probed.answer {
+        Some(Ok(report)) => {
+            // The reply is JSON text already; its order of fields is kept.
+            format!(
+                r#"{{"id":{},"endpoint":{},"status":{}}}"#,
+                json!(id),
+                json!(report.endpoint),
+                json::text(&report.status)
+            )
+        }
+        Some(Err(failure)) => json!({ "id": id, "error": failure.text() }).to_string(),
+        None => json!({ "id": id, "error": "unstarted" }).to_string(),
+    }
+}
+
+pub(super) async fn list(List { serializable }: List, context: &mut Context) -> Result<()> {
+    let session = context.open().await?;
+    let reply = members(&session, !serializable).await?;
+    if context.printer.is_json() {
+        return context.printer.reply(&reply, |_| {});
+    }
+    let own_id = reply.header.as_ref().map_or(0, |header| header.member_id);
+    let probed = probe(&session, own_id, reply.members, &context.settings).await;
+    let (leader, leader_index) = leader_of(&probed);
+    let mut table =
+        Table::new(["ID", "NAME", "STATUS", "ROLE", "PEER_URL", "CLIENT_URL", "LAG"]).numeric(&["LAG"]);
+    for member in &probed {
+        let peers: Vec<&str> = member.member.peer_ur_ls.iter().map(|url| bare(url)).collect();
+        table.row([
+            member.member.id.to_string(),
+            member.member.name.clone(),
+            member.status().to_owned(),
+            member.role(leader).to_owned(),
+            peers.join(","),
+            member.member.client_ur_ls.join(","),
+            lag(member, leader_index),
+        ]);
+    }
+    context.printer.table(&table)
+}
+
+/// `host:port` of a URL.
+fn bare(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
+
+pub(super) async fn add(arguments: Add, context: &mut Context) -> Result<()> {
+    let address = argument::peer_address(&arguments.peer_url).map_err(Failure::Usage)?;
+    let id = arguments.node_id;
+    let session = context.open().await?;
+    let known = members(&session, false).await?.members;
+    if let Some(member) = known.iter().find(|member| member.id == id) {
+        return already_there(&session, member, &address, context).await;
+    }
+    let scheme = if arguments.peer_url.starts_with("https://") {
+        "https"
+    } else {
+        "http"
+    };
+    let request = MemberAddRequest {
+        peer_ur_ls: vec![format!("{scheme}://{address}")],
+        is_learner: true,
+    };
+    let reply = session.ask(session.cluster().member_add(request)).await?;
+    let cluster = reply.header.as_ref().map_or(0, |header| header.cluster_id);
+    let given = reply.member.as_ref().map_or(0, |member| member.id);
+    if given != id {
+        remove_again(&session, given).await?;
+        return Err(Failure::refused(format!(
+            "{} numbered the node {given} instead of {id}; it was removed again",
+            session.endpoint
+        )));
+    }
+    context.printer.reply(&reply, |text| {
+        text.line(format_args!("Node {id} added to cluster {cluster} (learner)"))
+    })?;
+    if arguments.learner || arguments.no_wait {
+        return Ok(());
+    }
+    promote_when_ready(&session, id, context).await
+}
+
+/// Adding a node that is there is no error, so that a recipe can be repeated.
+async fn already_there(
+    session: &Session,
+    member: &Member,
+    address: &str,
+    context: &mut Context,
+) -> Result<()> {
+    let id = member.id;
+    if !member.peer_ur_ls.iter().any(|url| bare(url) == address) {
+        let urls: Vec<_> = member.peer_ur_ls.iter().map(|url| bare(url)).collect();
+        return Err(Failure::refused(format!(
+            "node {id} is a member already, at {}",
+            urls.join(",")
+        )));
+    }
+    let leaderless = ask_status(session).await?.leader == 0;
+    context.printer.text(|text| {
+        text.line(format_args!("Node {id} is already a member ({address})"));
+        if leaderless {
+            text.line(format_args!(
+                "no leader elected: start node {id} to regain quorum"
+            ));
+        }
+    })
+}
+
+async fn remove_again(session: &Session, id: u64) -> Result<()> {
+    session
+        .ask(session.cluster().member_remove(MemberRemoveRequest { id }))
+        .await
+        .map(drop)
+}
+
+async fn promote_when_ready(session: &Session, id: u64, context: &mut Context) -> Result<()> {
+    let patience = context.patience(ADD_TIMEOUT);
+    let started = Stopwatch::start();
+    let mut told = None::<Stopwatch>;
+    loop {
+        match session
+            .ask(session.cluster().member_promote(MemberPromoteRequest { id }))
+            .await
+        {
+            Ok(reply) => {
+                return context.printer.reply(&reply, |text| {
+                    text.line(format_args!("Node {id} promoted to voter"))
+                });
+            }
+            Err(failure) if started.elapsed() >= patience => {
+                remove_again(session, id).await?;
+                let reason = failure.text().unwrap_or_default();
+                return Err(Failure::unreachable(format!(
+                    "node {id} not ready within {patience:?}: {reason}; it was removed again"
+                )));
+            }
+            Err(failure) if is_not_ready(&failure) => {
+                if told.as_ref().is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    context.note(&format!(
+                        "waiting for node {id}: {}",
+                        failure.text().unwrap_or_default()
+                    ));
+                    told = Some(Stopwatch::start());
+                }
+                tokio::time::sleep(PROMOTE_EVERY).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+fn is_not_ready(failure: &Failure) -> bool {
+    let lagging = "etcdserver: can only promote a learner member which is in sync with leader";
+    failure.is_transient() || failure.text() == Some(lagging)
+}
+
+pub(super) async fn remove(Target { node_id: id }: Target, context: &mut Context) -> Result<()> {
+    let session = context.open().await?;
+    let reply = session
+        .ask(session.cluster().member_remove(MemberRemoveRequest { id }))
+        .await?;
+    let cluster = reply.header.as_ref().map_or(0, |header| header.cluster_id);
+    context.printer.reply(&reply, |text| {
+        text.line(format_args!("Node {id} removed from cluster {cluster}"))
+    })
+}
+
+pub(super) async fn promote(Target { node_id: id }: Target, context: &mut Context) -> Result<()> {
+    let session = context.open().await?;
+    let reply = session
+        .ask(session.cluster().member_promote(MemberPromoteRequest { id }))
+        .await?;
+    context.printer.reply(&reply, |text| {
+        text.line(format_args!("Node {id} promoted to voter"))
+    })
+}
+
+pub(super) async fn transfer(Transfer { to }: Transfer, context: &mut Context) -> Result<()> {
+    let session = leader_session(context.open().await?, &context.settings).await?;
+    let from = ask_status(&session)
+        .await?
+        .header
+        .map_or(0, |header| header.member_id);
+    let reply = session
+        .ask(
+            session
+                .maintenance()
+                .move_leader(MoveLeaderRequest { target_id: to }),
+        )
+        .await?;
+    context.printer.reply(&reply, |text| {
+        text.line(format_args!(
+            "Leadership transferred from node {from} to node {to}"
+        ));
+    })
+}
+
+/// A session with the leader: only it can hand leadership over.
+async fn leader_session(session: Session, settings: &Settings) -> Result<Session> {
+    let status = ask_status(&session).await?;
+    let own_id = status.header.as_ref().map_or(0, |header| header.member_id);
+    if status.leader == 0 {
+        return Err(Failure::refused("no leader elected"));
+    }
+    if status.leader == own_id {
+        return Ok(session);
+    }
+    let members = members(&session, false).await?.members;
+    let leader = members.iter().find(|member| member.id == status.leader);
+    match leader.and_then(|member| member.client_ur_ls.first()) {
+        Some(url) => Session::open_at(url, settings).await,
+        None => Err(Failure::refused(format!(
+            "leader {} has no client url",
+            status.leader
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::etcdserverpb::ResponseHeader;
+
+    fn report(leader: u64) -> Report {
+        let header = ResponseHeader {
+            cluster_id: 1,
+            member_id: 1,
+            revision: 981,
+            raft_term: 3,
+        };
+        let status = StatusResponse {
+            header: Some(header),
+            version: "0.1.0".to_owned(),
+            db_size: 25_165_824,
+            leader,
+            raft_index: 12345,
+            raft_term: 3,
+            raft_applied_index: 12345,
+            db_size_in_use: 20_971_520,
+            db_size_quota: 8_589_934_592,
+            ..Default::default()
+        };
+        Report {
+            endpoint: "http://node1:2379".to_owned(),
+            name: "chainfire-node-1".to_owned(),
+            status,
+        }
+    }
+
+    fn lines(report: &Report) -> String {
+        let plain = |value: &Value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), ToOwned::to_owned)
+        };
+        report
+            .facts()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}\n", plain(value)))
+            .collect()
+    }
+
+    #[test]
+    fn status_has_its_lines_in_their_order() {
+        assert_eq!(
+            lines(&report(1)),
+            "endpoint: http://node1:2379\ncluster_id: 1\nnode_id: 1\nname: chainfire-node-1\nversion: 0.1.0\nrole: leader\n\
+             leader: 1\nraft_term: 3\nraft_index: 12345\nraft_applied_index: 12345\nrevision: 981\ndb_size: 25165824\n\
+             db_size_in_use: 20971520\nquota: 8589934592\nlearner: false\nalarms: none\nerrors: none\n"
+        );
+    }
+
+    #[test]
+    fn a_node_without_a_leader_says_so() {
+        let mut report = report(0);
+        report.status.errors = vec![
+            "etcdserver: no leader".to_owned(),
+            "memberID:1 alarm:NOSPACE ".to_owned(),
+        ];
+        let text = lines(&report);
+        assert!(text.contains("role: follower\nleader: none\n"), "{text}");
+        assert!(
+            text.ends_with("alarms: NOSPACE\nerrors: etcdserver: no leader\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn lag_is_counted_from_the_leader() {
+        let probed = |id, index, leader| {
+            let mut answer = report(leader);
+            answer.status.header = Some(ResponseHeader {
+                member_id: id,
+                ..Default::default()
+            });
+            answer.status.raft_index = index;
+            Probed {
+                member: Member {
+                    id,
+                    ..Default::default()
+                },
+                answer: Some(Ok(answer)),
+            }
+        };
+        let silent = Probed {
+            member: Member {
+                id: 3,
+                ..Default::default()
+            },
+            answer: Some(Err(Failure::unreachable("connection refused"))),
+        };
+        let all = [probed(1, 100, 2), probed(2, 130, 2), silent];
+        let (leader, index) = leader_of(&all);
+        assert_eq!((leader, index), (2, Some(130)));
+        assert_eq!(all.each_ref().map(|member| lag(member, index)), ["30", "0", "-"]);
+        assert_eq!(
+            all.each_ref().map(|member| member.role(leader)),
+            ["voter", "leader", "voter"]
+        );
+        assert_eq!(
+            all.each_ref().map(Probed::status),
+            ["started", "started", "unreachable"]
+        );
+    }
+}
