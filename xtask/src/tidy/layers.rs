@@ -63,6 +63,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("russh", &["mezite"]),
 ];
 
+/// Whether the crate is one whose `machine/` holds decisions without IO.
+pub(super) fn decides(name: &str) -> bool {
+    CRATES
+        .iter()
+        .any(|(known, layer)| *known == name && matches!(layer, Layer::Pure | Layer::System))
+}
+
 /// Findings about the dependencies between the crates.
 pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let json = process::read(process::cargo(workspace).args([

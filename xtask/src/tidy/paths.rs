@@ -72,6 +72,9 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Root's home folder.
+const ROOT_HOME: &str = concat!("/roo", "t/");
+
 /// Findings in one file. `Cargo.lock` is exempt: cargo writes the registry's name there by itself.
 pub(super) fn check(file: &TextFile) -> Vec<Finding> {
     if file.path.as_os_str() == "Cargo.lock" {
@@ -81,7 +84,10 @@ pub(super) fn check(file: &TextFile) -> Vec<Finding> {
     for (number, line) in file.lines() {
         for (head, tail, why) in FORBIDDEN {
             let needle = format!("{head}{tail}");
+            // The lab's containers are machines of its own making, and there this is root's home.
+            let own_machine = needle == ROOT_HOME && file.path.starts_with("crates/lab");
             if let Some(at) = line.find(&needle)
+                && !own_machine
                 && !(needle.starts_with('/') && is_inner_part(line, at))
             {
                 findings.push(file.finding(number, format!("\"{needle}\" is {why}")));
@@ -106,6 +112,7 @@ mod tests {
     fn paths_of_one_machine_are_found_and_relative_ones_are_not() {
         let home = format!("see {}x\n", ["/roo", "t/"].concat());
         assert_eq!(check(&file("a.md", &home)).len(), 1);
+        assert_eq!(check(&file("crates/lab/src/a.rs", &home)), []);
         assert_eq!(
             check(&file("a.md", "mkdir target/work/lab\n\"$dir\"/home-page\n")),
             []

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use super::{Finding, TextFile};
+use super::{Finding, TextFile, layers};
 
 /// Past this a file says in its header why it is one file.
 const LINES_MAX: usize = 1000;
@@ -67,12 +67,17 @@ pub(super) fn check(file: &TextFile) -> Vec<Finding> {
     findings
 }
 
-/// Whether the file belongs to a `machine/` folder or is its root, `machine.rs`; its tests may read scenario files.
+/// Whether the file belongs to a `machine/` folder, or is its root `machine.rs`, in a crate that decides things over time. Its tests
+/// may read scenario files.
 fn is_decision(path: &Path) -> bool {
     let mut parts = path.components().map(Component::as_os_str);
-    parts.any(|part| part == "machine" || part == "machine.rs")
-        && path.starts_with("crates")
-        && !path.starts_with("crates/lab")
+    let in_crate = parts.next().is_some_and(|part| part == "crates")
+        && parts
+            .next()
+            .and_then(|name| name.to_str())
+            .is_some_and(layers::decides);
+    in_crate
+        && parts.any(|part| part == "machine" || part == "machine.rs")
         && path.file_name().is_some_and(|name| name != "tests.rs")
 }
 
