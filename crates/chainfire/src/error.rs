@@ -187,7 +187,11 @@ impl From<Error> for Status {
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
-        if error.is_no_space() { Error::NoSpace } else { Error::Local(error.to_string()) }
+        if error.is_no_space() {
+            Error::NoSpace
+        } else {
+            Error::Local(error.to_string())
+        }
     }
 }
 

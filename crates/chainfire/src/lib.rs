@@ -5,5 +5,16 @@
 //! order against the multi-version store ([`mvcc`]), leases ([`lease`]) and authentication ([`auth`]); watchers ([`watch`])
 //! are told, then the clients answered. Reads go straight to [`mvcc`] at the newest applied revision.
 
+pub mod auth;
+pub mod client;
+pub mod config;
 pub mod error;
+pub mod lease;
+pub mod log;
+pub mod metrics;
+pub mod mvcc;
+pub mod node;
+pub mod pipeline;
+pub mod state_machine;
+pub mod watch;
 pub mod wire;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DBPinnableSlice, DBWithThreadMode, FlushOptions, ReadOptions,
-    SingleThreaded, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DBPinnableSlice, DBWithThreadMode, FlushOptions,
+    ReadOptions, ReadTier, SingleThreaded, WriteOptions,
 };
 
 use crate::batch::{Batch, Durability};
@@ -37,23 +37,39 @@ impl Store {
         let database_options = options.database();
         let mut names = vec!["default"];
         names.extend(families.iter().copied().filter(|name| *name != "default"));
-        let descriptors =
-            names.iter().map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
-        let database = Database::open_cf_descriptors(&database_options, path, descriptors).map_err(|source| {
-            if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
-                Error::Locked { path: path.to_owned() }
-            } else {
-                Error::Open { path: path.to_owned(), source }
-            }
-        })?;
-        let store = Store { database, options: database_options, families: names, path: path.to_owned() };
+        let descriptors = names
+            .iter()
+            .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
+        let database =
+            Database::open_cf_descriptors(&database_options, path, descriptors).map_err(|source| {
+                if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
+                    Error::Locked {
+                        path: path.to_owned(),
+                    }
+                } else {
+                    Error::Open {
+                        path: path.to_owned(),
+                        source,
+                    }
+                }
+            })?;
+        let store = Store {
+            database,
+            options: database_options,
+            families: names,
+            path: path.to_owned(),
+        };
         store.remove_option_files()?;
         Ok(store)
     }
 
     /// An older `ldb` refuses to start on option names it does not know; we never read these files.
     fn remove_option_files(&self) -> Result<()> {
-        let failed = |source| Error::File { operation: "list", path: self.path.clone(), source };
+        let failed = |source| Error::File {
+            operation: "list",
+            path: self.path.clone(),
+            source,
+        };
         for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if entry.file_name().to_string_lossy().starts_with("OPTIONS-") {
@@ -74,17 +90,34 @@ impl Store {
     }
 
     pub(crate) fn handle(&self, family: &'static str) -> &ColumnFamily {
-        self.database.cf_handle(family).expect("every family named in the code is opened with the store")
+        self.database
+            .cf_handle(family)
+            .expect("every family named in the code is opened with the store")
     }
 
     /// Reads one key. The value is pinned in the cache, not copied.
     pub fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
-        self.database.get_pinned_cf(self.handle(family), key).map_err(Error::operation("read"))
+        self.database
+            .get_pinned_cf(self.handle(family), key)
+            .map_err(Error::operation("read"))
+    }
+
+    /// Reads one key as a crash right now would leave it: what [`Durability::Volatile`] batches wrote since the last flush is
+    /// not seen.
+    pub fn get_flushed(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::Persisted);
+        self.database
+            .get_cf_opt(self.handle(family), key, &options)
+            .map_err(Error::operation("read"))
     }
 
     /// An empty batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { store: self, inner: rocksdb::WriteBatch::default() }
+        Batch {
+            store: self,
+            inner: rocksdb::WriteBatch::default(),
+        }
     }
 
     /// Carries out `batch`, whole or not at all.
@@ -95,7 +128,9 @@ impl Store {
             Durability::Logged => {}
             Durability::Volatile => options.disable_wal(true),
         }
-        self.database.write_opt(batch.inner, &options).map_err(Error::operation("write"))
+        self.database
+            .write_opt(batch.inner, &options)
+            .map_err(Error::operation("write"))
     }
 
     /// A cursor over `[from, to)` of `family`; `None` leaves that side open. It starts nowhere: seek first.
@@ -107,24 +142,32 @@ impl Store {
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
-        Cursor { inner: self.database.raw_iterator_cf_opt(self.handle(family), options) }
+        Cursor {
+            inner: self.database.raw_iterator_cf_opt(self.handle(family), options),
+        }
     }
 
     /// Writes all memory buffers of all families to disk, as of one instant.
     pub fn flush(&self) -> Result<()> {
         let handles: Vec<&ColumnFamily> = self.families.iter().map(|name| self.handle(name)).collect();
-        self.database.flush_cfs_opt(&handles, &FlushOptions::default()).map_err(Error::operation("flush"))
+        self.database
+            .flush_cfs_opt(&handles, &FlushOptions::default())
+            .map_err(Error::operation("flush"))
     }
 
     /// Compacts `family` by hand, giving back the space of removed entries. Reads and writes go on meanwhile.
     pub fn compact(&self, family: &'static str) {
-        self.database.compact_range_cf(self.handle(family), None::<&[u8]>, None::<&[u8]>);
+        self.database
+            .compact_range_cf(self.handle(family), None::<&[u8]>, None::<&[u8]>);
     }
 
     /// A copy of the database as of now in the new directory `to`, made of hard links where the file system allows.
     pub fn checkpoint(&self, to: &Path) -> Result<()> {
         let failed = Error::operation("checkpoint");
-        Checkpoint::new(&self.database).map_err(&failed)?.create_checkpoint(to).map_err(&failed)
+        Checkpoint::new(&self.database)
+            .map_err(&failed)?
+            .create_checkpoint(to)
+            .map_err(&failed)
     }
 
     /// Stops flushes and compactions and waits for those under way, before the process ends.

@@ -64,9 +64,11 @@ impl Options {
                 * self.max_write_buffer_number as usize,
         );
         options.set_max_open_files(i32::try_from(self.max_open_files).unwrap_or(i32::MAX));
-        options
-            .set_use_direct_io_for_flush_and_compaction(self.use_direct_io_for_flush_and_compaction);
-        #[allow(deprecated, reason = "the runbook names these two settings; RocksDB still honours them")]
+        options.set_use_direct_io_for_flush_and_compaction(self.use_direct_io_for_flush_and_compaction);
+        #[allow(
+            deprecated,
+            reason = "the runbook names these two settings; RocksDB still honours them"
+        )]
         {
             options.set_max_background_compactions(clamp(self.max_background_compactions));
             options.set_max_background_flushes(clamp(self.max_background_flushes));

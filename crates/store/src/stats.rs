@@ -26,7 +26,11 @@ impl Store {
         let mut sizes = Sizes::default();
         for family in &self.families {
             let property = |name: &str| {
-                self.database.property_int_value_cf(self.handle(family), name).ok().flatten().unwrap_or(0)
+                self.database
+                    .property_int_value_cf(self.handle(family), name)
+                    .ok()
+                    .flatten()
+                    .unwrap_or(0)
             };
             let buffers = property("rocksdb.cur-size-all-mem-tables");
             sizes.total += property("rocksdb.total-sst-files-size") + buffers;
@@ -37,9 +41,16 @@ impl Store {
 
     /// Stalls so far. There are no stall events in the bindings, so this is polled.
     pub fn write_stalls(&self) -> WriteStalls {
-        let stopped = self.database.property_int_value("rocksdb.is-write-stopped").ok().flatten().unwrap_or(0);
+        let stopped = self
+            .database
+            .property_int_value("rocksdb.is-write-stopped")
+            .ok()
+            .flatten()
+            .unwrap_or(0);
         WriteStalls {
-            total_micros: self.options.get_ticker_count(rocksdb::statistics::Ticker::StallMicros),
+            total_micros: self
+                .options
+                .get_ticker_count(rocksdb::statistics::Ticker::StallMicros),
             stopped: stopped != 0,
         }
     }

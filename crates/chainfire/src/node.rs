@@ -1,0 +1,246 @@
+//! One running node: its state, its pipeline, and the chores that go on beside requests.
+
+mod chores;
+mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use service::SharedClock;
+use service::clock::Stopwatch;
+use store::Store;
+use tokio::sync::Notify;
+
+use crate::auth::{Entropy, Identity, TokenProvider};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::metrics::{Metrics, Snapshot};
+use crate::mvcc::{Limits, Revision};
+use crate::pipeline::Pipeline;
+use crate::state_machine::{Outcome, Reply, StateMachine};
+use crate::watch::{Hub, SessionSettings};
+use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
+use crate::wire::logpb::Command;
+use crate::wire::logpb::command::Request;
+
+pub use start::StartError;
+
+/// A node. Servers and chores share one.
+#[allow(missing_debug_implementations, reason = "holds the database")]
+pub struct Node {
+    /// Settings as read.
+    pub config: Config,
+    /// What the log has done.
+    pub machine: Arc<StateMachine>,
+    /// Who watches.
+    pub hub: Arc<Hub>,
+    /// The way of a write.
+    pub pipeline: Pipeline,
+    /// Who clients say they are.
+    pub tokens: TokenProvider,
+    /// Random bytes.
+    pub entropy: Entropy,
+    /// Time.
+    pub clock: SharedClock,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The database, for sizes, checkpoints and manual compaction.
+    pub store: Arc<Store>,
+    term: AtomicU64,
+    /// Too little room on the file system to take writes.
+    disk_full: AtomicBool,
+    /// A compaction was applied, so the sweep has work.
+    sweep_wanted: Notify,
+    /// The sweep has reached the compaction point.
+    swept: Notify,
+    /// A lease may now be the next to run out.
+    lease_changed: Notify,
+}
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Node {
+    /// Id of this node.
+    pub fn id(&self) -> u64 {
+        self.config.node.id
+    }
+
+    /// Term in which this node leads.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// The header of a reply that shows `revision`.
+    pub fn header(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.config.cluster.id,
+            member_id: self.id(),
+            revision,
+            raft_term: self.term(),
+        }
+    }
+
+    /// What requests may ask for.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            request_bytes: self.config.limits.max_request_bytes.bytes() as usize,
+            txn_ops: self.config.limits.max_txn_ops as usize,
+        }
+    }
+
+    /// What watch sessions need to know.
+    pub fn session_settings(&self) -> SessionSettings {
+        SessionSettings {
+            header: self.header(0),
+            fragment_bytes: self.config.limits.max_request_bytes.bytes() as usize,
+            progress_interval_ms: self.config.limits.watch_progress_interval_ms,
+        }
+    }
+
+    /// Milliseconds on this node's own clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now().millis()
+    }
+
+    /// Where clients reach this node.
+    pub fn client_url(&self) -> String {
+        match self.config.network.advertise_api_url.as_str() {
+            "" => format!("http://{}", reachable(&self.config.network.api_addr)),
+            url => url.to_owned(),
+        }
+    }
+
+    /// Where members reach this node, `host:port`.
+    pub fn peer_address(&self) -> String {
+        match self.config.network.advertise_raft_addr.as_str() {
+            "" => reachable(&self.config.network.raft_addr),
+            address => address.to_owned(),
+        }
+    }
+
+    /// Returns when everything acknowledged before the call can be read. On one node that is so at once.
+    #[allow(
+        clippy::unused_async,
+        reason = "with several members the leader has to ask them"
+    )]
+    pub async fn read_barrier(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sends a command through the log and waits for its outcome.
+    pub async fn propose(&self, request: Request, identity: &Identity) -> Result<(Reply, Revision)> {
+        self.send(request, identity.clone(), false).await
+    }
+
+    /// The same for a command of the store itself, which no permission governs.
+    pub async fn propose_internal(&self, request: Request) -> Result<(Reply, Revision)> {
+        self.send(request, Identity::nobody(), true).await
+    }
+
+    async fn send(&self, request: Request, identity: Identity, internal: bool) -> Result<(Reply, Revision)> {
+        let watch = Stopwatch::start();
+        let grants = matches!(request, Request::LeaseGrant(_));
+        let compacts = matches!(request, Request::Compaction(_));
+        let command = Command {
+            time_ms: self.clock.unix_ms(),
+            user: identity.user,
+            auth_revision: identity.auth_revision,
+            internal,
+            request: Some(request),
+        };
+        let outcome = self.pipeline.propose(command)?;
+        self.metrics.proposals_pending.inc();
+        let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
+        let outcome = tokio::time::timeout(limit, outcome).await;
+        self.metrics.proposals_pending.dec();
+        let Outcome { reply, revision, .. } = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => {
+                self.metrics.proposal_failed();
+                return Err(Error::Stopped);
+            }
+            Err(_) => {
+                self.metrics.proposal_failed();
+                return Err(Error::Timeout);
+            }
+        };
+        self.metrics.write_duration.observe(watch.elapsed_seconds());
+        if grants {
+            self.lease_changed.notify_one();
+        }
+        if compacts && reply.is_ok() {
+            self.sweep_wanted.notify_one();
+        }
+        let reply = reply?;
+        if let Reply::Auth(tokens) = &reply {
+            self.tokens.forget(tokens);
+        }
+        Ok((reply, revision))
+    }
+
+    /// Refuses what takes space when there is none: over the quota, or on a full disk. Going over the quota raises the alarm.
+    pub async fn check_space(&self, bytes: u64) -> Result<()> {
+        if self.disk_full.load(Ordering::Acquire) || self.machine.has_alarm(AlarmType::Nospace) {
+            return Err(Error::NoSpace);
+        }
+        let quota = self.config.storage.quota_backend_bytes.bytes();
+        if quota > 0 && self.machine.mvcc.bytes_in_use().saturating_add(bytes) > quota {
+            self.raise_alarm(AlarmType::Nospace).await?;
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Waits until the sweep has reached the compaction point.
+    pub async fn swept(&self) {
+        loop {
+            let swept = self.swept.notified();
+            if self.machine.mvcc.is_swept() {
+                return;
+            }
+            swept.await;
+        }
+    }
+
+    /// Figures for metrics and status.
+    pub fn snapshot(&self) -> Snapshot {
+        let mvcc = &self.machine.mvcc;
+        Snapshot {
+            raft_index: self.pipeline.appended(),
+            applied_index: self.pipeline.applied(),
+            term: self.term(),
+            db_size: self.store.sizes().total,
+            db_in_use: mvcc.bytes_in_use(),
+            quota: self.config.storage.quota_backend_bytes.bytes(),
+            revision: mvcc.revision(),
+            compacted: mvcc.compacted(),
+            watchers: self.hub.len(),
+            leases: self.machine.lessor.lock().len(),
+            stall_seconds: self.store.write_stalls().total_micros as f64 / 1e6,
+        }
+    }
+
+    /// Stops taking commands, finishes those under way, and writes everything to disk so that the next start is short.
+    pub fn stop(&self) -> Result<()> {
+        self.pipeline.stop();
+        self.store.flush()?;
+        self.store.stop_background_work();
+        Ok(())
+    }
+}
+
+/// An address others can use: the wildcard stands for this machine's name.
+fn reachable(address: &str) -> String {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return address.to_owned();
+    };
+    if matches!(host, "0.0.0.0" | "[::]" | "") {
+        let name = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok());
+        return format!("{}:{port}", name.unwrap_or_else(|| "localhost".to_owned()));
+    }
+    address.to_owned()
+}

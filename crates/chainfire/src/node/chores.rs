@@ -1,0 +1,227 @@
+//! What goes on beside requests: leases run out, old revisions are swept, space is watched.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use service::Shutdown;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Node;
+use crate::config::Retention;
+use crate::error::{Error, Result};
+use crate::wire::etcdserverpb::alarm_request::AlarmAction;
+use crate::wire::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest};
+use crate::wire::logpb::LeaseExpire;
+use crate::wire::logpb::command::Request;
+
+/// Leases that one log entry lets expire. Bounded so that a million of them does not stop everything else.
+const EXPIRE_MAX: usize = 1000;
+
+/// When an expiry that could not be proposed is tried again, in milliseconds.
+const EXPIRE_RETRY_MS: u64 = 500;
+
+/// How often space and stalls are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Room on the file system below which writes are refused, so that flushes and compactions still have some: then deleting
+/// and compacting can help, and the database never meets a full disk.
+const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
+/// Shares of the quota, in percent: warn above, and clear the alarm below.
+const QUOTA_WARN: u64 = 80;
+const QUOTA_CLEAR: u64 = 90;
+
+impl Node {
+    /// Starts all chores; they end with `shutdown`.
+    pub fn start_chores(self: &Arc<Node>, shutdown: &Shutdown) {
+        let chores: [fn(Arc<Node>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 4] = [
+            |node| Box::pin(async move { node.expire_leases().await }),
+            |node| Box::pin(async move { node.sweep().await }),
+            |node| Box::pin(async move { node.watch_space().await }),
+            |node| Box::pin(async move { node.compact_by_itself().await }),
+        ];
+        for chore in chores {
+            let node = self.clone();
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = shutdown.wait() => {}
+                    () = chore(node) => {}
+                }
+            });
+        }
+    }
+
+    async fn expire_leases(&self) {
+        loop {
+            let now = self.now_ms();
+            let (expired, next) = {
+                let mut lessor = self.machine.lessor.lock();
+                (lessor.expire(now, EXPIRE_MAX), lessor.next_deadline())
+            };
+            if expired.is_empty() {
+                let changed = self.lease_changed.notified();
+                match next {
+                    None => changed.await,
+                    Some(deadline) => {
+                        let wait = Duration::from_millis(deadline.saturating_sub(now).max(1));
+                        // Ends early when a new lease may run out before.
+                        let _ = tokio::time::timeout(wait, changed).await;
+                    }
+                }
+                continue;
+            }
+            let request = Request::LeaseExpire(LeaseExpire { ids: expired.clone() });
+            if let Err(error) = self.propose_internal(request).await {
+                tracing::warn!(target: "chainfire_storage", error = %error, "Leases could not expire");
+                self.machine.lessor.lock().retry(&expired, now + EXPIRE_RETRY_MS);
+            }
+        }
+    }
+
+    async fn sweep(self: &Arc<Node>) {
+        loop {
+            let wanted = self.sweep_wanted.notified();
+            if self.machine.mvcc.is_swept() {
+                self.swept.notify_waiters();
+                wanted.await;
+                continue;
+            }
+            let node = self.clone();
+            let result = tokio::task::spawn_blocking(move || {
+                node.machine.mvcc.sweep(&mut || {
+                    std::thread::yield_now();
+                    ControlFlow::Continue(())
+                })
+            });
+            if let Ok(Err(error)) = result.await {
+                tracing::warn!(target: "chainfire_storage", error = %error, "Sweep failed");
+                tokio::time::sleep(WATCH_INTERVAL).await;
+            }
+        }
+    }
+
+    async fn watch_space(&self) {
+        let mut ticks = interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stalled_before = 0;
+        let mut warned = false;
+        loop {
+            ticks.tick().await;
+            self.look_at_disk();
+
+            let stalled = self.store.write_stalls().total_micros;
+            let since = stalled.saturating_sub(stalled_before) / 1000;
+            if since > 0 {
+                let duration = format_args!("{since}ms").to_string();
+                tracing::warn!(target: "chainfire_storage", duration = %duration, "RocksDB stall detected");
+            }
+            stalled_before = stalled;
+
+            let quota = self.config.storage.quota_backend_bytes.bytes();
+            if quota == 0 {
+                continue;
+            }
+            let used = self.machine.mvcc.bytes_in_use();
+            let above = used > quota / 100 * QUOTA_WARN;
+            if above && !warned {
+                tracing::warn!(target: "chainfire_storage", in_use = used, quota, "Space is running out");
+            }
+            warned = above;
+            let raised = self
+                .machine
+                .alarms()
+                .iter()
+                .any(|alarm| alarm.alarm == AlarmType::Nospace as i32);
+            if raised
+                && used < quota / 100 * QUOTA_CLEAR
+                && self.clear_alarm(AlarmType::Nospace).await.is_ok()
+            {
+                tracing::info!(target: "chainfire_storage", in_use = used, quota, "Space is there again, alarm cleared");
+            }
+        }
+    }
+
+    fn look_at_disk(&self) {
+        let Ok(stat) = nix::sys::statvfs::statvfs(self.store.path()) else {
+            return;
+        };
+        let free = stat.blocks_available() * stat.fragment_size();
+        let full = free < DISK_RESERVE_BYTES;
+        if self.disk_full.swap(full, Ordering::AcqRel) != full {
+            if full {
+                tracing::error!(target: "chainfire_storage", free, error = "disk_full", "Writes are refused");
+            } else {
+                tracing::info!(target: "chainfire_storage", free, "Disk has room again, writes are taken");
+            }
+        }
+    }
+
+    /// Raises an alarm for this node. Raising one that is there changes nothing.
+    pub async fn raise_alarm(&self, alarm: AlarmType) -> Result<()> {
+        tracing::error!(target: "chainfire_storage", error = alarm.as_str_name(), "Alarm raised");
+        self.alarm(AlarmAction::Activate, alarm).await
+    }
+
+    async fn clear_alarm(&self, alarm: AlarmType) -> Result<()> {
+        self.alarm(AlarmAction::Deactivate, alarm).await
+    }
+
+    async fn alarm(&self, action: AlarmAction, alarm: AlarmType) -> Result<()> {
+        let request = AlarmRequest {
+            action: action as i32,
+            member_id: self.id(),
+            alarm: alarm as i32,
+        };
+        self.propose_internal(Request::Alarm(request)).await.map(drop)
+    }
+
+    /// Drops old revisions by age or number, if the settings say so.
+    async fn compact_by_itself(&self) {
+        let Some(retention) = self.config.storage.retention() else {
+            return;
+        };
+        // Age is kept as revisions noted in the past: ten notes for each retention, as etcd does.
+        let (every, notes) = match retention {
+            Retention::Keep => return,
+            Retention::Age(age) => (Duration::from_millis((age / 10).clamp(1000, 3_600_000)), age),
+            Retention::Revisions(_) => (Duration::from_secs(300), 0),
+        };
+        let mut noted: std::collections::VecDeque<(u64, i64)> = std::collections::VecDeque::new();
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let revision = self.machine.mvcc.revision();
+            let now = self.now_ms();
+            let target = match retention {
+                Retention::Keep => return,
+                Retention::Revisions(keep) => revision - keep,
+                Retention::Age(_) => {
+                    noted.push_back((now, revision));
+                    let mut target = 0;
+                    while noted.front().is_some_and(|(then, _)| *then + notes <= now) {
+                        target = noted.pop_front().map_or(0, |(_, revision)| revision);
+                    }
+                    target
+                }
+            };
+            if target > self.machine.mvcc.compacted() && target > 0 {
+                let request = CompactionRequest {
+                    revision: target,
+                    physical: false,
+                };
+                match self.propose_internal(Request::Compaction(request)).await {
+                    Ok(_) | Err(Error::Compacted) => {
+                        tracing::info!(target: "chainfire_storage", revision = target, "Compacted old revisions");
+                    }
+                    Err(error) => {
+                        tracing::warn!(target: "chainfire_storage", error = %error, "Compaction failed");
+                    }
+                }
+            }
+        }
+    }
+}

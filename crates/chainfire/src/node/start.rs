@@ -1,0 +1,252 @@
+//! From a data directory to a node that serves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use bytes::{Buf, BufMut};
+use prost::Message;
+use service::SharedClock;
+use service::clock::Stopwatch;
+use store::{Durability, Store};
+use tokio::sync::Notify;
+
+use super::{Node, VERSION};
+use crate::auth::{self, TokenProvider};
+use crate::config::Config;
+use crate::log::{self, HardState, Log};
+use crate::metrics::Metrics;
+use crate::mvcc::family;
+use crate::pipeline::{EXIT_CORRUPT, Fatal, Parts, Pipeline, Retain};
+use crate::state_machine::{Committed, StateMachine};
+use crate::watch::Hub;
+use crate::wire::logpb::command::Request;
+use crate::wire::logpb::{Command, LeaderStarted};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory is another node's.
+    #[error(
+        "data directory belongs to node {node} of cluster {cluster}, config says node {config_node} of cluster {config_cluster}"
+    )]
+    NotOurs {
+        /// The node it belongs to.
+        node: u64,
+        /// That node's cluster.
+        cluster: u64,
+        /// What the settings say.
+        config_node: u64,
+        /// What the settings say.
+        config_cluster: u64,
+    },
+    /// A joining node without data: there is nobody to join yet.
+    #[error(
+        "data directory {} is empty and cluster.bootstrap is false: joining a cluster is not in this release, set bootstrap = true to start a new one",
+        .0.display()
+    )]
+    NothingToJoin(PathBuf),
+    /// The data is not what was written.
+    #[error("{reason}: the data is untouched; see `rocksdb_ldb --db={} repair`", .path.display())]
+    Corrupt {
+        /// The data directory.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The settings of tokens cannot be used.
+    #[error(transparent)]
+    Auth(#[from] auth::SettingsError),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Reading or replaying failed.
+    #[error("start: {0}")]
+    Failed(String),
+}
+
+impl StartError {
+    /// Exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Corrupt { .. } => EXIT_CORRUPT,
+            StartError::NotOurs { .. } | StartError::NothingToJoin(_) | StartError::Auth(_) => 2,
+            StartError::Store(error) if error.is_corruption() => EXIT_CORRUPT,
+            StartError::Store(store::Error::Locked { .. }) => 2,
+            StartError::Store(_) | StartError::Failed(_) => 1,
+        }
+    }
+}
+
+/// Entries applied at a time when the log is replayed.
+const REPLAY_ENTRIES: usize = 4096;
+
+const IDENTITY: &[u8] = b"identity";
+
+impl Node {
+    /// Opens the data directory, replays what the state lacks of the log, and starts the pipeline. `fail` is called once if
+    /// the node later cannot go on.
+    pub fn start(
+        config: Config,
+        clock: SharedClock,
+        fail: Arc<dyn Fn(Fatal) + Send + Sync>,
+    ) -> Result<Arc<Node>, StartError> {
+        let dir = config.storage.data_dir.clone();
+        let tokens = TokenProvider::new(&config.auth, auth::system_entropy())?;
+        let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
+        claim(&store, &config, &dir)?;
+
+        let corrupt = |reason: String| StartError::Corrupt {
+            path: dir.clone(),
+            reason,
+        };
+        let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let applied = machine.mvcc.applied_index();
+        let mut log = Log::open(store.clone(), applied).map_err(|error| match error {
+            log::Error::Store(error) => StartError::Store(error),
+            corrupted => {
+                tracing::error!(target: "chainfire_storage", "{corrupted}");
+                corrupt(corrupted.to_string())
+            }
+        })?;
+        replay(&machine, &log, applied)?;
+
+        // Alone, a node wins its election by standing for it.
+        let hard = log.hard_state();
+        let term = hard.term + 1;
+        log.set_hard_state(HardState {
+            term,
+            vote: config.node.id,
+            commit: log.last(),
+        })
+        .map_err(|error| StartError::Failed(error.to_string()))?;
+
+        let machine = Arc::new(machine);
+        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
+        let metrics = Arc::new(Metrics::new(VERSION));
+        machine.lessor.lock().lead(clock.now().millis());
+        let publish = {
+            let hub = hub.clone();
+            Box::new(move |events, revision| hub.publish(events, revision))
+        };
+        let pipeline = Pipeline::start(Parts {
+            log,
+            term,
+            machine: machine.clone(),
+            publish,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            retain: Retain {
+                every: config.raft.snapshot_entries,
+                keep: config.raft.snapshot_catchup_entries,
+            },
+            fail,
+        })
+        .map_err(|error| StartError::Failed(format!("start threads: {error}")))?;
+        tracing::info!(target: "chainfire_raft", term, "Leader elected");
+        metrics.leader_changed();
+        let started = Command {
+            time_ms: clock.unix_ms(),
+            internal: true,
+            request: Some(Request::LeaderStarted(LeaderStarted {
+                node_id: config.node.id,
+            })),
+            ..Command::default()
+        };
+        pipeline
+            .propose(started)
+            .map_err(|error| StartError::Failed(error.to_string()))?;
+        Ok(Arc::new(Node {
+            machine,
+            hub,
+            pipeline,
+            tokens,
+            entropy: auth::system_entropy(),
+            clock,
+            metrics,
+            store,
+            term: AtomicU64::new(term),
+            disk_full: AtomicBool::new(false),
+            sweep_wanted: Notify::new(),
+            swept: Notify::new(),
+            lease_changed: Notify::new(),
+            config,
+        }))
+    }
+}
+
+/// Checks that the directory is this node's, or makes it so if it is new.
+fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
+    let (node, cluster) = (config.node.id, config.cluster.id);
+    if let Some(bytes) = store.get(family::META, IDENTITY)? {
+        let mut bytes = bytes.as_ref();
+        if bytes.len() != 16 {
+            let reason =
+                "read the node's identity: the database holds bytes that are none of ours".to_owned();
+            return Err(StartError::Corrupt {
+                path: dir.to_owned(),
+                reason,
+            });
+        }
+        let found = (bytes.get_u64(), bytes.get_u64());
+        if found != (node, cluster) {
+            return Err(StartError::NotOurs {
+                node: found.0,
+                cluster: found.1,
+                config_node: node,
+                config_cluster: cluster,
+            });
+        }
+        if config.cluster.bootstrap {
+            tracing::debug!(target: "chainfire_raft", "Data is there, so bootstrap is ignored");
+        }
+        return Ok(());
+    }
+    if !config.cluster.bootstrap {
+        return Err(StartError::NothingToJoin(dir.to_owned()));
+    }
+    let mut identity = Vec::with_capacity(16);
+    identity.put_u64(node);
+    identity.put_u64(cluster);
+    let mut batch = store.batch();
+    batch.put(family::META, IDENTITY, &identity);
+    store.write(batch, Durability::Synced)?;
+    Ok(())
+}
+
+/// Applies what the log has and the state lacks.
+fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), StartError> {
+    let lacking = log.last() - applied;
+    if lacking == 0 {
+        return Ok(());
+    }
+    let watch = Stopwatch::start();
+    let failed = |error: crate::error::Error| StartError::Failed(format!("replay the log: {error}"));
+    let mut group = Vec::with_capacity(REPLAY_ENTRIES);
+    let mut outcome = Ok(());
+    log.scan(applied + 1, &mut |entry| {
+        let command = Command::decode(entry.payload).map_err(|_| log::Error::Corrupt {
+            index: entry.index,
+            reason: "payload",
+        })?;
+        group.push(Committed {
+            index: entry.index,
+            term: entry.term,
+            command,
+        });
+        if group.len() >= REPLAY_ENTRIES && outcome.is_ok() {
+            outcome = machine.apply(group.drain(..), 0, &mut drop).map(drop);
+        }
+        Ok(())
+    })
+    .map_err(|error| StartError::Failed(format!("replay the log: {error}")))?;
+    outcome.map_err(failed)?;
+    machine.apply(group, 0, &mut drop).map_err(failed)?;
+    tracing::info!(
+        target: "chainfire_storage",
+        entries = lacking,
+        duration = format_args!("{}ms", watch.elapsed_ms()),
+        "Log replayed"
+    );
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! The watches of one client: what it asked for, and what it has to be told next.
+//!
+//! A session is fed with the client's requests and woken when its [`Stream`] fills or time passes; it answers with replies to
+//! send, in order. It never waits for the client: whoever sends the replies asks for more only when they are gone, so a
+//! client that does not read holds at most one round of replies and one stream buffer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::hub::{Hub, Stream, WatchId};
+use crate::error::Error;
+use crate::mvcc::{Event, KeyRange, Mvcc, Revision};
+use crate::state_machine::StateMachine;
+use crate::wire::etcdserverpb::watch_create_request::FilterType;
+use crate::wire::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
+use crate::wire::mvccpb::event::EventType;
+use crate::wire::mvccpb::{self, KeyValue};
+
+/// The id etcd uses where no watch is meant.
+const NO_WATCH: WatchId = -1;
+
+/// Bytes of events read from the store in one round for one watch that catches up.
+const CATCH_UP_BYTES: usize = 1 << 20;
+
+/// What a session needs to know of its server.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionSettings {
+    /// Template of every reply's header; the revision is filled in.
+    pub header: ResponseHeader,
+    /// Replies of watches with `fragment` are split above this many bytes.
+    pub fragment_bytes: usize,
+    /// Milliseconds after which a quiet watch with `progress_notify` is told the revision.
+    pub progress_interval_ms: u64,
+}
+
+/// Where a watch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// The hub hands it its events.
+    Live,
+    /// It reads from the store, from this revision on.
+    CatchingUp(Revision),
+}
+
+#[derive(Debug)]
+struct Watch {
+    range: KeyRange,
+    puts: bool,
+    deletes: bool,
+    prev_kv: bool,
+    fragment: bool,
+    progress_notify: bool,
+    /// The first revision it is for.
+    start: Revision,
+    mode: Mode,
+    /// When it was last told anything, in milliseconds.
+    told_ms: u64,
+}
+
+/// The watches of one client connection.
+#[allow(missing_debug_implementations, reason = "holds the database")]
+pub struct Session {
+    machine: Arc<StateMachine>,
+    hub: Arc<Hub>,
+    stream: Arc<Stream>,
+    settings: SessionSettings,
+    watches: BTreeMap<WatchId, Watch>,
+    next_id: WatchId,
+    /// Progress was asked for and not all watches were up to date.
+    progress_wanted: bool,
+}
+
+impl Session {
+    /// A session without watches.
+    pub fn new(machine: Arc<StateMachine>, hub: Arc<Hub>, settings: SessionSettings) -> Session {
+        Session {
+            machine,
+            hub,
+            stream: Arc::default(),
+            settings,
+            watches: BTreeMap::new(),
+            next_id: 0,
+            progress_wanted: false,
+        }
+    }
+
+    /// What wakes this session.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Number of watches.
+    pub fn len(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    fn mvcc(&self) -> &Mvcc {
+        &self.machine.mvcc
+    }
+
+    fn reply(&self, revision: Revision, id: WatchId) -> WatchResponse {
+        let header = ResponseHeader {
+            revision,
+            ..self.settings.header
+        };
+        WatchResponse {
+            header: Some(header),
+            watch_id: id,
+            ..Default::default()
+        }
+    }
+
+    /// A watch that cannot be: created and canceled in one reply.
+    fn refused(&self, reason: &str) -> WatchResponse {
+        WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason: reason.to_owned(),
+            ..self.reply(self.mvcc().revision(), NO_WATCH)
+        }
+    }
+
+    /// The reply to a watch the client may not have.
+    pub fn denied(&self, reason: &Error) -> WatchResponse {
+        self.refused(&reason.to_string())
+    }
+
+    /// Adds a watch. Its first reply says so, whatever follows.
+    pub fn create(&mut self, request: WatchCreateRequest, now_ms: u64) -> Vec<WatchResponse> {
+        if request.start_revision < 0 {
+            return vec![self.refused(&Error::Compacted.to_string())];
+        }
+        // An empty key stands for the smallest there is.
+        let key = if request.key.is_empty() {
+            Bytes::from_static(&[0])
+        } else {
+            request.key
+        };
+        let range = KeyRange::new(key, &request.range_end);
+        if range.is_empty() {
+            return vec![self.refused("mvcc: watcher range is empty")];
+        }
+        let id = match request.watch_id {
+            0 => {
+                while self.watches.contains_key(&self.next_id) {
+                    self.next_id += 1;
+                }
+                self.next_id += 1;
+                self.next_id - 1
+            }
+            id if self.watches.contains_key(&id) => {
+                return vec![self.refused("mvcc: duplicate watch ID provided on the WatchStream")];
+            }
+            id => id,
+        };
+        let revision = self.mvcc().revision();
+        let created = WatchResponse {
+            created: true,
+            ..self.reply(revision, id)
+        };
+        let filtered = |filter: FilterType| request.filters.contains(&(filter as i32));
+        let start = if request.start_revision == 0 {
+            revision + 1
+        } else {
+            request.start_revision
+        };
+        let watch = Watch {
+            puts: !filtered(FilterType::Noput),
+            deletes: !filtered(FilterType::Nodelete),
+            prev_kv: request.prev_kv,
+            fragment: request.fragment,
+            progress_notify: request.progress_notify,
+            start,
+            mode: Mode::CatchingUp(start),
+            told_ms: now_ms,
+            range,
+        };
+        self.watches.insert(id, watch);
+        self.try_join(id);
+        vec![created]
+    }
+
+    /// Makes a watch live if it has read everything.
+    fn try_join(&mut self, id: WatchId) {
+        let Some(watch) = self.watches.get_mut(&id) else {
+            return;
+        };
+        if let Mode::CatchingUp(next) = watch.mode
+            && self.hub.join(&self.stream, id, &watch.range, next)
+        {
+            watch.mode = Mode::Live;
+        }
+    }
+
+    /// Ends a watch. An id that is not there is ignored, as etcd does.
+    pub fn cancel(&mut self, id: WatchId) -> Vec<WatchResponse> {
+        let Some(watch) = self.watches.remove(&id) else {
+            return Vec::new();
+        };
+        self.hub.leave(&self.stream, id, &watch.range);
+        // The id may be used again, and must not inherit anything.
+        self.stream.forget(id);
+        vec![WatchResponse {
+            canceled: true,
+            ..self.reply(self.mvcc().revision(), id)
+        }]
+    }
+
+    /// The client wants to know how far everything is. Answered once it is.
+    pub fn request_progress(&mut self) {
+        self.progress_wanted = true;
+    }
+
+    /// True if some watch reads from the store, so that [`Session::advance`] should be called without waiting.
+    pub fn is_catching_up(&self) -> bool {
+        self.watches.values().any(|watch| watch.mode != Mode::Live)
+    }
+
+    /// When the next progress notice is due, if any watch wants one.
+    pub fn next_notice_ms(&self) -> Option<u64> {
+        let due = |watch: &Watch| watch.told_ms + self.settings.progress_interval_ms;
+        self.watches
+            .values()
+            .filter(|watch| watch.progress_notify)
+            .map(due)
+            .min()
+    }
+
+    /// What there is to tell now. Never waits.
+    pub fn advance(&mut self, now_ms: u64) -> Vec<WatchResponse> {
+        let mut replies = Vec::new();
+        // Taken before the buffer is: every change up to it that concerns a live watch is in the buffer by then.
+        let settled = self.hub.revision();
+        self.deliver_buffered(settled, now_ms, &mut replies);
+        let behind: Vec<WatchId> = self
+            .watches
+            .iter()
+            .filter(|(_, watch)| watch.mode != Mode::Live)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in behind {
+            self.catch_up(id, now_ms, &mut replies);
+        }
+        self.notify_progress(settled, now_ms, &mut replies);
+        replies
+    }
+
+    fn deliver_buffered(&mut self, settled: Revision, now_ms: u64, replies: &mut Vec<WatchResponse>) {
+        let drained = self.stream.drain();
+        let mut events: BTreeMap<WatchId, Vec<Arc<Event>>> = BTreeMap::new();
+        for (id, event) in drained.events {
+            events.entry(id).or_default().push(event);
+        }
+        for (id, events) in events {
+            if let Some(watch) = self.watches.get_mut(&id) {
+                let newest = events.last().map_or(settled, |event| event.revision.max(settled));
+                let header = ResponseHeader {
+                    revision: newest,
+                    ..self.settings.header
+                };
+                let before = replies.len();
+                watch.tell(
+                    id,
+                    header,
+                    events.iter().map(AsRef::as_ref),
+                    self.settings.fragment_bytes,
+                    replies,
+                );
+                if replies.len() > before {
+                    watch.told_ms = now_ms;
+                }
+            }
+        }
+        for (id, revision) in drained.missed {
+            if let Some(watch) = self.watches.get_mut(&id) {
+                watch.mode = Mode::CatchingUp(revision);
+            }
+        }
+    }
+
+    /// Reads the next piece for a watch that is behind, and makes it live when there is no more.
+    fn catch_up(&mut self, id: WatchId, now_ms: u64, replies: &mut Vec<WatchResponse>) {
+        let Some(watch) = self.watches.get(&id) else {
+            return;
+        };
+        let Mode::CatchingUp(next) = watch.mode else {
+            return;
+        };
+        let machine = self.machine.clone();
+        let mvcc = &machine.mvcc;
+        let newest = mvcc.revision();
+        if next <= newest {
+            let range = watch.range.clone();
+            let read = if next < mvcc.compacted() {
+                Err(Error::Compacted)
+            } else {
+                mvcc.changes(next, newest, &|key| range.contains(key), CATCH_UP_BYTES)
+            };
+            match read {
+                Ok((changes, continued)) => {
+                    let header = ResponseHeader {
+                        revision: newest,
+                        ..self.settings.header
+                    };
+                    let watch = self.watches.get_mut(&id).expect("it was there just now");
+                    let before = replies.len();
+                    watch.tell(id, header, changes.iter(), self.settings.fragment_bytes, replies);
+                    if replies.len() > before {
+                        watch.told_ms = now_ms;
+                    }
+                    watch.mode = Mode::CatchingUp(continued);
+                }
+                Err(reason) => {
+                    self.watches.remove(&id);
+                    let compact_revision = if reason == Error::Compacted {
+                        mvcc.compacted()
+                    } else {
+                        0
+                    };
+                    replies.push(WatchResponse {
+                        canceled: true,
+                        compact_revision,
+                        cancel_reason: reason.to_string(),
+                        ..self.reply(newest, id)
+                    });
+                    return;
+                }
+            }
+        }
+        self.try_join(id);
+    }
+
+    fn notify_progress(&mut self, settled: Revision, now_ms: u64, replies: &mut Vec<WatchResponse>) {
+        // A watch that starts in the future must not hear of a revision before its own: its client would resume from there.
+        let up_to_date = |watch: &Watch| watch.mode == Mode::Live && watch.start <= settled + 1;
+        if self.progress_wanted && self.watches.values().all(up_to_date) {
+            self.progress_wanted = false;
+            replies.push(self.reply(settled, NO_WATCH));
+        }
+        let interval = self.settings.progress_interval_ms;
+        let mut notices = Vec::new();
+        for (id, watch) in &mut self.watches {
+            if watch.progress_notify && now_ms >= watch.told_ms + interval && up_to_date(watch) {
+                watch.told_ms = now_ms;
+                notices.push(*id);
+            }
+        }
+        for id in notices {
+            replies.push(self.reply(settled, id));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for (id, watch) in &self.watches {
+            self.hub.leave(&self.stream, *id, &watch.range);
+        }
+    }
+}
+
+impl Watch {
+    /// Puts events into replies: one reply, or several where that would be too much, cut between revisions. Only a watch
+    /// with `fragment` gets a revision in pieces.
+    fn tell<'e>(
+        &self,
+        id: WatchId,
+        header: ResponseHeader,
+        events: impl Iterator<Item = &'e Event>,
+        fragment_bytes: usize,
+        replies: &mut Vec<WatchResponse>,
+    ) {
+        let empty = || WatchResponse {
+            header: Some(header),
+            watch_id: id,
+            ..Default::default()
+        };
+        let mut reply = empty();
+        let mut bytes = 0usize;
+        let mut last = 0;
+        for event in events {
+            let wanted = if event.version.is_some() {
+                self.puts
+            } else {
+                self.deletes
+            };
+            if !wanted {
+                continue;
+            }
+            let message = message(event, self.prev_kv);
+            let size = message.encoded_len() + 8;
+            if bytes > 0 && bytes + size > fragment_bytes {
+                let same_revision = event.revision == last;
+                if !same_revision || self.fragment {
+                    reply.fragment = same_revision;
+                    replies.push(std::mem::replace(&mut reply, empty()));
+                    bytes = 0;
+                }
+            }
+            bytes += size;
+            last = event.revision;
+            reply.events.push(message);
+        }
+        if !reply.events.is_empty() {
+            replies.push(reply);
+        }
+    }
+}
+
+/// An event as clients see it.
+fn message(event: &Event, prev_kv: bool) -> mvccpb::Event {
+    let (kind, kv) = match &event.version {
+        Some(version) => (EventType::Put, version.clone().key_value(event.key.clone())),
+        None => {
+            let kv = KeyValue {
+                key: event.key.clone(),
+                mod_revision: event.revision,
+                ..Default::default()
+            };
+            (EventType::Delete, kv)
+        }
+    };
+    let before = if prev_kv { event.previous.clone() } else { None };
+    mvccpb::Event {
+        r#type: kind as i32,
+        kv: Some(kv),
+        prev_kv: before.map(|before| before.key_value(event.key.clone())),
+    }
+}
