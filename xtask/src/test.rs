@@ -94,7 +94,7 @@ fn everything(workspace: &Workspace, quiet: bool, stages: &mut Stages) {
     }
     stages.check("packages for tests", || packages::ensure(packages::TEST));
     stages.check("format", || {
-        process::run(process::cargo(workspace).args(["fmt", "--all", "--check"]))
+        process::run(process::cargo(workspace).args(["fmt", "--all", "--check", "--message-format", "short"]))
     });
     stages.check("conventions", || tidy::check(workspace));
     stages.tests("dependency policy", || dependency_policy(workspace));
