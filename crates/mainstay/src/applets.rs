@@ -85,6 +85,13 @@ pub(crate) static TABLE: &[Applet] = &[
         command: man::command,
         main: man::main,
     },
+    Applet {
+        name: "chainfire-client",
+        about: "ask and change a Chainfire or etcd v3 cluster",
+        system: "Chainfire",
+        command: chainfire::client::command,
+        main: chainfire::client::main,
+    },
 ];
 
 /// The entry of this name.
