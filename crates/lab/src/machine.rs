@@ -155,9 +155,7 @@ impl MachineForm {
             self.lock_guards().insert(host.name.clone(), guard);
         }
         let leader = container::wait_booted(host, supervisor, interrupted)?;
-        host.enter = ["nsenter", "-t", &leader.pid.to_string(), "-a", "--"]
-            .map(str::to_owned)
-            .to_vec();
+        host.enter = container::enter(leader);
         Ok(())
     }
 
@@ -180,7 +178,7 @@ impl MachineForm {
     fn forget(&self, network: &str, host: &mut HostState) -> Result<()> {
         host.enter.clear();
         self.lock_guards().remove(&host.name);
-        container::remove_control_group(network, &host.name)
+        container::remove_control_groups(network, &host.name)
     }
 
     fn lock_guards(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Guard>> {
@@ -207,11 +205,11 @@ impl MachineForm {
 
     /// A command that runs in the machine.
     pub(crate) fn command(host: &HostState, program: &str, args: &[String]) -> Result<Command> {
-        let (nsenter, rest) = host
+        let (first, rest) = host
             .enter
             .split_first()
             .with_context(|| format!("{} is switched off", host.name))?;
-        let mut command = Command::new(nsenter);
+        let mut command = Command::new(first);
         command
             .args(rest)
             .args(["/usr/bin/env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8"]);

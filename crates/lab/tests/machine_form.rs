@@ -142,6 +142,13 @@ fn machine_boots_and_runs_systemctl() {
     );
     assert!(one.logs("greeter").unwrap().contains("Listening on"));
 
+    let status = one.run("systemctl status greeter --no-pager").unwrap();
+    assert!(
+        status.stdout.contains("/usr/bin/systemd-socket-activate"),
+        "its process is listed: {status:?}"
+    );
+    assert_eq!(status.stderr, "");
+
     // Hosts reach each other by name, and their own addresses are nobody else's.
     assert_eq!(
         greet(&one, "node2").stdout,

@@ -1,6 +1,6 @@
 //! `mainstay up` and its relatives, typed at the real binary, with Debian's etcd as the service.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -62,14 +62,23 @@ host_env = {{ ETCDCTL_API = "3", ETCDCTL_ENDPOINTS = "http://{{address}}:{port}"
         Output::of(&mut self.command(words)).unwrap()
     }
 
+    /// The same without naming a lab.
+    fn run_anywhere(&self, words: &[&str]) -> Output {
+        Output::of(self.command(words).env_remove("MAINSTAY_LAB")).unwrap()
+    }
+
     fn topology(&self) -> String {
         self.dir.join("topology.toml").display().to_string()
     }
 
     /// `mainstay up` in the foreground, once it has printed that it is up.
     fn up(&self) -> Child {
+        self.up_with(&[])
+    }
+
+    fn up_with(&self, words: &[&str]) -> Child {
         let log = std::fs::File::create(self.dir.join("up.log")).unwrap();
-        let mut command = self.command(&["up", "--topology", &self.topology()]);
+        let mut command = self.command(&[&["up", "--topology", &self.topology()], words].concat());
         command
             .stdin(Stdio::null())
             .stderr(log.try_clone().unwrap())
@@ -251,6 +260,57 @@ fn fresh_wants_a_word() {
         ""
     );
     place.run(&["down"]).ok();
+}
+
+/// A service of a bare Debian machine.
+const SLEEPER: &str = r#"
+name = "sleepers"
+[[hosts]]
+name = "node1"
+[[hosts.services]]
+name = "sleeper"
+program = { path = "systemd-socket-activate" }
+args = ["-l", "{address}:7000", "--inetd", "-a", "cat"]
+ready = { tcp = { port = 7000 } }
+"#;
+
+#[test]
+fn machines_of_a_killed_lab_are_removed() {
+    if let Some(reason) = lab::machines_missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let place = Place::new();
+    std::fs::write(place.dir.join("topology.toml"), SLEEPER).unwrap();
+    let crash = || {
+        let mut up = place.up_with(&["--form", "machine"]);
+        let state = LabState::read(&place.lab()).unwrap().unwrap();
+        up.kill().unwrap();
+        up.wait().unwrap();
+        let network = Path::new("/run/netns").join(state.network.unwrap());
+        assert!(network.exists());
+        (state.hosts[0].machine.unwrap(), network)
+    };
+    let gone = |(machine, network): (ProcessRef, std::path::PathBuf)| {
+        // The source of each mount is the name of the lab.
+        let source = format!("{} ", network.file_name().unwrap().display());
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        !machine.is_alive() && !network.exists() && !mounts.lines().any(|line| line.starts_with(&source))
+    };
+    // By the next start in the same place,
+    let first = crash();
+    let second = crash();
+    assert!(gone(first));
+    // and by name, even when the lab's own files are lost.
+    std::fs::remove_file(place.lab().join("lab.json")).unwrap();
+    let all = place.run_anywhere(&["down", "--all"]);
+    assert!(
+        all.stderr
+            .contains("removed machines left over from lab mainstay-"),
+        "{}",
+        all.stderr
+    );
+    assert!(gone(second));
 }
 
 #[test]

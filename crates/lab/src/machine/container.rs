@@ -89,18 +89,12 @@ pub(super) fn start(network: &str, host: &HostState, binary: Option<&Path>) -> R
         .append(true)
         .open(&console)
         .with_context(|| format!("cannot open {}", console.display()))?;
+    let groups = control_groups(network, &host.name);
+    groups.iter().try_for_each(|group| create(group))?;
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        r#"[ -z "$0" ] || echo $$ > "$0/cgroup.procs" || exit 1; exec "$@""#,
-    ]);
-    command.arg(match control_group(network, &host.name) {
-        Some(group) => {
-            create(&group)?;
-            group
-        }
-        None => PathBuf::new(),
-    });
+    let script =
+        r#"while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@""#;
+    command.args(["-c", script, "sh"]).args(&groups).arg("--");
     command
         .arg("nsenter")
         .arg(format!("--net={}", network::file(network).display()));
@@ -223,26 +217,59 @@ pub(super) fn kill(supervisor: ProcessRef) -> Result<()> {
     Ok(())
 }
 
-/// Where a container's control group is made: below the unified hierarchy, or below systemd's named one.
-fn control_group(network: &str, host: &str) -> Option<PathBuf> {
-    let unified = Path::new("/sys/fs/cgroup");
-    let named = unified.join("systemd");
-    let parent = if unified.join("cgroup.controllers").exists() {
-        unified.to_owned()
-    } else if named.join("cgroup.procs").exists() {
-        named
-    } else {
-        return None;
-    };
-    Some(parent.join(machine_name(network, host)))
+/// Words to put before a command so that it runs in the machine, among the processes that its systemd knows of:
+/// systemd refuses to list a control group whose caller comes from outside.
+///
+/// The control group is entered inside, after nsenter has forked: nsenter itself belongs to no process namespace of
+/// the machine, and would spoil the group. Where that is not allowed the command runs all the same.
+pub(super) fn enter(leader: ProcessRef) -> Vec<String> {
+    const SCRIPT: &str = r#"for group in /sys/fs/cgroup/init.scope /sys/fs/cgroup/systemd/init.scope /sys/fs/cgroup/unified/init.scope
+do [ ! -d "$group" ] || echo $$ > "$group/cgroup.procs"; done 2>/dev/null
+exec "$@""#;
+    [
+        "nsenter",
+        "-t",
+        &leader.pid.to_string(),
+        "-a",
+        "--",
+        "sh",
+        "-c",
+        SCRIPT,
+        "sh",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
-/// Removes the control group and those below it, once their processes are gone.
-pub(super) fn remove_control_group(network: &str, host: &str) -> Result<()> {
-    match control_group(network, host) {
-        Some(group) => remove_groups(&group),
-        None => Ok(()),
-    }
+/// Folders under which control groups of systemd are made: the unified hierarchy, or in older set-ups systemd's named
+/// one and the unified one beside it. nspawn uses all that are there.
+pub(super) fn control_group_roots() -> Vec<PathBuf> {
+    let unified = Path::new("/sys/fs/cgroup");
+    let roots = if unified.join("cgroup.controllers").exists() {
+        vec![unified.to_owned()]
+    } else {
+        vec![unified.join("unified"), unified.join("systemd")]
+    };
+    roots
+        .into_iter()
+        .filter(|root| root.join("cgroup.procs").exists())
+        .collect()
+}
+
+/// Where a container's control groups are made.
+fn control_groups(network: &str, host: &str) -> Vec<PathBuf> {
+    let name = machine_name(network, host);
+    control_group_roots()
+        .into_iter()
+        .map(|root| root.join(&name))
+        .collect()
+}
+
+/// Removes the control groups and those below them, once their processes are gone.
+pub(super) fn remove_control_groups(network: &str, host: &str) -> Result<()> {
+    control_groups(network, host)
+        .iter()
+        .try_for_each(|group| remove_groups(group))
 }
 
 /// Removes a tree of control groups. Their files cannot be deleted, only the folders, innermost first.

@@ -82,8 +82,8 @@ pub(super) fn remove(name: &str) -> Result<()> {
     }
     network::delete(name)?;
     let prefix = format!("{name}-");
-    for parent in ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"] {
-        for group in children(Path::new(parent)) {
+    for root in container::control_group_roots() {
+        for group in children(&root) {
             if group
                 .file_name()
                 .is_some_and(|group| group.to_string_lossy().starts_with(&prefix))
