@@ -23,7 +23,7 @@ pub(super) enum Auth {
     #[command(after_help = "Example:\n  chainfire-client auth enable")]
     Enable,
     /// Serve everybody from now on
-    #[command(after_help = "Example:\n  chainfire-client --user root auth disable")]
+    #[command(after_help = "Example:\n  chainfire-client auth disable --user root")]
     Disable,
     /// Print whether authentication is on
     #[command(after_help = "Example:\n  chainfire-client auth status")]
@@ -296,7 +296,7 @@ pub(super) async fn user(command: User, context: &mut Context) -> Result<()> {
             };
             let reply = session.ask(session.auth().user_grant_role(request)).await?;
             context.printer.reply(&reply, |text| {
-                text.line(format_args!("Role {role} is granted to user {user}"))
+                text.line(format_args!("Role {role} is granted to user {user}"));
             })
         }
         User::RevokeRole(UserRole { user, role }) => {
@@ -307,7 +307,7 @@ pub(super) async fn user(command: User, context: &mut Context) -> Result<()> {
             };
             let reply = session.ask(session.auth().user_revoke_role(request)).await?;
             context.printer.reply(&reply, |text| {
-                text.line(format_args!("Role {role} is revoked from user {user}"))
+                text.line(format_args!("Role {role} is revoked from user {user}"));
             })
         }
     }
@@ -370,7 +370,7 @@ async fn user_get(UserGet { user, detail }: UserGet, context: &mut Context) -> R
         return context.printer.listing(
             &reply,
             |text| {
-                let roles: String = reply.roles.iter().map(|role| format!(" {role}")).collect();
+                let roles: String = reply.roles.iter().flat_map(|role| [" ", role]).collect();
                 text.line(format_args!("User: {user}"));
                 text.line(format_args!("Roles:{roles}"));
             },

@@ -24,7 +24,7 @@ use crate::wire::etcdserverpb::{
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long `member-add` waits for the node unless `--timeout` says otherwise.
-const ADD_TIMEOUT: Duration = Duration::from_secs(60);
+const ADD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often a promotion is tried, and how often the reason for waiting is told.
 const PROMOTE_EVERY: Duration = Duration::from_secs(1);
@@ -307,8 +307,8 @@ async fn status_of_all(session: &Session, own_id: u64, context: &mut Context) ->
     for member in &probed {
         let id = member.member.id.to_string();
         let lag = lag(member, leader_index);
-        match member.report() {
-            Some(report) => table.row([
+        if let Some(report) = member.report() {
+            table.row([
                 id,
                 report.name.clone(),
                 report.endpoint.clone(),
@@ -319,16 +319,15 @@ async fn status_of_all(session: &Session, own_id: u64, context: &mut Context) ->
                 lag,
                 report.revision().to_string(),
                 report.status.db_size.to_string(),
-            ]),
-            None => {
-                let endpoint = member.member.client_ur_ls.first().cloned().unwrap_or_default();
-                table.row([
-                    id,
-                    member.member.name.clone(),
-                    endpoint,
-                    member.status().to_owned(),
-                ])
-            }
+            ])
+        } else {
+            let endpoint = member.member.client_ur_ls.first().cloned().unwrap_or_default();
+            table.row([
+                id,
+                member.member.name.clone(),
+                endpoint,
+                member.status().to_owned(),
+            ])
         };
     }
     context.printer.table(&table)
@@ -410,7 +409,7 @@ pub(super) async fn add(arguments: Add, context: &mut Context) -> Result<()> {
         )));
     }
     context.printer.reply(&reply, |text| {
-        text.line(format_args!("Node {id} added to cluster {cluster} (learner)"))
+        text.line(format_args!("Node {id} added to cluster {cluster} (learner)"));
     })?;
     if arguments.learner || arguments.no_wait {
         return Ok(());
@@ -462,7 +461,7 @@ async fn promote_when_ready(session: &Session, id: u64, context: &mut Context) -
         {
             Ok(reply) => {
                 return context.printer.reply(&reply, |text| {
-                    text.line(format_args!("Node {id} promoted to voter"))
+                    text.line(format_args!("Node {id} promoted to voter"));
                 });
             }
             Err(failure) if started.elapsed() >= patience => {
@@ -499,7 +498,7 @@ pub(super) async fn remove(Target { node_id: id }: Target, context: &mut Context
         .await?;
     let cluster = reply.header.as_ref().map_or(0, |header| header.cluster_id);
     context.printer.reply(&reply, |text| {
-        text.line(format_args!("Node {id} removed from cluster {cluster}"))
+        text.line(format_args!("Node {id} removed from cluster {cluster}"));
     })
 }
 
@@ -509,7 +508,7 @@ pub(super) async fn promote(Target { node_id: id }: Target, context: &mut Contex
         .ask(session.cluster().member_promote(MemberPromoteRequest { id }))
         .await?;
     context.printer.reply(&reply, |text| {
-        text.line(format_args!("Node {id} promoted to voter"))
+        text.line(format_args!("Node {id} promoted to voter"));
     })
 }
 
@@ -594,7 +593,7 @@ mod tests {
         report
             .facts()
             .iter()
-            .map(|(name, value)| format!("{name}: {}\n", plain(value)))
+            .flat_map(|(name, value)| [(*name).to_owned(), ": ".to_owned(), plain(value), "\n".to_owned()])
             .collect()
     }
 

@@ -16,9 +16,9 @@ pub(super) enum Wish {
 /// Listens from its creation on: these signals no longer end the program by themselves.
 #[derive(Debug)]
 pub(super) struct Interrupt {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    int: Signal,
+    term: Signal,
+    hup: Signal,
 }
 
 impl Interrupt {
@@ -26,18 +26,18 @@ impl Interrupt {
         let open =
             |kind| signal(kind).map_err(|error| Failure::refused(format!("listen for signals: {error}")));
         Ok(Self {
-            interrupt: open(SignalKind::interrupt())?,
-            terminate: open(SignalKind::terminate())?,
-            hangup: open(SignalKind::hangup())?,
+            int: open(SignalKind::interrupt())?,
+            term: open(SignalKind::terminate())?,
+            hup: open(SignalKind::hangup())?,
         })
     }
 
     /// Waits for the next one. Nothing is lost when the future is dropped.
     pub(super) async fn wait(&mut self) -> Wish {
         tokio::select! {
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.terminate.recv() => Wish::Terminate,
-            _ = self.hangup.recv() => Wish::Terminate,
+            _ = self.int.recv() => Wish::Interrupt,
+            _ = self.term.recv() => Wish::Terminate,
+            _ = self.hup.recv() => Wish::Terminate,
         }
     }
 }

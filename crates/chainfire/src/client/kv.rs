@@ -264,9 +264,9 @@ pub(super) async fn get(arguments: Get, context: &mut Context) -> Result<()> {
         &reply,
         |text| {
             if count_only {
-                text.line(reply.count)
+                text.line(reply.count);
             } else {
-                write_range(text, &reply, value_only)
+                write_range(text, &reply, value_only);
             }
         },
         |shown| {
@@ -294,7 +294,7 @@ pub(super) async fn compact(arguments: Compact, context: &mut Context) -> Result
         .ask(session.kv().compact(CompactionRequest { revision, physical }))
         .await?;
     context.printer.reply(&reply, |text| {
-        text.line(format_args!("compacted revision {revision}"))
+        text.line(format_args!("compacted revision {revision}"));
     })
 }
 

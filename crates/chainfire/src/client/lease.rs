@@ -119,7 +119,7 @@ async fn revoke(id: i64, context: &mut Context) -> Result<()> {
         .ask(session.lease().lease_revoke(LeaseRevokeRequest { id }))
         .await?;
     context.printer.reply(&reply, |text| {
-        text.line(format_args!("lease {} revoked", show(id)))
+        text.line(format_args!("lease {} revoked", show(id)));
     })
 }
 

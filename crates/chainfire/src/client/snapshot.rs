@@ -132,7 +132,10 @@ struct Saved {
 
 impl Saved {
     fn facts(&self, file: &Path) -> [(&'static str, serde_json::Value); 3] {
-        let hash: String = self.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = self
+            .hash
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         [
             ("file", json!(file.display().to_string())),
             ("hash", json!(hash)),
