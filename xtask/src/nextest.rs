@@ -79,12 +79,11 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Co
     if let Some(deb) = selection.deb {
         command.env(DEB_VARIABLE, deb);
     }
-    let read = if nextest.is_some() {
-        Counts::from_nextest
+    let mut counts = if nextest.is_some() {
+        counted(&mut command, Output::Shown, Counts::from_nextest)?
     } else {
-        Counts::from_cargo_test
+        counted(&mut command, Output::ShownOnFailure, Counts::from_cargo_test)?
     };
-    let mut counts = counted(&mut command, nextest.is_some(), read)?;
 
     if nextest.is_some() && report.exists() {
         let xml = fs::read_to_string(&report).with_context(|| format!("read {}", report.display()))?;
@@ -133,13 +132,23 @@ fn skips(xml: &str) -> Vec<String> {
 pub(crate) fn run_doc_tests(workspace: &Workspace) -> Result<Counts> {
     let mut command = process::cargo(workspace);
     command.args(["test", "--workspace", "--doc", "--no-fail-fast", "--quiet"]);
-    counted(&mut command, false, Counts::from_cargo_test)
+    counted(&mut command, Output::ShownOnFailure, Counts::from_cargo_test)
+}
+
+/// What becomes of the output of a test run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// nextest: the results are on stderr and shown as they come.
+    Shown,
+    /// `cargo test`: the results are on stdout; most of them say that nothing was run, so they are shown only if something failed.
+    ShownOnFailure,
 }
 
 /// Runs `command`, passes on the stream that carries the results (nextest: stderr, `cargo test`: stdout), and adds up every line
 /// that `read` understands. A run that fails without a failed test (it did not build, say) is an error.
-fn counted(command: &mut Command, on_stderr: bool, read: fn(&str) -> Option<Counts>) -> Result<Counts> {
+fn counted(command: &mut Command, output: Output, read: fn(&str) -> Option<Counts>) -> Result<Counts> {
     let line = process::describe(command);
+    let on_stderr = output == Output::Shown;
     if on_stderr {
         command.stderr(Stdio::piped());
     } else {
@@ -158,14 +167,19 @@ fn counted(command: &mut Command, on_stderr: bool, read: fn(&str) -> Option<Coun
     let mut seen = false;
     let mut reader = BufReader::new(&mut results);
     let mut buffer = Vec::new();
+    let mut held = Vec::new();
     while reader
         .read_until(b'\n', &mut buffer)
         .with_context(|| format!("read from `{line}`"))?
         > 0
     {
-        std::io::stderr()
-            .write_all(&buffer)
-            .context("pass on test output")?;
+        if output == Output::Shown {
+            std::io::stderr()
+                .write_all(&buffer)
+                .context("pass on test output")?;
+        } else {
+            held.extend_from_slice(&buffer);
+        }
         if let Some(more) = read(&String::from_utf8_lossy(&buffer)) {
             counts += more;
             seen = true;
@@ -173,6 +187,11 @@ fn counted(command: &mut Command, on_stderr: bool, read: fn(&str) -> Option<Coun
         buffer.clear();
     }
     let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
+    if !status.success() {
+        std::io::stderr()
+            .write_all(&held)
+            .context("pass on test output")?;
+    }
     if !status.success() && counts.failed == 0 {
         bail!("run `{line}`: {status}, and no failed test was reported");
     }
