@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use chainfire::wire::etcdserverpb::kv_client::KvClient;
 use hdrhistogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -29,7 +28,7 @@ const CONNECTIONS_MAX: usize = 8;
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
 
 /// No counted run takes longer, at 300 operations per second and a million of them.
-const COUNTED_RUN_MAX: Duration = Duration::from_secs(3600);
+const COUNTED_RUN_MAX: Duration = Duration::from_hours(1);
 
 /// Slowest answer the histogram can tell, in microseconds.
 const LATENCY_MAX_US: u64 = 120_000_000;
@@ -39,7 +38,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
     /// Sends one request and checks the answer as far as that is cheap.
     fn perform(
         &self,
-        kv: &mut KvClient<Connection>,
+        connection: &mut Connection,
         chance: &mut Chance,
         number: u64,
     ) -> impl Future<Output = Result<()>> + Send;
@@ -239,10 +238,10 @@ impl Share {
             let recorded = Arc::new(Mutex::new(latencies()));
             let mut clients = JoinSet::new();
             for client in 0..self.clients {
-                let kv = connections[client % connections.len()].kv();
+                let connection = connections[client % connections.len()].clone();
                 let chance = Chance::new(self.seed << 32 | client as u64);
                 clients.spawn(run_client(
-                    kv,
+                    connection,
                     chance,
                     Arc::clone(shared),
                     schedule,
@@ -269,7 +268,7 @@ impl Share {
 }
 
 async fn run_client<O: Operation>(
-    mut kv: KvClient<Connection>,
+    mut connection: Connection,
     mut chance: Chance,
     shared: Arc<Shared<O>>,
     schedule: Schedule,
@@ -281,7 +280,10 @@ async fn run_client<O: Operation>(
         if number >= shared.operations_max {
             break;
         }
-        shared.operation.perform(&mut kv, &mut chance, number).await?;
+        shared
+            .operation
+            .perform(&mut connection, &mut chance, number)
+            .await?;
         let ended = Instant::now();
         if schedule.counted_from <= ended && ended <= schedule.ends {
             // Only the clients of this thread share it, so it is never contended.

@@ -47,6 +47,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if wrong_usage { 64 } else { 0 });
         }
     };
+    // Without a subscriber the spans inside h2 look for a logger at every call; this one turns them off for good.
+    tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default())
+        .expect("no other subscriber is set in this program");
     match interrupt::install().and_then(|()| bench::run(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

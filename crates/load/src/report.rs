@@ -136,11 +136,18 @@ impl ScenarioReport {
         }
         for verdict in &self.verdicts {
             let word = if verdict.pass { "PASS" } else { "MISS" };
-            text.push_str(&format!("{word}  {}: {:.2}\n", verdict.goal, verdict.measured));
+            text.extend([
+                word,
+                "  ",
+                &verdict.goal,
+                ": ",
+                &format!("{:.2}", verdict.measured),
+                "\n",
+            ]);
         }
         for report in &self.systems {
             if let Some(failure) = &report.failure {
-                text.push_str(&format!("FAILED  {}: {failure}\n", report.system.name()));
+                text.extend(["FAILED  ", report.system.name(), ": ", failure, "\n"]);
             }
         }
         text

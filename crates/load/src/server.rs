@@ -18,7 +18,7 @@ use crate::procfs;
 use crate::system::System;
 
 /// How long a server may take until it serves, or to end after SIGTERM. A million keys take seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Between two looks at a server that is starting or stopping; the resolution of restart times.
 const POLL: Duration = Duration::from_millis(2);

@@ -86,7 +86,7 @@ impl System {
         let output = command
             .arg("--version")
             .output()
-            .with_context(|| format!("run {:?} --version", command.get_program()))?;
+            .with_context(|| format!("run {} --version", command.get_program().display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.lines().next().unwrap_or("version not told").to_owned())
     }

@@ -1,8 +1,7 @@
 //! Gets of single keys, chosen at random from a filled store, linearizable or from the local copy.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use chainfire::wire::etcdserverpb::RangeRequest;
-use chainfire::wire::etcdserverpb::kv_client::KvClient;
 
 use super::{Scenario, THROUGHPUT, preload, throughput_figures};
 use crate::bench::Bench;
@@ -59,8 +58,7 @@ impl Scenario for Get {
 
     fn run(&self, bench: &Bench, system: System) -> Result<Vec<Figure>> {
         let site = bench.site(system)?;
-        let server = site.start_ready()?;
-        preload::fill(bench, &server, Keys::Scattered)?;
+        let server = preload::filled_server(bench, &site, Keys::Scattered)?;
         let operation = GetOne {
             serializable: self.serializable,
         };
@@ -74,13 +72,13 @@ struct GetOne {
 }
 
 impl Operation for GetOne {
-    async fn perform(&self, kv: &mut KvClient<Connection>, chance: &mut Chance, _number: u64) -> Result<()> {
+    async fn perform(&self, connection: &mut Connection, chance: &mut Chance, _number: u64) -> Result<()> {
         let request = RangeRequest {
             key: Keys::Scattered.key(chance.below(preload::KEYS)),
             serializable: self.serializable,
             ..RangeRequest::default()
         };
-        let found = kv.range(request).await.context("get")?.into_inner().kvs.len();
+        let found = connection.range(&request).await?.kvs.len();
         if found != 1 {
             bail!("get: {found} keys in the reply, 1 was put");
         }

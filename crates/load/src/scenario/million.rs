@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use chainfire::wire::etcdserverpb::kv_client::KvClient;
 use chainfire::wire::etcdserverpb::{PutRequest, RangeRequest};
 
 use super::{RESIDENT, SERVER_CPU, Scenario, THROUGHPUT, mebibytes};
@@ -29,7 +28,7 @@ const REWRITTEN_PART: u64 = 50;
 const REST: Duration = Duration::from_secs(30);
 
 /// How long a restart may take.
-const RESTART_MAX: Duration = Duration::from_secs(300);
+const RESTART_MAX: Duration = Duration::from_mins(5);
 
 const RESTART: &str = "restart";
 const RESTART_AFTER_KILL: &str = "restart after kill";
@@ -150,12 +149,12 @@ async fn answers(address: SocketAddr) -> bool {
     const PAUSE: Duration = Duration::from_millis(2);
     const ANSWER_MAX: Duration = Duration::from_secs(10);
     let read = async {
-        let connection = Connection::open(address).await.ok()?;
+        let mut connection = Connection::open(address).await.ok()?;
         let request = RangeRequest {
             key: Keys::Scattered.key(0),
             ..RangeRequest::default()
         };
-        let reply = connection.kv().range(request).await.ok()?.into_inner();
+        let reply = connection.range(&request).await.ok()?;
         (reply.kvs.len() == 1).then_some(())
     };
     let answered = matches!(tokio::time::timeout(ANSWER_MAX, read).await, Ok(Some(())));
@@ -172,21 +171,21 @@ async fn count(address: SocketAddr) -> Result<u64> {
         count_only: true,
         ..RangeRequest::default()
     };
-    let reply = Connection::open(address).await?.kv().range(everything).await;
-    Ok(reply.context("count the keys")?.into_inner().count as u64)
+    let reply = Connection::open(address).await?.range(&everything).await;
+    Ok(reply.context("count the keys")?.count as u64)
 }
 
 /// Puts each key once, in the order of the numbers, which is no order of the keys.
 struct PutEach;
 
 impl Operation for PutEach {
-    async fn perform(&self, kv: &mut KvClient<Connection>, chance: &mut Chance, number: u64) -> Result<()> {
+    async fn perform(&self, connection: &mut Connection, chance: &mut Chance, number: u64) -> Result<()> {
         let request = PutRequest {
             key: Keys::Scattered.key(number),
             value: chance.value(),
             ..PutRequest::default()
         };
-        kv.put(request).await.context("put")?;
+        connection.put(&request).await?;
         Ok(())
     }
 }

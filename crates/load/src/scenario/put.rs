@@ -3,9 +3,8 @@
 //! Scattered keys come at random from a bounded space, so the store first grows and is then overwritten, as most stores are. Ordered
 //! keys are new ones, each behind the last: what leases, queues and logs in a store do.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use chainfire::wire::etcdserverpb::PutRequest;
-use chainfire::wire::etcdserverpb::kv_client::KvClient;
 
 use super::{P99, Scenario, THROUGHPUT, throughput_figures};
 use crate::bench::Bench;
@@ -89,7 +88,7 @@ struct PutOne {
 }
 
 impl Operation for PutOne {
-    async fn perform(&self, kv: &mut KvClient<Connection>, chance: &mut Chance, number: u64) -> Result<()> {
+    async fn perform(&self, connection: &mut Connection, chance: &mut Chance, number: u64) -> Result<()> {
         let number = match self.keys {
             Keys::Scattered => chance.below(KEY_SPACE),
             Keys::Ordered => number,
@@ -99,7 +98,7 @@ impl Operation for PutOne {
             value: chance.value(),
             ..PutRequest::default()
         };
-        kv.put(request).await.context("put")?;
+        connection.put(&request).await?;
         Ok(())
     }
 }

@@ -1,8 +1,7 @@
 //! Linearizable ranges of a thousand keys with their values, about 0.3 MB a reply.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use chainfire::wire::etcdserverpb::RangeRequest;
-use chainfire::wire::etcdserverpb::kv_client::KvClient;
 
 use super::{Scenario, preload, throughput_figures};
 use crate::bench::Bench;
@@ -35,8 +34,7 @@ impl Scenario for RangeOfThousand {
 
     fn run(&self, bench: &Bench, system: System) -> Result<Vec<Figure>> {
         let site = bench.site(system)?;
-        let server = site.start_ready()?;
-        preload::fill(bench, &server, Keys::Ordered)?;
+        let server = preload::filled_server(bench, &site, Keys::Ordered)?;
         let measurement = drive(&server, bench.workers, CLIENTS, bench.window(), RangeOne)?;
         Ok(throughput_figures(&measurement))
     }
@@ -45,14 +43,14 @@ impl Scenario for RangeOfThousand {
 struct RangeOne;
 
 impl Operation for RangeOne {
-    async fn perform(&self, kv: &mut KvClient<Connection>, chance: &mut Chance, _number: u64) -> Result<()> {
+    async fn perform(&self, connection: &mut Connection, chance: &mut Chance, _number: u64) -> Result<()> {
         let first = chance.below(preload::KEYS - WIDTH);
         let request = RangeRequest {
             key: Keys::Ordered.key(first),
             range_end: Keys::Ordered.key(first + WIDTH),
             ..RangeRequest::default()
         };
-        let found = kv.range(request).await.context("range")?.into_inner().kvs.len() as u64;
+        let found = connection.range(&request).await?.kvs.len() as u64;
         if found != WIDTH {
             bail!("range: {found} keys in the reply, {WIDTH} were put");
         }

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use chainfire::wire::etcdserverpb::watch_request::RequestUnion;
-use chainfire::wire::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, WatchResponse};
+use chainfire::wire::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest};
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::{
     GENERATOR_CPU, P50, P99, P999, RESIDENT, SERVER_CPU, Scenario, THROUGHPUT, mebibytes, throughput_figures,
@@ -38,7 +36,7 @@ const CONNECTIONS: usize = 8;
 const WRITTEN_KEY: u64 = 1_000_000;
 
 /// How long the server may take to create all watches, and to deliver one event to all of them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl Watch {
         server: &Server,
         progress: &mut UnboundedReceiver<Progress>,
     ) -> Result<Vec<Figure>> {
-        let mut kv = Connection::open(server.address).await?.kv();
+        let mut connection = Connection::open(server.address).await?;
         let mut chance = Chance::new(0);
         let key = Keys::Scattered.key(WRITTEN_KEY);
         let mut write_latency = latencies();
@@ -142,7 +140,7 @@ impl Watch {
                 value: chance.value(),
                 ..PutRequest::default()
             };
-            kv.put(request).await.context("put")?;
+            connection.put(&request).await?;
             let written = started.elapsed();
             let delivered = match self {
                 Self::Idle => written,
@@ -276,28 +274,22 @@ impl Share {
 }
 
 /// Creates the watches of one stream and counts their events until the stream ends.
-async fn follow_stream(connection: Connection, stream: usize, delivery: Arc<Delivery>) -> Result<()> {
+async fn follow_stream(mut connection: Connection, stream: usize, delivery: Arc<Delivery>) -> Result<()> {
     const PER_STREAM: usize = WATCHERS / STREAMS;
-    let (requests, outbound) = tokio::sync::mpsc::channel(PER_STREAM);
-    for watcher in 0..PER_STREAM {
-        let create = WatchCreateRequest {
-            key: delivery.key(stream * PER_STREAM + watcher),
-            ..WatchCreateRequest::default()
-        };
-        let request = WatchRequest {
-            request_union: Some(RequestUnion::CreateRequest(create)),
-        };
-        // The channel has room for all; they are sent with the call, since etcd answers it only with the first watch.
-        requests.try_send(request).context("queue a watch")?;
-    }
-    let mut replies: Streaming<WatchResponse> = connection
-        .watch()
-        .watch(ReceiverStream::new(outbound))
-        .await
-        .context("open a watch stream")?
-        .into_inner();
+    let requests: Vec<WatchRequest> = (0..PER_STREAM)
+        .map(|watcher| {
+            let create = WatchCreateRequest {
+                key: delivery.key(stream * PER_STREAM + watcher),
+                ..WatchCreateRequest::default()
+            };
+            WatchRequest {
+                request_union: Some(RequestUnion::CreateRequest(create)),
+            }
+        })
+        .collect();
+    let mut replies = connection.watch(&requests).await?;
     let mut created = 0;
-    while let Some(reply) = replies.message().await.context("read a watch stream")? {
+    while let Some(reply) = replies.next().await.context("read a watch stream")? {
         if reply.canceled {
             bail!("watch {} was cancelled: {}", reply.watch_id, reply.cancel_reason);
         }
@@ -315,7 +307,5 @@ async fn follow_stream(connection: Connection, stream: usize, delivery: Arc<Deli
             }
         }
     }
-    // Kept until here: dropping the sender ends the stream.
-    drop(requests);
     bail!("the server ended a watch stream")
 }
