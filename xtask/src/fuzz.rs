@@ -141,8 +141,10 @@ fn build(workspace: &Workspace, folder: &Path) -> Result<()> {
 
 fn run_target(workspace: &Workspace, folder: &Path, name: &str, seconds: u32) -> Result<()> {
     let program = target_dir(workspace).join(triple()).join("debug").join(name);
-    let kept = target_dir(workspace).join("corpus").join(name);
-    let crashes = target_dir(workspace).join("crashes").join(name);
+    // Two crates may call their targets the same.
+    let owner = folder.parent().and_then(Path::file_name).unwrap_or_default();
+    let kept = target_dir(workspace).join("corpus").join(owner).join(name);
+    let crashes = target_dir(workspace).join("crashes").join(owner).join(name);
     for dir in [&kept, &crashes] {
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     }
