@@ -393,10 +393,8 @@ fn clear_crashed(dir: &Path, progress: &dyn Fn(&str)) -> Result<()> {
     let Some(mut state) = LabState::read(dir)? else {
         return Ok(());
     };
-    let leftovers: Vec<ProcessRef> = state.leftovers().collect();
-    let owner = state.owner.filter(|owner| owner.is_alive());
-    if owner.is_some() || (state.owner.is_none() && !leftovers.is_empty()) {
-        let how = owner.map_or_else(
+    if state.is_wanted() {
+        let how = state.owner.map_or_else(
             || "detached".to_owned(),
             |owner| format!("held by process {}", owner.pid),
         );
@@ -412,7 +410,7 @@ fn clear_crashed(dir: &Path, progress: &dyn Fn(&str)) -> Result<()> {
             hosts.join(", ")
         );
     }
-    for process in leftovers {
+    for process in state.leftovers() {
         progress(&format!(
             "stopping process {}, left over from a lab that was killed",
             process.pid

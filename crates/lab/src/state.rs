@@ -109,6 +109,15 @@ impl LabState {
         self.owner.is_some_and(ProcessRef::is_alive) || self.leftovers().next().is_some()
     }
 
+    /// Whether somebody still wants it: its owner lives, or it has none and something of it runs. Anything else that
+    /// runs is left over from a crash.
+    pub fn is_wanted(&self) -> bool {
+        match self.owner {
+            Some(owner) => owner.is_alive(),
+            None => self.leftovers().next().is_some(),
+        }
+    }
+
     /// Every process of the lab that still runs.
     pub fn leftovers(&self) -> impl Iterator<Item = ProcessRef> {
         self.hosts

@@ -161,14 +161,16 @@ fn wipe(dir: &Path, yes: bool) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    let _lock = StateLock::take(dir)?;
-    let state = LabState::read(dir)?;
-    if let Some(state) = state.filter(LabState::is_alive) {
-        bail!(
+    if let Some(state) = LabState::read(dir)? {
+        ensure!(
+            !state.is_wanted(),
             "cannot delete the data of lab {}: it runs; stop it with `mainstay down`",
             state.name
         );
+        // What a crash has left must not write into the new directory, nor keep a machine's disk mounted in it.
+        crate::lab::stop_from_outside(dir)?;
     }
+    let _lock = StateLock::take(dir)?;
     // Only what a lab has written is deleted, so that `--dir ~` costs nobody a home directory.
     let Some(topology) = state::read_json::<Topology>(&dir.join(state::TOPOLOGY_FILE))? else {
         return Ok(());

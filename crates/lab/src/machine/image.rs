@@ -116,16 +116,18 @@ impl Source {
 
 fn debootstrap(source: &Source, root: &Path) -> Result<()> {
     let include = format!("--include={BASE}");
-    tool(
+    let root_text = root.display().to_string();
+    // In a mount namespace of its own: debootstrap leaves /proc mounted in the image when it is killed.
+    let own_mounts = ["--mount", "--propagation", "private"];
+    let words = [
         "debootstrap",
-        &[
-            "--variant=minbase",
-            &include,
-            &source.release,
-            &root.display().to_string(),
-            &source.mirror,
-        ],
-    )?;
+        "--variant=minbase",
+        &include,
+        &source.release,
+        &root_text,
+        &source.mirror,
+    ];
+    tool("unshare", &[&own_mounts[..], &words].concat())?;
     // debootstrap copies this machine's name and resolver, which mean nothing in a lab.
     write(&root.join("etc/hostname"), "debian\n")?;
     write(&root.join("etc/resolv.conf"), "")?;
