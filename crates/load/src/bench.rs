@@ -44,12 +44,16 @@ impl Bench {
     }
 }
 
-/// Runs everything and prints the report. False if something could not be measured.
-pub(crate) fn run(options: &Options) -> Result<bool> {
+/// The scenarios that these options mean. The error says which option is wrong.
+pub(crate) fn scenarios(options: &Options) -> Result<Vec<Box<dyn Scenario>>> {
     let million_keys = if options.quick { 100_000 } else { 1_000_000 };
-    let scenarios = chosen(options, scenario::all(million_keys))?;
+    chosen(options, scenario::all(million_keys))
+}
+
+/// Runs the scenarios and prints the report. False if something could not be measured.
+pub(crate) fn run(options: &Options, scenarios: &[Box<dyn Scenario>]) -> Result<bool> {
     if options.list {
-        for scenario in &scenarios {
+        for scenario in scenarios {
             println!("{:<20} {}", scenario.name(), scenario.about());
         }
         return Ok(true);
@@ -75,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.format == Format::Table {
         println!("{}", report.head());
     }
-    for scenario in &scenarios {
+    for scenario in scenarios {
         let measured = measure(scenario.as_ref(), &bench, &options.systems, rounds);
         if options.format == Format::Table {
             println!("{}", measured.table());

@@ -47,14 +47,21 @@ fn main() -> ExitCode {
             return ExitCode::from(if wrong_usage { 64 } else { 0 });
         }
     };
+    let scenarios = match bench::scenarios(&options) {
+        Ok(scenarios) => scenarios,
+        Err(error) => {
+            terminal::error(&format!("{error:#}"));
+            return ExitCode::from(64);
+        }
+    };
     // Without a subscriber the spans inside h2 look for a logger at every call; this one turns them off for good.
     tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default())
         .expect("no other subscriber is set in this program");
-    match interrupt::install().and_then(|()| bench::run(&options)) {
+    match interrupt::install().and_then(|()| bench::run(&options, &scenarios)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("load: {error:#}");
+            terminal::error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
