@@ -3,7 +3,8 @@
 //! A second run costs one `dpkg-query`; the package lists are fetched only when something is missing. Nothing is ever removed or
 //! upgraded.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -30,6 +31,9 @@ pub(crate) const TEST: &[&str] = &[
 /// What the Chainfire benchmark compares with.
 pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
 
+/// Packages of ours that come with a running service, and its unit.
+const SERVICES: &[(&str, &str)] = &[("etcd-server", "etcd.service")];
+
 /// Installs those of `wanted` that are missing. Without root and without passwordless sudo it fails with the line to type.
 pub(crate) fn ensure(wanted: &[&str]) -> Result<()> {
     let missing = missing(wanted)?;
@@ -47,21 +51,38 @@ pub(crate) fn ensure(wanted: &[&str]) -> Result<()> {
     };
     eprintln!("installing {names}");
     let apt = |arguments: &[&str]| {
-        let words: Vec<&str> = prefix
-            .iter()
-            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"].iter())
-            .copied()
-            .collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(arguments);
-        // apt's own progress is of no use in a log; stdout belongs to results.
-        command.stdout(std::process::Stdio::null());
-        process::run(&mut command)
+        let mut command = privileged(
+            prefix,
+            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"],
+        );
+        process::run(command.args(arguments))
     };
     apt(&["update"])?;
     let mut install = vec!["install", "-y", "--no-install-recommends"];
     install.extend(&missing);
-    apt(&install).with_context(|| format!("install {names}; by hand: {by_hand}"))
+    apt(&install).with_context(|| format!("install {names}; by hand: {by_hand}"))?;
+
+    // Debian starts a service as soon as its package is there. The tests start their own, and the ports belong to the person.
+    for (_, unit) in SERVICES.iter().filter(|(package, _)| missing.contains(package)) {
+        if Path::new("/run/systemd/system").is_dir() {
+            eprintln!("stopping and disabling {unit}, which came with its package; tests start their own");
+            process::run(&mut privileged(
+                prefix,
+                &["systemctl", "disable", "--now", "--quiet", unit],
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// A command that runs with the rights that `prefix` gives.
+fn privileged(prefix: &[&str], words: &[&str]) -> Command {
+    let words: Vec<&str> = prefix.iter().chain(words).copied().collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    // Progress of these tools is of no use in a log; stdout belongs to results.
+    command.stdout(Stdio::null());
+    command
 }
 
 /// Those of `wanted` that dpkg does not report as installed.
