@@ -15,6 +15,8 @@ pub mod metrics;
 pub mod mvcc;
 pub mod node;
 pub mod pipeline;
+pub mod server;
+pub mod server_cli;
 pub mod state_machine;
 pub mod watch;
 pub mod wire;

@@ -193,6 +193,13 @@ impl Node {
         Ok(())
     }
 
+    /// A random number that names something for a while.
+    pub fn entropy_id(&self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        (self.entropy)(&mut bytes)?;
+        Ok(u64::from_be_bytes(bytes))
+    }
+
     /// Waits until the sweep has reached the compaction point.
     pub async fn swept(&self) {
         loop {

@@ -14,7 +14,7 @@ use crate::wire::etcdserverpb::request_op::Request;
 use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
 /// Longest key in bytes. RocksDB would take more; nothing sensible does.
-pub const KEY_BYTES_MAX: usize = 64 << 10;
+pub(super) const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// What a request may ask for at most.
 #[derive(Debug, Clone, Copy)]

@@ -74,7 +74,7 @@ impl KeyRange {
 }
 
 /// The first key after all keys that start with `prefix`, or `None` if there is none (empty, or all bytes 0xFF).
-pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;

@@ -1,0 +1,73 @@
+//! What clients talk to: one port for gRPC (HTTP/2) and HTTP/1.1.
+//!
+//! [`listen`] accepts connections; [`dispatch`] sends each request to the gRPC service or the plain page it names; the files
+//! named after etcd's services turn requests into reads of the store or commands of the log. The JSON [`gateway`] is a client
+//! of these same services, so whatever is said over JSON means what it means over gRPC.
+
+mod auth;
+mod calls;
+mod cluster;
+mod dispatch;
+mod election;
+pub mod gateway;
+mod kv;
+mod lease;
+mod listen;
+mod lock;
+mod maintenance;
+mod pages;
+mod recipes;
+mod snapshot;
+mod watch;
+
+use std::sync::Arc;
+
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::auth::Identity;
+use crate::error::Error;
+use crate::node::Node;
+
+pub use calls::Calls;
+pub use listen::{Listener, serve};
+
+/// Shared by all services.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "holds the database")]
+pub struct Server {
+    /// The node served.
+    pub node: Arc<Node>,
+    /// Counters of every call.
+    pub calls: Arc<Calls>,
+    /// Ends streams when the server drains.
+    pub shutdown: service::Shutdown,
+}
+
+impl Server {
+    /// Who sends a request with these metadata. Not known to be anybody is no error while nobody has to be somebody.
+    fn identify(&self, metadata: &MetadataMap) -> Result<Identity, Error> {
+        let (enabled, revision) = {
+            let auth = self.node.machine.auth.read();
+            (auth.enabled(), auth.revision())
+        };
+        if !enabled {
+            return Ok(Identity::nobody());
+        }
+        let token = metadata.get("token").or_else(|| metadata.get("authorization"));
+        let Some(token) = token else {
+            return Ok(Identity::nobody());
+        };
+        let token = token.to_str().map_err(|_| Error::InvalidAuthToken)?;
+        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        self.node
+            .tokens
+            .identify(token, revision, &*self.node.clock)
+            .ok_or(Error::InvalidAuthToken)
+    }
+}
+
+/// A reply that can only be of another kind means that two matches in this crate have drifted apart.
+fn mismatched() -> Status {
+    Status::internal("etcdserver: a command was answered with another one's reply")
+}

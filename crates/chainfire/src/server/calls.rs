@@ -1,0 +1,238 @@
+//! Counting calls, and telling slow ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use service::SharedClock;
+use service::clock::Stopwatch;
+use service::logs::Throttle;
+use service::metrics::{Counter, Histogram};
+use tonic::{Code, Status};
+
+use crate::metrics::{CallLabels, HandledLabels, Metrics};
+
+/// Requests that took longer are always logged, in milliseconds.
+const SLOW_MS: u64 = 100;
+
+/// Handles of one method, so that a call costs no look-up by label.
+#[derive(Debug)]
+struct Method {
+    service: &'static str,
+    started: Counter,
+    ok: Counter,
+    seconds: Histogram,
+    newest: Throttle,
+}
+
+/// Counters of all methods.
+#[derive(Debug)]
+pub struct Calls {
+    methods: HashMap<&'static str, Method>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+}
+
+/// Methods of unary calls, by service.
+const UNARY: &[(&str, &[&str])] = &[
+    (
+        "etcdserverpb.KV",
+        &["Range", "Put", "DeleteRange", "Txn", "Compact"],
+    ),
+    (
+        "etcdserverpb.Lease",
+        &["LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &[
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberList",
+            "MemberPromote",
+        ],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &[
+            "Alarm",
+            "Status",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "MoveLeader",
+            "Downgrade",
+        ],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    (
+        "v3electionpb.Election",
+        &["Campaign", "Proclaim", "Leader", "Resign"],
+    ),
+];
+
+/// Methods of streams.
+const STREAMS: &[(&str, &str, &str)] = &[
+    ("etcdserverpb.Watch", "Watch", "bidi_stream"),
+    ("etcdserverpb.Lease", "LeaseKeepAlive", "bidi_stream"),
+    ("etcdserverpb.Maintenance", "Snapshot", "server_stream"),
+    ("v3electionpb.Election", "Observe", "server_stream"),
+];
+
+impl Calls {
+    /// Counters for every method there is.
+    pub fn new(metrics: Arc<Metrics>, clock: SharedClock) -> Calls {
+        let mut methods = HashMap::new();
+        let unary = UNARY
+            .iter()
+            .flat_map(|(service, names)| names.iter().map(move |name| (*service, *name, "unary")));
+        for (service, name, grpc_type) in unary.chain(STREAMS.iter().copied()) {
+            let labels = CallLabels {
+                grpc_type,
+                grpc_service: service.to_owned(),
+                grpc_method: name.to_owned(),
+            };
+            let handled = HandledLabels {
+                grpc_service: service.to_owned(),
+                grpc_method: name.to_owned(),
+                grpc_code: code_name(Code::Ok),
+            };
+            let method = Method {
+                service,
+                started: metrics.grpc_started.get_or_create(&labels).clone(),
+                ok: metrics.grpc_handled.get_or_create(&handled).clone(),
+                seconds: metrics.grpc_seconds.get_or_create(&labels).clone(),
+                newest: Throttle::new(Duration::from_secs(1)),
+            };
+            methods.insert(name, method);
+        }
+        Calls {
+            methods,
+            metrics,
+            clock,
+        }
+    }
+
+    /// Carries out a unary call and counts it.
+    pub async fn count<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<tonic::Response<T>, Status> {
+        let watch = Stopwatch::start();
+        let method = self.methods.get(name);
+        if let Some(method) = method {
+            method.started.inc();
+        }
+        let result = call.await;
+        if let Some(method) = method {
+            let took = watch.elapsed();
+            method.seconds.observe(took.as_secs_f64());
+            match &result {
+                Ok(_) => method.ok.inc(),
+                Err(status) => self.failed(name, method, status.code()),
+            };
+            self.tell(name, method, took);
+        }
+        result.map(tonic::Response::new)
+    }
+
+    /// Counts a stream that begins.
+    pub fn stream_started(&self, name: &'static str) {
+        if let Some(method) = self.methods.get(name) {
+            method.started.inc();
+        }
+    }
+
+    fn failed(&self, name: &str, method: &Method, code: Code) -> u64 {
+        let labels = HandledLabels {
+            grpc_service: method.service.to_owned(),
+            grpc_method: name.to_owned(),
+            grpc_code: code_name(code),
+        };
+        self.metrics.grpc_handled.get_or_create(&labels).inc()
+    }
+
+    /// One line for the newest call of a method each second at info, and one for every slow call.
+    fn tell(&self, name: &str, method: &Method, took: Duration) {
+        let ms = took.as_millis() as u64;
+        if ms > SLOW_MS || method.newest.permit(self.clock.now()) {
+            let latency = format_args!("{ms}ms").to_string();
+            tracing::info!(target: "chainfire_api", latency = %latency, "Handled {} request", spoken(name));
+        } else {
+            tracing::debug!(target: "chainfire_api", latency_us = took.as_micros() as u64, "Handled {} request", spoken(name));
+        }
+    }
+}
+
+/// `DeleteRange` as people say it: `delete range`.
+fn spoken(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    let mut last_upper = true;
+    for letter in name.chars() {
+        if letter.is_uppercase() && !last_upper {
+            words.push(' ');
+        }
+        last_upper = letter.is_uppercase();
+        words.extend(letter.to_lowercase());
+    }
+    words
+}
+
+/// As etcd's metrics spell status codes.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_spoken_in_words() {
+        assert_eq!(spoken("Put"), "put");
+        assert_eq!(spoken("DeleteRange"), "delete range");
+        assert_eq!(spoken("HashKV"), "hash kv");
+    }
+}

@@ -1,0 +1,230 @@
+//! Leases: grant, revoke, keep alive, look at.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Server, mismatched};
+use crate::auth::{Access, Identity};
+use crate::error::Error;
+use crate::lease::{self, TTL_SECONDS_MAX};
+use crate::state_machine::Reply;
+use crate::wire::etcdserverpb::lease_server::Lease;
+use crate::wire::etcdserverpb::{
+    LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+use crate::wire::logpb::command::Request as Command;
+
+/// Keep-alive replies between the task and the connection.
+const REPLIES_IN_FLIGHT: usize = 16;
+
+type Replies = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Lease for Server {
+    type LeaseKeepAliveStream = Replies;
+
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        self.calls
+            .count("LeaseGrant", async {
+                let identity = self.identify(request.metadata())?;
+                let request = request.into_inner();
+                let mut response = self.grant_lease(request, &identity).await?;
+                let revision = self.node.machine.mvcc.revision();
+                response.header = Some(self.node.header(revision));
+                Ok(response)
+            })
+            .await
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        self.calls
+            .count("LeaseRevoke", async {
+                let identity = self.identify(request.metadata())?;
+                match self
+                    .node
+                    .propose(Command::LeaseRevoke(request.into_inner()), &identity)
+                    .await?
+                {
+                    (Reply::LeaseRevoke(_), revision) => Ok(LeaseRevokeResponse {
+                        header: Some(self.node.header(revision)),
+                    }),
+                    _ => Err(mismatched()),
+                }
+            })
+            .await
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        self.calls.stream_started("LeaseKeepAlive");
+        let identity = self.identify(request.metadata())?;
+        let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
+        let server = self.clone();
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            let serve = async {
+                while let Ok(Some(request)) = requests.message().await {
+                    let reply = server
+                        .keep_alive(request.id, &identity)
+                        .await
+                        .map_err(Status::from);
+                    let failed = reply.is_err();
+                    if sender.send(reply).await.is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                () = sender.closed() => {}
+                () = server.shutdown.wait() => {
+                    let _ = sender.try_send(Err(Error::Stopped.into()));
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        self.calls
+            .count("LeaseTimeToLive", async {
+                let identity = self.identify(request.metadata())?;
+                let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+                self.node.read_barrier().await?;
+                let machine = &self.node.machine;
+                let attached = |id: i64| lease::attached(&self.node.store, id).unwrap_or_default();
+                machine.auth.read().check(&identity, Access::Authenticated)?;
+                if keys {
+                    machine.auth.read().check_lease_read(&identity, id, &attached)?;
+                }
+                let header = Some(self.node.header(machine.mvcc.revision()));
+                let remaining = machine.lessor.lock().remaining(id, self.node.now_ms());
+                Ok(match remaining {
+                    None => LeaseTimeToLiveResponse {
+                        header,
+                        id,
+                        ttl: -1,
+                        ..Default::default()
+                    },
+                    Some(remaining) => {
+                        let keys: Vec<Bytes> = if keys {
+                            lease::attached(&self.node.store, id).map_err(Status::from)?
+                        } else {
+                            Vec::new()
+                        };
+                        LeaseTimeToLiveResponse {
+                            header,
+                            id,
+                            ttl: remaining.left,
+                            granted_ttl: remaining.granted,
+                            keys,
+                        }
+                    }
+                })
+            })
+            .await
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        self.calls
+            .count("LeaseLeases", async {
+                let identity = self.identify(request.metadata())?;
+                self.node.read_barrier().await?;
+                let machine = &self.node.machine;
+                machine.auth.read().check(&identity, Access::Authenticated)?;
+                let ids = machine.lessor.lock().ids();
+                Ok(LeaseLeasesResponse {
+                    header: Some(self.node.header(machine.mvcc.revision())),
+                    leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
+                })
+            })
+            .await
+    }
+}
+
+impl Server {
+    /// Grants a lease; the response's header is the caller's.
+    pub(super) async fn grant_lease(
+        &self,
+        mut request: LeaseGrantRequest,
+        identity: &Identity,
+    ) -> Result<LeaseGrantResponse, Error> {
+        if request.ttl > TTL_SECONDS_MAX {
+            return Err(Error::LeaseTtlTooLarge);
+        }
+        request.ttl = request.ttl.max(self.ttl_min());
+        self.node.check_space(0).await?;
+        let chosen_here = request.id == 0;
+        loop {
+            if chosen_here {
+                request.id = self.new_lease_id()?;
+            }
+            match self.node.propose(Command::LeaseGrant(request), identity).await {
+                Ok((Reply::LeaseGrant(response), _)) => return Ok(response),
+                Ok(_) => return Err(Error::Local("a grant was answered with another reply".to_owned())),
+                Err(Error::LeaseExists) if chosen_here => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Shortest time to live: one and a half election timeouts, so that a lease survives a change of leader.
+    fn ttl_min(&self) -> i64 {
+        let raft = &self.node.config.raft;
+        let election_ms = raft.tick_interval_ms * u64::from(raft.election_ticks);
+        (election_ms * 3 / 2).div_ceil(1000) as i64
+    }
+
+    fn new_lease_id(&self) -> Result<i64, Error> {
+        loop {
+            let mut bytes = [0; 8];
+            (self.node.entropy)(&mut bytes)?;
+            let id = i64::from_be_bytes(bytes) & i64::MAX;
+            if id != 0 {
+                return Ok(id);
+            }
+        }
+    }
+
+    async fn keep_alive(&self, id: i64, identity: &Identity) -> Result<LeaseKeepAliveResponse, Error> {
+        let machine = &self.node.machine;
+        machine.auth.read().check(identity, Access::Authenticated)?;
+        let renewed = machine.lessor.lock().renew(id, self.node.now_ms());
+        let header = Some(self.node.header(machine.mvcc.revision()));
+        let Some((ttl, checkpointed)) = renewed else {
+            return Ok(LeaseKeepAliveResponse { header, id, ttl: 0 });
+        };
+        if checkpointed {
+            // The next leader would start from the checkpoint and let the lease run out too early.
+            let checkpoint = LeaseCheckpoint { id, remaining_ttl: 0 };
+            let request = LeaseCheckpointRequest {
+                checkpoints: vec![checkpoint],
+            };
+            self.node
+                .propose_internal(Command::LeaseCheckpoint(request))
+                .await?;
+        }
+        Ok(LeaseKeepAliveResponse { header, id, ttl })
+    }
+}

@@ -1,0 +1,161 @@
+//! A consistent copy of the store, as a stream.
+//!
+//! The content is a `.tar.gz` of a checkpoint with one leading directory, followed by the SHA-256 of all before it (32 bytes),
+//! so a client can tell a whole copy from a cut one. Without the last 32 bytes it is exactly what `backup` writes and what
+//! `tar -xzf FILE -C DIR --strip-components=1` restores. It is made while it is sent: nothing but hard links touches the disk.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::error::Error;
+use crate::node::{Node, VERSION};
+use crate::wire::etcdserverpb::SnapshotResponse;
+
+/// Bytes in one message.
+const PIECE: usize = 64 << 10;
+
+/// Pieces made ahead of the client.
+const PIECES_IN_FLIGHT: usize = 8;
+
+/// The one leading directory of the archive.
+const TOP: &str = "chainfire";
+
+/// Marks a directory as restored: a server that finds it knows that others may have moved on since.
+const RESTORED: &str = "RESTORED";
+
+type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
+
+/// The stream of one snapshot.
+pub(super) fn stream(node: Arc<Node>) -> impl Stream<Item = Result<SnapshotResponse, Status>> + Send {
+    let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = send(&node, &sender) {
+            // A client that has gone away is why sending failed, or will not hear of it.
+            let _ = sender.blocking_send(Err(error.into()));
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// A checkpoint that goes away with this value.
+struct Checkpoint(PathBuf);
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(target: "chainfire_storage", error = %error, "Checkpoint not removed");
+        }
+    }
+}
+
+fn send(node: &Node, sender: &Sender) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::Local(format!("snapshot: {error}"));
+    let id = node.entropy_id()?;
+    let dir = Checkpoint(node.store.path().join(format!("checkpoint-{id:016x}")));
+    node.store.checkpoint(&dir.0)?;
+
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&dir.0).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let size = entry.metadata().map_err(failed)?.len();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("OPTIONS-") {
+            files.push((name, entry.path(), size));
+        }
+    }
+    files.sort();
+    let total = files.iter().map(|(_, _, size)| size).sum();
+
+    let pieces = Pieces {
+        sender,
+        header: node.header(node.machine.mvcc.revision()),
+        hash: Sha256::new(),
+        piece: Vec::with_capacity(PIECE),
+        remaining: total,
+    };
+    let mut archive = tar::Builder::new(GzEncoder::new(pieces, Compression::fast()));
+    archive.mode(tar::HeaderMode::Deterministic);
+    let revision = node.machine.mvcc.revision();
+    let marker = format!(
+        "chainfire {VERSION}\nnode {}\ncluster {}\nrevision {revision}\n",
+        node.id(),
+        node.config.cluster.id
+    );
+    let mut header = tar::Header::new_gnu();
+    header.set_size(marker.len() as u64);
+    header.set_mode(0o600);
+    archive
+        .append_data(&mut header, format!("{TOP}/{RESTORED}"), marker.as_bytes())
+        .map_err(failed)?;
+    for (name, path, size) in files {
+        archive
+            .append_path_with_name(&path, format!("{TOP}/{name}"))
+            .map_err(failed)?;
+        let pieces = archive.get_mut().get_mut();
+        pieces.remaining = pieces.remaining.saturating_sub(size);
+    }
+    let pieces = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    pieces.finish().map_err(failed)
+}
+
+/// Cuts what is written into messages and hashes it.
+struct Pieces<'a> {
+    sender: &'a Sender,
+    header: crate::wire::etcdserverpb::ResponseHeader,
+    hash: Sha256,
+    piece: Vec<u8>,
+    /// Bytes still to be read, before compression: what progress can be judged by.
+    remaining: u64,
+}
+
+impl Pieces<'_> {
+    fn emit(&mut self) -> std::io::Result<()> {
+        let blob = Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)));
+        let message = SnapshotResponse {
+            header: Some(self.header),
+            remaining_bytes: self.remaining,
+            blob,
+            version: VERSION.to_owned(),
+        };
+        self.sender
+            .blocking_send(Ok(message))
+            .map_err(|_| std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the client has gone away"))
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        self.remaining = 0;
+        let hash = std::mem::take(&mut self.hash).finalize();
+        self.piece.extend_from_slice(&hash);
+        self.emit()
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.hash.update(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            rest = later;
+            if self.piece.len() == PIECE {
+                self.emit()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

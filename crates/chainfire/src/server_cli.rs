@@ -1,0 +1,121 @@
+//! The program `chainfire`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use parking_lot::Mutex;
+use service::{Runner, SystemClock, exit, logs};
+
+use crate::config::Config;
+use crate::node::{Node, StartError};
+use crate::pipeline::Fatal;
+use crate::server::{Calls, Server, serve};
+
+/// Replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
+///
+/// Serves gRPC, JSON and metrics on one port (2379). Settings come from the file, then the environment
+/// (CHAINFIRE__SECTION__KEY) below it.
+///
+/// Exit codes: 0 stopped as asked, 1 failed, 2 refused settings or directory, 3 corrupted data, 4 failing disk, 64 wrong usage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chainfire",
+    version,
+    after_help = "Example: chainfire --config /etc/centra-cloud/chainfire.toml"
+)]
+struct Arguments {
+    /// Settings, TOML.
+    #[arg(long, value_name = "FILE", default_value = "/etc/centra-cloud/chainfire.toml")]
+    config: PathBuf,
+    /// Read and check the settings, say what is wrong, and exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// The argument tree, for help, completions and man pages.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the server; `args` includes the program's name.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            // Nothing can be done about a terminal that is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            terminal::error(&error);
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config).map_err(|error| exit::with_code(exit::CONFIG, error))?;
+    if arguments.check_config {
+        terminal::out(&format!("{}: ok\n", arguments.config.display()));
+        return Ok(());
+    }
+    let log = logs::init(&config.log).map_err(|error| exit::with_code(exit::CONFIG, error))?;
+    logs::install_panic_hook(true);
+    let listener = service::net::bind("network.api_addr", &config.network.api_addr)
+        .map_err(|error| exit::with_code(exit::CONFIG, error))?;
+
+    let path = arguments.config.clone();
+    let reload = move || {
+        let config = Config::load(&path).context("reload")?;
+        log.set_level(&config.log.level)?;
+        tracing::info!(target: "chainfire_api", level = %config.log.level, "Settings reloaded");
+        Ok(())
+    };
+    Runner::new().on_reload(reload).start(|life| async move {
+        let failed: Arc<Mutex<Option<Fatal>>> = Arc::default();
+        let fail = {
+            let (failed, shutdown) = (failed.clone(), life.shutdown.clone());
+            Arc::new(move |fatal: Fatal| {
+                *failed.lock() = Some(fatal);
+                shutdown.trigger();
+            })
+        };
+        let address = config.network.api_addr.clone();
+        let node = tokio::task::spawn_blocking(move || Node::start(config, SystemClock::shared(), fail))
+            .await
+            .context("start")?
+            .map_err(|error: StartError| exit::with_code(error.exit_code(), error))?;
+        node.start_chores(&life.shutdown);
+        let calls = Arc::new(Calls::new(node.metrics.clone(), node.clock.clone()));
+        let server = Server {
+            node: node.clone(),
+            calls,
+            shutdown: life.shutdown.clone(),
+        };
+        tracing::info!(
+            target: "chainfire_api",
+            node_id = node.id(),
+            revision = node.machine.mvcc.revision(),
+            addr = %address,
+            "Ready to serve client requests"
+        );
+        life.ready(&format!("serving on {address}"));
+        serve(server, listener).await.context("serve clients")?;
+        if let Some(fatal) = failed.lock().take() {
+            return Err(exit::with_code(fatal.exit_code, fatal));
+        }
+        tokio::task::spawn_blocking(move || node.stop())
+            .await
+            .context("stop")?
+            .context("flush")?;
+        Ok(())
+    })
+}
