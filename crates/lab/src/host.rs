@@ -108,10 +108,18 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Runs a shell command line on this host and collects what it prints.
+    /// Runs a shell command line on this host and collects what it prints, for at most two minutes.
     pub fn run(&self, line: &str) -> Result<Output> {
+        self.run_within(line, Duration::from_mins(2))
+    }
+
+    /// Runs a shell command line on this host and collects what it prints. When it is not done within `limit`
+    /// (whole seconds, at least one) it is killed, and the exit code is 124, as timeout(1) does it.
+    pub fn run_within(&self, line: &str, limit: Duration) -> Result<Output> {
+        let seconds = limit.as_secs().max(1).to_string();
+        let words = ["--kill-after=5", &seconds, "sh", "-c", line].map(str::to_owned);
         let output = self
-            .command("sh", &["-c".into(), line.into()])?
+            .command("timeout", &words)?
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run on {}: {line}", self.name))?;

@@ -218,6 +218,10 @@ impl MachineForm {
             std::env::var("TERM").unwrap_or_else(|_| "dumb".into())
         ));
         command.args(host.env.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args([
+            format!("HOST_NAME={}", host.name),
+            format!("HOST_ADDR={}", host.address),
+        ]);
         command.arg(program).args(args).current_dir("/");
         Ok(command)
     }

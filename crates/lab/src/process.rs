@@ -261,7 +261,7 @@ impl ProcessForm {
             .remove(&process);
     }
 
-    /// A command that runs on the host: its directory, its `PATH`, its environment.
+    /// A command that runs on the host: its directory, its `PATH`, its environment, `HOST_NAME` and `HOST_ADDR`.
     pub(crate) fn command(host: &HostState, program: &str, args: &[String]) -> Result<Command> {
         let path = search_path(host)?;
         let mut command = Command::new(program);
@@ -271,8 +271,8 @@ impl ProcessForm {
             .env("PATH", path)
             .envs(&host.env);
         command
-            .env("MAINSTAY_HOST", &host.name)
-            .env("MAINSTAY_ADDRESS", host.address.to_string());
+            .env("HOST_NAME", &host.name)
+            .env("HOST_ADDR", host.address.to_string());
         Ok(command)
     }
 }

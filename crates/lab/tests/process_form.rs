@@ -67,6 +67,15 @@ fn hosts_have_default_ports_for_themselves_and_data_survives_sigkill() {
         "each host has its own store"
     );
 
+    assert_eq!(
+        one.run("echo $HOST_NAME $HOST_ADDR").unwrap().stdout,
+        format!("node1 {}\n", one.address().unwrap())
+    );
+    assert_eq!(
+        one.run_within("sleep 60", Duration::from_secs(1)).unwrap().code,
+        124
+    );
+
     one.kill("etcd").unwrap();
     let refused = one.run("etcdctl --command-timeout=1s get hello").unwrap();
     assert_ne!(refused.code, 0);
