@@ -28,12 +28,10 @@ pub struct AddressBlock {
 }
 
 impl AddressBlock {
-    /// Block 0, which `mainstay up` uses. It is not locked: a taken port shows itself when it is bound.
-    pub fn first() -> Self {
-        Self {
-            number: 0,
-            _lock: None,
-        }
+    /// The block with this number, chosen by a person; 0 is what `mainstay up` uses by itself. It is not locked: a taken
+    /// port shows itself when it is bound.
+    pub fn numbered(number: u8) -> Self {
+        Self { number, _lock: None }
     }
 
     /// A block that nobody else uses, locked until the value is dropped.
@@ -99,7 +97,7 @@ pub fn ensure_port_free(address: Ipv4Addr, port: u16) -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             let holder = holder_of(IpAddr::V4(address), port).unwrap_or_else(|| "an unknown process".into());
-            bail!("{address}:{port} is taken by {holder}: stop it or choose another lab")
+            bail!("{address}:{port} is taken by {holder}: stop it, or choose other addresses with --block")
         }
         Err(error) => Err(error).with_context(|| format!("cannot listen on {address}:{port}")),
     }

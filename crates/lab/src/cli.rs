@@ -86,6 +86,9 @@ struct UpArgs {
     /// How hosts come about
     #[arg(long, value_enum, default_value_t = Form::Process)]
     form: Form,
+    /// Third number of the hosts' addresses: 127.0.BLOCK.11 and on, for a lab beside another one
+    #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+    block: u8,
     /// Leave the lab running in the background; `mainstay down` stops it
     #[arg(long)]
     detach: bool,

@@ -45,7 +45,7 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
             dir,
             form: args.form,
             ownership,
-            addresses: AddressBlock::first(),
+            addresses: AddressBlock::numbered(args.block),
             progress: Box::new(display::say),
             interrupted: Arc::clone(&signals.arrived),
         },
