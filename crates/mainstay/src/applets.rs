@@ -86,6 +86,20 @@ pub(crate) static TABLE: &[Applet] = &[
         main: man::main,
     },
     Applet {
+        name: "chainfire",
+        about: "replicated key-value store that etcd v3 clients use unchanged",
+        system: "Chainfire",
+        command: chainfire::server_cli::command,
+        main: chainfire::server_cli::main,
+    },
+    Applet {
+        name: "chainfire-server",
+        about: "the same as chainfire",
+        system: "Chainfire",
+        command: chainfire::server_cli::command,
+        main: chainfire::server_cli::main,
+    },
+    Applet {
         name: "chainfire-client",
         about: "ask and change a Chainfire or etcd v3 cluster",
         system: "Chainfire",

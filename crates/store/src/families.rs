@@ -1,6 +1,7 @@
 //! One database directory and its column families.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -23,6 +24,8 @@ pub struct Store {
     pub(crate) options: rocksdb::Options,
     pub(crate) families: Vec<&'static str>,
     path: PathBuf,
+    /// RocksDB's `OPTIONS-*` files, which are kept here instead of on disk. Locked while a checkpoint needs them there.
+    option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
 }
 
 impl Store {
@@ -58,30 +61,34 @@ impl Store {
             options: database_options,
             families: names,
             path: path.to_owned(),
+            option_files: Mutex::default(),
         };
-        store.remove_option_files()?;
+        store.take_option_files()?;
         Ok(store)
     }
 
-    /// An older `ldb` refuses to start on option names it does not know; we never read these files.
-    fn remove_option_files(&self) -> Result<()> {
-        let failed = |source| Error::File {
-            operation: "list",
-            path: self.path.clone(),
-            source,
-        };
-        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+    /// An older `ldb` refuses to start on option names it does not know, and we never read these files.
+    fn take_option_files(&self) -> Result<()> {
+        let mut taken = self.option_files.lock().expect("nothing panics while it is held");
+        for entry in std::fs::read_dir(&self.path).map_err(|error| self.file_error("list", error))? {
+            let entry = entry.map_err(|error| self.file_error("list", error))?;
             if entry.file_name().to_string_lossy().starts_with("OPTIONS-") {
                 let path = entry.path();
-                std::fs::remove_file(&path).map_err(|source| Error::File {
-                    operation: "remove",
-                    path,
-                    source,
-                })?;
+                let content =
+                    std::fs::read(&path).map_err(|error| self.file_error("read options in", error))?;
+                std::fs::remove_file(&path).map_err(|error| self.file_error("remove options in", error))?;
+                taken.push((path, content));
             }
         }
         Ok(())
+    }
+
+    fn file_error(&self, operation: &'static str, source: std::io::Error) -> Error {
+        Error::File {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// The directory.
@@ -163,11 +170,23 @@ impl Store {
 
     /// A copy of the database as of now in the new directory `to`, made of hard links where the file system allows.
     pub fn checkpoint(&self, to: &Path) -> Result<()> {
+        // RocksDB insists on copying its options, so they are there for as long as that takes.
+        let option_files = self.option_files.lock().expect("nothing panics while it is held");
+        for (path, content) in option_files.iter() {
+            std::fs::write(path, content).map_err(|error| self.file_error("write options in", error))?;
+        }
         let failed = Error::operation("checkpoint");
-        Checkpoint::new(&self.database)
-            .map_err(&failed)?
-            .create_checkpoint(to)
-            .map_err(&failed)
+        let made = Checkpoint::new(&self.database)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
+            .map_err(&failed);
+        for (path, _) in option_files.iter() {
+            std::fs::remove_file(path).map_err(|error| self.file_error("remove options in", error))?;
+            if let (Ok(()), Some(name)) = (&made, path.file_name()) {
+                std::fs::remove_file(to.join(name))
+                    .map_err(|error| self.file_error("remove options in", error))?;
+            }
+        }
+        made
     }
 
     /// Stops flushes and compactions and waits for those under way, before the process ends.
