@@ -59,7 +59,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 #[derive(Debug, Default)]
 pub(crate) struct MachineForm {
     guarded: bool,
-    guards: Mutex<BTreeMap<String, Guard>>,
+    guards: Mutex<BTreeMap<String, Vec<Guard>>>,
 }
 
 /// Why machines cannot be started here; none if they can, as far as can be seen without starting one.
@@ -149,11 +149,10 @@ impl MachineForm {
         };
         let supervisor = container::start(network, host, binary.as_deref())?;
         host.machine = Some(supervisor);
-        if self.guarded {
-            let guard = Guard::new(supervisor)?;
-            self.lock_guards().insert(host.name.clone(), guard);
-        }
+        self.guard(&host.name, supervisor)?;
         let leader = container::wait_booted(host, supervisor, interrupted)?;
+        // A machine outlives a supervisor that was killed.
+        self.guard(&host.name, leader)?;
         host.enter = container::enter(leader);
         Ok(())
     }
@@ -180,7 +179,16 @@ impl MachineForm {
         container::remove_control_groups(network, &host.name)
     }
 
-    fn lock_guards(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Guard>> {
+    /// Kills the process when this program dies, if that is wanted.
+    fn guard(&self, host: &str, process: ProcessRef) -> Result<()> {
+        if self.guarded {
+            let guard = Guard::new(process)?;
+            self.lock_guards().entry(host.to_owned()).or_default().push(guard);
+        }
+        Ok(())
+    }
+
+    fn lock_guards(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Guard>>> {
         self.guards
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

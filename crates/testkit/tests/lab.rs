@@ -289,13 +289,22 @@ fn machines_of_a_killed_lab_are_removed() {
         up.wait().unwrap();
         let network = Path::new("/run/netns").join(state.network.unwrap());
         assert!(network.exists());
-        (state.hosts[0].machine.unwrap(), network)
+        let supervisor = state.hosts[0].machine.unwrap();
+        // The words to enter the machine name its first process.
+        let leader = state.hosts[0]
+            .enter
+            .iter()
+            .find_map(|word| ProcessRef::of(word.parse().ok()?))
+            .unwrap();
+        // The machine may go on without its supervisor.
+        supervisor.kill().unwrap();
+        (leader, network)
     };
-    let gone = |(machine, network): (ProcessRef, std::path::PathBuf)| {
+    let gone = |(leader, network): (ProcessRef, std::path::PathBuf)| {
         // The source of each mount is the name of the lab.
         let source = format!("{} ", network.file_name().unwrap().display());
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-        !machine.is_alive() && !network.exists() && !mounts.lines().any(|line| line.starts_with(&source))
+        !leader.is_alive() && !network.exists() && !mounts.lines().any(|line| line.starts_with(&source))
     };
     // By the next start in the same place,
     let first = crash();

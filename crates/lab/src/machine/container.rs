@@ -200,21 +200,13 @@ pub(super) fn shut_down(supervisor: ProcessRef, grace: Duration) -> Result<()> {
     kill(supervisor)
 }
 
-/// SIGKILL to the supervisor; its child has asked the kernel to die with it.
+/// SIGKILL to the supervisor and to the machine's first process, with which the kernel ends all others. The supervisor
+/// goes first, so that it does not notice and tidy up.
 pub(super) fn kill(supervisor: ProcessRef) -> Result<()> {
     let leader = leader(supervisor);
-    supervisor.kill()?;
-    if let Some(leader) = leader
-        && !leader.ends_within(Duration::from_secs(5))
-    {
-        leader.signal(Signal::SIGKILL)?;
-        ensure!(
-            leader.ends_within(Duration::from_secs(10)),
-            "machine process {} does not end",
-            leader.pid
-        );
-    }
-    Ok(())
+    supervisor.signal(Signal::SIGKILL)?;
+    leader.map_or(Ok(()), ProcessRef::kill)?;
+    supervisor.kill()
 }
 
 /// Words to put before a command so that it runs in the machine, among the processes that its systemd knows of:
@@ -265,19 +257,19 @@ fn control_groups(network: &str, host: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes the control groups and those below them, once their processes are gone.
+/// Removes the control groups of a machine that is to be gone, with all that is in them.
 pub(super) fn remove_control_groups(network: &str, host: &str) -> Result<()> {
     control_groups(network, host)
         .iter()
         .try_for_each(|group| remove_groups(group))
 }
 
-/// Removes a tree of control groups. Their files cannot be deleted, only the folders, innermost first.
+/// Removes a tree of control groups, killing what is still in it: a machine outlives a supervisor that was killed.
 pub(super) fn remove_groups(group: &Path) -> Result<()> {
     if !group.exists() {
         return Ok(());
     }
-    if !wait::happens(Duration::from_secs(10), || remove_group(group).is_ok()) {
+    if !wait::happens(Duration::from_secs(20), || remove_group(group).is_ok()) {
         bail!(
             "cannot remove control group {}: it still holds processes",
             group.display()
@@ -286,11 +278,17 @@ pub(super) fn remove_groups(group: &Path) -> Result<()> {
     Ok(())
 }
 
+/// One try. The files of a control group cannot be deleted, only the folders, innermost first.
 fn remove_group(group: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(group)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             remove_group(&entry.path())?;
+        }
+    }
+    for pid in std::fs::read_to_string(group.join("cgroup.procs"))?.lines() {
+        if let Some(process) = process_of(pid) {
+            process.signal(Signal::SIGKILL).map_err(std::io::Error::other)?;
         }
     }
     std::fs::remove_dir(group)

@@ -75,12 +75,6 @@ pub(super) fn remove(name: &str) -> Result<()> {
     for supervisor in supervisors(name) {
         container::kill(supervisor)?;
     }
-    for (source, place) in mounts()? {
-        if source == name {
-            container::unmount_path(&place)?;
-        }
-    }
-    network::delete(name)?;
     let prefix = format!("{name}-");
     for root in container::control_group_roots() {
         for group in children(&root) {
@@ -92,6 +86,12 @@ pub(super) fn remove(name: &str) -> Result<()> {
             }
         }
     }
+    for (source, place) in mounts()? {
+        if source == name {
+            container::unmount_path(&place)?;
+        }
+    }
+    network::delete(name)?;
     Ok(())
 }
 
