@@ -3,6 +3,9 @@
 //! The content is a `.tar.gz` of a checkpoint with one leading directory, followed by the SHA-256 of all before it (32 bytes),
 //! so a client can tell a whole copy from a cut one. Without the last 32 bytes it is exactly what `backup` writes and what
 //! `tar -xzf FILE -C DIR --strip-components=1` restores. It is made while it is sent: nothing but hard links touches the disk.
+//!
+//! `etcdctl snapshot save` takes a file for whole only if its length is 32 more than a multiple of 512, so an empty gzip
+//! member of the right length follows the archive.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -61,17 +64,16 @@ impl Drop for Checkpoint {
 fn send(node: &Node, sender: &Sender) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::Local(format!("snapshot: {error}"));
     let id = node.entropy_id()?;
-    let dir = Checkpoint(node.store.path().join(format!("checkpoint-{id:016x}")));
-    node.store.checkpoint(&dir.0)?;
+    let dir = node.store.path().join(format!("checkpoint-{id:016x}"));
+    node.store.checkpoint(&dir)?;
+    let dir = Checkpoint(dir);
 
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir.0).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let size = entry.metadata().map_err(failed)?.len();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("OPTIONS-") {
-            files.push((name, entry.path(), size));
-        }
+        files.push((name, entry.path(), size));
     }
     files.sort();
     let total = files.iter().map(|(_, _, size)| size).sum();
@@ -80,6 +82,7 @@ fn send(node: &Node, sender: &Sender) -> Result<(), Error> {
         sender,
         header: node.header(node.machine.mvcc.revision()),
         hash: Sha256::new(),
+        sent: 0,
         piece: Vec::with_capacity(PIECE),
         remaining: total,
     };
@@ -104,8 +107,25 @@ fn send(node: &Node, sender: &Sender) -> Result<(), Error> {
         let pieces = archive.get_mut().get_mut();
         pieces.remaining = pieces.remaining.saturating_sub(size);
     }
-    let pieces = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    let mut pieces = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    let padding = padding(pieces.sent);
+    pieces.write_all(&padding).map_err(failed)?;
     pieces.finish().map_err(failed)
+}
+
+/// An empty gzip member (RFC 1952) that makes `length` a multiple of 512.
+fn padding(length: u64) -> Vec<u8> {
+    /// Header with the length of the extra field, one empty subfield, a final deflate block, checksum and size.
+    const LEAST: u64 = 12 + 4 + 2 + 8;
+    let extra = (512 - (length + LEAST) % 512) % 512;
+    let mut member = vec![0x1f, 0x8b, 8, 0b100, 0, 0, 0, 0, 0, 255];
+    member.extend_from_slice(&(extra as u16 + 4).to_le_bytes());
+    member.extend_from_slice(b"PD");
+    member.extend_from_slice(&(extra as u16).to_le_bytes());
+    member.resize(member.len() + extra as usize, 0);
+    member.extend_from_slice(&[3, 0]);
+    member.extend_from_slice(&[0; 8]);
+    member
 }
 
 /// Cuts what is written into messages and hashes it.
@@ -113,6 +133,8 @@ struct Pieces<'a> {
     sender: &'a Sender,
     header: crate::wire::etcdserverpb::ResponseHeader,
     hash: Sha256,
+    /// Bytes written so far.
+    sent: u64,
     piece: Vec<u8>,
     /// Bytes still to be read, before compression: what progress can be judged by.
     remaining: u64,
@@ -143,6 +165,7 @@ impl Pieces<'_> {
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.hash.update(bytes);
+        self.sent += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(PIECE - self.piece.len()));
@@ -157,5 +180,23 @@ impl Write for Pieces<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn padding_is_an_empty_member_of_the_right_length() {
+        for length in [0u64, 1, 100, 485, 486, 487, 511, 512, 70_000] {
+            let member = padding(length);
+            assert_eq!((length + member.len() as u64) % 512, 0, "{length}");
+            let mut out = Vec::new();
+            flate2::read::MultiGzDecoder::new(member.as_slice()).read_to_end(&mut out).unwrap();
+            assert!(out.is_empty());
+        }
     }
 }
