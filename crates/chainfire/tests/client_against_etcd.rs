@@ -203,7 +203,7 @@ fn txn_prints_what_etcdctl_prints() {
         &b"\n\n\n"[..],
         b"mod(\"ka\") > \"0\"\nval(\"kb\") = \"second\"\n\nput ka \"x y\"\nget k --prefix\ndel kb --prev-kv\n\nget ka\n\n",
         b"ver(\"kb\") = \"2\"\ncreate(\"none\") = \"0\"\n\nget kb\n\nget ka\n\n",
-        b"version(\"kb\") != \"2\"\n\nget kb\n\nput z 'q w'\nput kc \"\\x41\\n\\\"\" --prev-kv\n\n",
+        b"version(\"kb\") != \"2\"\n\nget kb\n\nput z \"q w\"\nput kc \"\\x41\\n\\\"\" --prev-kv\n\n",
         b"value(\"kb\") < \"secone\"\n\nget \"\" --prefix --keys-only\nget kb kd --order=DESCEND --limit=1\n\n\n",
         b"\nput a 1\nput a 2\n\n\n",
         b"\ndel k --prefix\nput new --lease=1234 v\n\n\n",

@@ -16,7 +16,8 @@
 //! with the arguments and flags the commands of that name take; `"..."` takes Go's escapes, `'...'` none.
 //!
 //! Beyond `etcdctl`: the end of the text ends a block too, `lease` compares against a lease id in hexadecimal, blanks may
-//! stand around the brackets and operators, and a mistake is told with line, column and what would be right.
+//! stand around the brackets and operators, `'...'` is taken whole (etcdctl 3.4 cuts it to the number of words on the line), and
+//! a mistake is told with line, column and what would be right.
 //!
 //! Invariants: any bytes give a request or a [`Problem`], never a panic; work and memory are proportional to the text, whose
 //! size and number of lines are bounded; there is no nesting.
