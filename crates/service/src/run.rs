@@ -67,6 +67,17 @@ impl Signal {
     }
 }
 
+/// Whoever started this process may have blocked signals for itself, and a blocked mask is inherited: without this the process
+/// could not be told to stop. Must come before the first thread, which takes the mask over.
+fn unblock_signals() -> nix::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    let mut ours = SigSet::empty();
+    for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT, nix::sys::signal::SIGHUP] {
+        ours.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&ours), None)
+}
+
 impl Default for Runner {
     fn default() -> Self {
         Self::new()
@@ -102,6 +113,7 @@ impl Runner {
         S: FnOnce(Lifecycle) -> F,
         F: Future<Output = anyhow::Result<()>>,
     {
+        unblock_signals().context("unblock signals")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
