@@ -88,8 +88,13 @@ fn parse(arguments: &[String]) -> std::result::Result<Options, String> {
     Ok(options)
 }
 
+fn set_up(workspace: &Workspace) -> Result<()> {
+    toolchain::ensure(workspace)?;
+    packages::ensure(packages::BUILD_TESTS)
+}
+
 fn everything(workspace: &Workspace, quiet: bool, stages: &mut Stages) {
-    if !stages.check("set-up", || toolchain::ensure(workspace)) {
+    if !stages.check("set-up", || set_up(workspace)) {
         return;
     }
     stages.check("packages for tests", || packages::ensure(packages::TEST));
@@ -131,7 +136,7 @@ fn everything(workspace: &Workspace, quiet: bool, stages: &mut Stages) {
 }
 
 fn quick(workspace: &Workspace, options: &Options, stages: &mut Stages) {
-    if !stages.check("set-up", || toolchain::ensure(workspace)) {
+    if !stages.check("set-up", || set_up(workspace)) {
         return;
     }
     stages.check("check", || {
@@ -151,7 +156,7 @@ fn quick(workspace: &Workspace, options: &Options, stages: &mut Stages) {
 }
 
 fn filtered(workspace: &Workspace, options: &Options, quiet: bool, stages: &mut Stages) {
-    if !stages.check("set-up", || toolchain::ensure(workspace)) {
+    if !stages.check("set-up", || set_up(workspace)) {
         return;
     }
     stages.check("packages for tests", || packages::ensure(packages::TEST));
