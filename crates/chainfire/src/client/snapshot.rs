@@ -20,6 +20,10 @@ use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
 use crate::wire::etcdserverpb::SnapshotRequest;
 
+mod content;
+
+use content::Unpacked;
+
 /// Length of the hash that ends a snapshot.
 const HASH_BYTES: usize = 32;
 
@@ -40,7 +44,9 @@ pub(super) enum Snapshot {
     Status(SnapshotFile),
     /// Make a data directory from a snapshot
     #[command(
-        after_help = "Example:\n  chainfire-client snapshot restore chainfire.snapshot --data-dir /var/lib/chainfire"
+        after_help = "Example:\n  chainfire-client snapshot restore chainfire.snapshot --data-dir /var/lib/chainfire\n\n\
+                      The files belong to whoever runs this: give them to the user of the server before it starts. The\n\
+                      directory is that of the node that was saved; changing its number is not available in this release."
     )]
     Restore(Restore),
 }
@@ -85,27 +91,47 @@ pub(super) async fn run(command: Snapshot, context: &mut Context) -> Result<()> 
             }
             context.printer.facts(&saved.facts(&file))
         }
-        Snapshot::Status(SnapshotFile { file }) => {
-            let saved = check(&file)?;
-            context.printer.facts(&saved.facts(&file))?;
-            Err(Failure::refused(
-                "snapshot status: the hash is right, but revision and number of keys cannot be read in this release",
-            ))
-        }
-        Snapshot::Restore(Restore {
-            file,
-            data_dir,
-            skip_hash_check,
-        }) => {
-            if !skip_hash_check {
-                check(&file)?;
-            }
-            Err(Failure::refused(format!(
-                "snapshot restore: not available in this release, {} was not touched",
-                data_dir.display()
-            )))
-        }
+        Snapshot::Status(SnapshotFile { file }) => status(&file, context),
+        Snapshot::Restore(arguments) => restore(&arguments, context),
     }
+}
+
+fn status(file: &Path, context: &mut Context) -> Result<()> {
+    let Saved { hash, bytes } = check(file)?;
+    let scratch = std::env::temp_dir().join(format!("chainfire-snapshot-{}", std::process::id()));
+    let contents = Unpacked::create(file, scratch).and_then(|unpacked| unpacked.contents());
+    let contents =
+        contents.map_err(|wrong| Failure::refused(format!("snapshot {}: {wrong}", file.display())))?;
+    context.printer.facts(&[
+        ("file", json!(file.display().to_string())),
+        ("hash", json!(hexadecimal(&hash))),
+        ("revision", json!(contents.revision)),
+        ("total_keys", json!(contents.keys)),
+        ("total_size", json!(bytes)),
+    ])
+}
+
+fn restore(arguments: &Restore, context: &mut Context) -> Result<()> {
+    let Restore {
+        file,
+        data_dir,
+        skip_hash_check,
+    } = arguments;
+    let occupied = std::fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || data_dir.is_file() {
+        return Err(Failure::refused(format!(
+            "{}: exists and is not an empty directory",
+            data_dir.display()
+        )));
+    }
+    if !skip_hash_check {
+        check(file)?;
+    }
+    let unpacked = Unpacked::create(file, part_name(data_dir)?).and_then(|unpacked| unpacked.keep(data_dir));
+    unpacked.map_err(|wrong| Failure::refused(format!("snapshot {}: {wrong}", file.display())))?;
+    context
+        .printer
+        .text(|text| text.line(format_args!("Snapshot restored to {}", data_dir.display())))
 }
 
 pub(super) async fn backup(Backup { output }: Backup, context: &mut Context) -> Result<()> {
@@ -132,16 +158,18 @@ struct Saved {
 
 impl Saved {
     fn facts(&self, file: &Path) -> [(&'static str, serde_json::Value); 3] {
-        let hash = self
-            .hash
-            .iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         [
             ("file", json!(file.display().to_string())),
-            ("hash", json!(hash)),
+            ("hash", json!(hexadecimal(&self.hash))),
             ("total_size", json!(self.bytes)),
         ]
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 async fn save(file: &Path, keep: Keep, context: &mut Context) -> Result<Saved> {
@@ -246,6 +274,28 @@ impl Tail {
     }
 }
 
+/// The name under which `target` is made, beside it.
+fn part_name(target: &Path) -> Result<PathBuf> {
+    let Some(name) = target.file_name() else {
+        return Err(Failure::usage(format!(
+            "{}: want the name of a file or a directory",
+            target.display()
+        )));
+    };
+    let mut part = OsString::from(".");
+    part.push(name);
+    part.push(format!(".part-{}", std::process::id()));
+    Ok(target.with_file_name(part))
+}
+
+/// The directory that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// A file being written beside its final place, and removed again unless it is finished.
 struct Part {
     file: File,
@@ -256,16 +306,7 @@ struct Part {
 
 impl Part {
     fn create(target: &Path) -> Result<Self> {
-        let Some(name) = target.file_name() else {
-            return Err(Failure::usage(format!(
-                "{}: want the name of a file",
-                target.display()
-            )));
-        };
-        let mut part_name = OsString::from(".");
-        part_name.push(name);
-        part_name.push(format!(".part-{}", std::process::id()));
-        let path = target.with_file_name(part_name);
+        let path = part_name(target)?;
         // The content is everything anybody ever stored: for the owner's eyes only.
         let file = OpenOptions::new()
             .write(true)
@@ -294,11 +335,7 @@ impl Part {
             .map_err(|error| self.refuse("sync", &error))?;
         std::fs::rename(&self.path, &self.target).map_err(|error| self.refuse("rename", &error))?;
         self.finished = true;
-        let folder = match self.target.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder)
+        File::open(folder_of(&self.target))
             .and_then(|folder| folder.sync_all())
             .map_err(|error| self.refuse("sync the folder of", &error))
     }
