@@ -20,8 +20,13 @@ impl Mvcc {
     /// Sweeps up to the compaction point, calling `pause` between steps until it breaks. Returns true when there is nothing
     /// left to sweep.
     pub fn sweep(&self, pause: &mut dyn FnMut() -> ControlFlow<()>) -> Result<bool> {
+        self.sweep_in_steps(CHANGES_PER_STEP, pause)
+    }
+
+    /// The same, looking at about `changes` changes (at least 1) between two pauses.
+    pub fn sweep_in_steps(&self, changes: usize, pause: &mut dyn FnMut() -> ControlFlow<()>) -> Result<bool> {
         loop {
-            if !self.sweep_step()? {
+            if !self.sweep_step(changes)? {
                 return Ok(true);
             }
             if pause().is_break() {
@@ -36,7 +41,7 @@ impl Mvcc {
     }
 
     /// One step; false if there was nothing to do.
-    fn sweep_step(&self) -> Result<bool> {
+    fn sweep_step(&self, changes: usize) -> Result<bool> {
         let mut swept = self.swept.lock();
         let point = self.compacted();
         if swept.revision >= point {
@@ -58,7 +63,7 @@ impl Mvcc {
         while let Some((key, bytes)) = cursor.entry() {
             let revision = rev_of(key).ok_or_else(Mvcc::damaged_change)?;
             // Steps end between revisions, so that the progress is one number.
-            if seen >= CHANGES_PER_STEP && last.is_some_and(|last| last != revision) {
+            if seen >= changes && last.is_some_and(|last| last != revision) {
                 next.revision = revision - 1;
                 break;
             }
@@ -93,8 +98,8 @@ impl Mvcc {
                 }
             }
             self.store.write(batch, Durability::Volatile)?;
+            self.publish_swept(&next);
         }
-        self.publish_swept(&next);
         *swept = next;
         Ok(true)
     }

@@ -27,6 +27,8 @@ pub struct Group<'a> {
     batch: Batch<'a>,
     /// Newest versions, tombstones included, that are not in the database yet.
     pending: BTreeMap<Bytes, Version>,
+    /// Tombstones at or below the compaction point that were moved to `hist`.
+    leaving: Vec<(Bytes, Revision)>,
     /// As of the last finished revision.
     meta: Meta,
     /// Changes of the revision under construction.
@@ -43,6 +45,7 @@ impl<'a> Group<'a> {
             mvcc,
             batch: mvcc.store.batch(),
             pending: BTreeMap::new(),
+            leaving: Vec::new(),
             meta: mvcc.meta(),
             position: 0,
             events: Vec::new(),
@@ -116,7 +119,7 @@ impl<'a> Group<'a> {
             lease,
             value: Some(value),
         };
-        self.change(key, before, version)
+        Ok(self.change(key, before, version))
     }
 
     /// Deletes `key`; returns what it was, `None` if it was not there and nothing changed.
@@ -126,21 +129,23 @@ impl<'a> Group<'a> {
             return Ok(None);
         }
         let tombstone = Version::tombstone(self.next_revision());
-        self.change(key, before, tombstone)
+        Ok(self.change(key, before, tombstone))
     }
 
     /// Replaces `before` by `after` everywhere; returns `before` if it was live.
-    fn change(&mut self, key: Bytes, before: Option<Version>, after: Version) -> Result<Option<Version>> {
+    fn change(&mut self, key: Bytes, before: Option<Version>, after: Version) -> Option<Version> {
         if let Some(before) = &before {
             debug_assert!(
                 before.modified < after.modified,
                 "a key changes at most once in a revision"
             );
-            // A tombstone at or below the compaction point is on its way out (and on some members gone already).
-            if !before.is_tombstone() || before.modified > self.meta.compacted {
-                hist_key(&key, before.modified, &mut self.old);
-                before.encode(&mut self.value);
-                self.batch.put(family::HIST, &self.old, &self.value);
+            // A tombstone too, even one below the compaction point: what it deleted may not be swept yet, and must not be
+            // taken for the key's value at that point.
+            hist_key(&key, before.modified, &mut self.old);
+            before.encode(&mut self.value);
+            self.batch.put(family::HIST, &self.old, &self.value);
+            if before.is_tombstone() && before.modified <= self.meta.compacted {
+                self.leaving.push((key.clone(), before.modified));
             }
         }
         let live = before.filter(|version| !version.is_tombstone());
@@ -177,7 +182,7 @@ impl<'a> Group<'a> {
             previous: live.clone(),
         });
         self.pending.insert(key, after);
-        Ok(live)
+        live
     }
 
     /// Ends the revision under construction. Without changes the revision stays as it is.
@@ -211,6 +216,14 @@ impl<'a> Group<'a> {
         self.meta.save(&mut self.batch);
         {
             let _writing = self.mvcc.writing.lock();
+            // The sweep may have removed a tombstone since it was read, and will not come again for the copy.
+            let swept = self.mvcc.swept_revision();
+            for (key, revision) in &self.leaving {
+                if *revision <= swept {
+                    hist_key(key, *revision, &mut self.old);
+                    self.batch.delete(family::HIST, &self.old);
+                }
+            }
             self.mvcc.store.write(self.batch, Durability::Volatile)?;
         }
         self.mvcc.publish(&self.meta);

@@ -20,7 +20,7 @@ pub struct Meta {
     pub applied_term: u64,
     /// Newest revision.
     pub revision: Revision,
-    /// Everything needed only to read below this is forgotten; 0 before the first compaction.
+    /// Everything needed only to read below this is forgotten; -1 before the first compaction, as etcd tells it.
     pub compacted: Revision,
     /// Bytes all changes so far have counted. What compaction took back is in [`Swept`].
     pub written_bytes: u64,
@@ -32,7 +32,7 @@ impl Default for Meta {
             applied_index: 0,
             applied_term: 0,
             revision: 1,
-            compacted: 0,
+            compacted: -1,
             written_bytes: 0,
         }
     }
@@ -120,6 +120,8 @@ pub struct Mvcc {
     applied_term: AtomicU64,
     written_bytes: AtomicU64,
     removed_bytes: AtomicU64,
+    /// [`Swept::revision`]; set while `writing` is held.
+    swept_revision: AtomicI64,
     /// Held while a group is written, and while a sweep looks at tombstones and removes them: otherwise a key written anew
     /// in between would be taken for the tombstone that was looked at.
     pub(crate) writing: Mutex<()>,
@@ -139,6 +141,7 @@ impl Mvcc {
             applied_term: AtomicU64::new(meta.applied_term),
             written_bytes: AtomicU64::new(meta.written_bytes),
             removed_bytes: AtomicU64::new(swept.removed_bytes),
+            swept_revision: AtomicI64::new(swept.revision),
             writing: Mutex::new(()),
             swept: Mutex::new(swept),
         })
@@ -149,7 +152,7 @@ impl Mvcc {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// The compaction point; 0 before the first compaction.
+    /// The compaction point; -1 before the first compaction.
     pub fn compacted(&self) -> Revision {
         self.compacted.load(Ordering::Acquire)
     }
@@ -195,7 +198,14 @@ impl Mvcc {
         self.revision.store(meta.revision, Ordering::Release);
     }
 
+    /// How far the sweep has got. Stays so only while `writing` is held.
+    pub(crate) fn swept_revision(&self) -> Revision {
+        self.swept_revision.load(Ordering::Acquire)
+    }
+
+    /// Makes the progress of the sweep visible. `writing` must be held.
     pub(crate) fn publish_swept(&self, swept: &Swept) {
+        self.swept_revision.store(swept.revision, Ordering::Release);
         self.removed_bytes.store(swept.removed_bytes, Ordering::Release);
     }
 

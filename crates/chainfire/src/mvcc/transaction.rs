@@ -28,6 +28,13 @@ pub trait WriteEffects {
     fn lease_exists(&self, id: i64) -> bool;
 }
 
+fn check_lease(request: &PutRequest, effects: &dyn WriteEffects) -> Result<()> {
+    if request.lease != 0 && !effects.lease_exists(request.lease) {
+        return Err(Error::LeaseNotFound);
+    }
+    Ok(())
+}
+
 /// A header that tells only the revision, as responses inside a transaction carry it.
 fn revision_header(revision: Revision) -> Option<ResponseHeader> {
     Some(ResponseHeader {
@@ -39,7 +46,9 @@ fn revision_header(revision: Revision) -> Option<ResponseHeader> {
 impl Group<'_> {
     /// A put request of its own: one revision.
     pub fn apply_put(&mut self, request: PutRequest, effects: &dyn WriteEffects) -> Result<PutResponse> {
-        self.check_put(&request, effects)?;
+        // etcd looks for the lease first here, and for the key first in a transaction.
+        check_lease(&request, effects)?;
+        self.check_present(&request)?;
         let response = self.run_put(request)?;
         self.finish_revision();
         Ok(response)
@@ -56,17 +65,16 @@ impl Group<'_> {
     /// been committed up to here if [`reads_the_past`] says so.
     pub fn apply_txn(&mut self, request: TxnRequest, effects: &dyn WriteEffects) -> Result<TxnResponse> {
         let plan = plan(self, request)?;
-        check_reads(&plan, self.revision(), self.compacted())?;
+        // etcd's order: whatever puts have against them comes before what ranges have.
         self.check_writes(&plan, effects)?;
-        let response = self.run_plan(plan)?;
+        check_reads(&plan, self.revision(), self.compacted())?;
+        let mut response = self.run_plan(plan)?;
+        response.header = revision_header(self.seen_revision());
         self.finish_revision();
         Ok(response)
     }
 
-    fn check_put(&self, request: &PutRequest, effects: &dyn WriteEffects) -> Result<()> {
-        if request.lease != 0 && !effects.lease_exists(request.lease) {
-            return Err(Error::LeaseNotFound);
-        }
+    fn check_present(&self, request: &PutRequest) -> Result<()> {
         if (request.ignore_value || request.ignore_lease) && self.newest(&request.key)?.is_none() {
             return Err(Error::KeyNotFound);
         }
@@ -135,7 +143,10 @@ impl Group<'_> {
         for step in &plan.steps {
             match step {
                 Step::Range(_) | Step::Delete(_) => {}
-                Step::Put(request) => self.check_put(request, effects)?,
+                Step::Put(request) => {
+                    self.check_present(request)?;
+                    check_lease(request, effects)?;
+                }
                 Step::Nested(plan) => self.check_writes(plan, effects)?,
             }
         }
@@ -163,8 +174,9 @@ impl Group<'_> {
                 response: Some(response),
             });
         }
+        // As in etcd, only the outermost transaction tells a revision.
         Ok(TxnResponse {
-            header: revision_header(self.seen_revision()),
+            header: revision_header(0),
             succeeded: plan.succeeded,
             responses,
         })
@@ -229,12 +241,13 @@ fn holds(source: &dyn Source, compare: &Compare) -> Result<bool> {
     Ok(holds.unwrap_or_else(absent))
 }
 
-/// Refuses reads of revisions that are gone or not there yet.
+/// Refuses reads of revisions that are gone or not there yet. A negative revision counts as gone here, as in etcd, while a
+/// range of its own takes it for the present.
 fn check_reads(plan: &Plan, newest: Revision, compacted: Revision) -> Result<()> {
     for step in &plan.steps {
         match step {
             Step::Range(request) if request.revision > newest => return Err(Error::FutureRevision),
-            Step::Range(request) if request.revision > 0 && request.revision < compacted => {
+            Step::Range(request) if request.revision != 0 && request.revision < compacted.max(0) => {
                 return Err(Error::Compacted);
             }
             Step::Range(_) | Step::Put(_) | Step::Delete(_) => {}
@@ -252,7 +265,9 @@ impl Mvcc {
             let view = View::new(self, at);
             let response = plan(&view, request.clone()).and_then(|plan| {
                 check_reads(&plan, at, self.compacted())?;
-                self.read_plan(&view, at, plan)
+                let mut response = self.read_plan(&view, at, plan)?;
+                response.header = revision_header(at);
+                Ok(response)
             });
             // As for a range: if a compaction came in between, the answer may be partial.
             if at >= self.compacted() {
@@ -288,7 +303,7 @@ impl Mvcc {
             });
         }
         Ok(TxnResponse {
-            header: revision_header(at),
+            header: revision_header(0),
             succeeded: plan.succeeded,
             responses,
         })

@@ -173,15 +173,18 @@ pub(crate) fn range(source: &dyn Source, request: &RangeRequest) -> Result<Range
     })?;
 
     if order != SortOrder::None && !(in_key_order) {
-        match target {
-            SortTarget::Key => {}
-            SortTarget::Version => response.kvs.sort_by_key(|kv| kv.version),
-            SortTarget::Create => response.kvs.sort_by_key(|kv| kv.create_revision),
-            SortTarget::Mod => response.kvs.sort_by_key(|kv| kv.mod_revision),
-            SortTarget::Value => response.kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-        }
+        let compare = |a: &KeyValue, b: &KeyValue| match target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        };
+        // Equals stay in key order either way, as in etcd.
         if order == SortOrder::Descend {
-            response.kvs.reverse();
+            response.kvs.sort_by(|a, b| compare(b, a));
+        } else {
+            response.kvs.sort_by(compare);
         }
     }
     if response.kvs.len() > limit {
@@ -248,10 +251,12 @@ impl Mvcc {
         let end = rev_key(to + 1, 0);
         let mut cursor = self.store.cursor(family::REV, None, Some(&end));
         cursor.seek(&rev_key(from, 0));
+        let mut next = to + 1;
         while let Some((key, value)) = cursor.entry() {
             let revision = rev_of(key).ok_or_else(Mvcc::damaged_change)?;
             if bytes > bytes_max && last != Some(revision) {
-                return Ok((changes, revision));
+                next = revision;
+                break;
             }
             last = Some(revision);
             let change = Change::decode(value).ok_or_else(Mvcc::damaged_change)?;
@@ -263,10 +268,11 @@ impl Mvcc {
             cursor.next();
         }
         cursor.check()?;
+        // Looked at last: a sweep may have taken versions from under the reading, whole or in pieces.
         if from < self.compacted() {
             return Err(Error::Compacted);
         }
-        Ok((changes, to + 1))
+        Ok((changes, next))
     }
 
     fn changed(&self, revision: Revision, change: Change) -> Result<Changed> {

@@ -82,6 +82,8 @@ struct Live {
 #[derive(Debug)]
 pub struct Hub {
     index: Mutex<Index>,
+    /// Bytes of events one stream may hold.
+    buffer_max: usize,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,11 @@ type Batch = Vec<(Arc<Live>, Arc<Event>)>;
 impl Hub {
     /// A hub without watches; `revision` is the store's.
     pub fn new(revision: Revision) -> Hub {
+        Hub::with_buffer(revision, BUFFER_BYTES_MAX)
+    }
+
+    /// The same with streams that hold at most `buffer_max` bytes of events each.
+    pub fn with_buffer(revision: Revision, buffer_max: usize) -> Hub {
         let index = Index {
             keys: HashMap::new(),
             ranges: IntervalMap::default(),
@@ -108,6 +115,7 @@ impl Hub {
         };
         Hub {
             index: Mutex::new(index),
+            buffer_max,
         }
     }
 
@@ -164,7 +172,7 @@ impl Hub {
             }
         }
         for batch in batches.into_values() {
-            for lost in deliver(batch) {
+            for lost in deliver(batch, self.buffer_max) {
                 // No longer live; its session makes it so again when it has caught up.
                 index.remove(&lost.stream, lost.id, &lost.range);
             }
@@ -216,7 +224,7 @@ impl Index {
 }
 
 /// Puts a batch, all for one stream, into its buffer. Returns the watches that no longer fit.
-fn deliver(batch: Batch) -> Vec<Arc<Live>> {
+fn deliver(batch: Batch, buffer_max: usize) -> Vec<Arc<Live>> {
     let Some(stream) = batch.first().map(|(live, _)| live.stream.clone()) else {
         return Vec::new();
     };
@@ -227,7 +235,7 @@ fn deliver(batch: Batch) -> Vec<Arc<Live>> {
             continue;
         }
         let bytes = event_bytes(&event);
-        if buffer.bytes + bytes > BUFFER_BYTES_MAX {
+        if buffer.bytes + bytes > buffer_max {
             // A revision comes whole or later.
             let (id, revision) = (live.id, event.revision);
             buffer

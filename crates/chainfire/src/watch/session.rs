@@ -71,6 +71,7 @@ pub struct Session {
     next_id: WatchId,
     /// Progress was asked for and not all watches were up to date.
     progress_wanted: bool,
+    catch_up_bytes: usize,
 }
 
 impl Session {
@@ -84,7 +85,15 @@ impl Session {
             watches: BTreeMap::new(),
             next_id: 0,
             progress_wanted: false,
+            catch_up_bytes: CATCH_UP_BYTES,
         }
+    }
+
+    /// The same, reading about `bytes` of events at a time for a watch that catches up.
+    #[must_use]
+    pub fn with_catch_up_bytes(mut self, bytes: usize) -> Session {
+        self.catch_up_bytes = bytes;
+        self
     }
 
     /// What wakes this session.
@@ -302,7 +311,7 @@ impl Session {
             let read = if next < mvcc.compacted() {
                 Err(Error::Compacted)
             } else {
-                mvcc.changes(next, newest, &|key| range.contains(key), CATCH_UP_BYTES)
+                mvcc.changes(next, newest, &|key| range.contains(key), self.catch_up_bytes)
             };
             match read {
                 Ok((changes, continued)) => {
