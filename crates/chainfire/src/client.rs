@@ -31,6 +31,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod membership;
 mod output;
 mod password;
 mod snapshot;

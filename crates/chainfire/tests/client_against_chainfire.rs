@@ -16,11 +16,12 @@ fn client(endpoint: &str, words: &[&str]) -> Output {
     Output::of(&mut command).unwrap()
 }
 
+/// The value of a `name: value` line; empty if there is none.
 fn facts(text: &str, name: &str) -> String {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(&format!("{name}: ")));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+    line.unwrap_or_default().to_owned()
 }
 
 /// Replaces the data of a stopped server by a directory and starts it.

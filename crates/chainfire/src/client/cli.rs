@@ -13,7 +13,8 @@ use super::connection::{Login, Session, Settings, Tls};
 use super::failure::{Failure, Result};
 use super::output::Printer;
 use super::{
-    argument, auth, cluster, election, kv, lease, lock, maintenance, password, snapshot, txn, watch,
+    argument, auth, cluster, election, kv, lease, lock, maintenance, membership, password, snapshot, txn,
+    watch,
 };
 
 /// Limit of a request unless `--timeout` says otherwise.
@@ -118,13 +119,13 @@ pub(super) enum Command {
     MemberList(cluster::List),
     /// Add a node: as learner first, then as voter once it has caught up
     #[command(after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380")]
-    MemberAdd(cluster::Add),
+    MemberAdd(membership::Add),
     /// Remove a node
     #[command(after_help = "Example:\n  chainfire-client member-remove --node-id 2")]
-    MemberRemove(cluster::Target),
+    MemberRemove(membership::Target),
     /// Make a learner a voter
     #[command(after_help = "Example:\n  chainfire-client member-promote --node-id 2")]
-    MemberPromote(cluster::Target),
+    MemberPromote(membership::Target),
     /// Hand leadership to another node
     #[command(after_help = "Example:\n  chainfire-client leader-transfer --to 2")]
     LeaderTransfer(cluster::Transfer),
@@ -330,9 +331,9 @@ pub(super) async fn dispatch(command: Command, context: &mut Context) -> Result<
     match command {
         Command::Status(arguments) => cluster::status(arguments, context).await,
         Command::MemberList(arguments) => cluster::list(arguments, context).await,
-        Command::MemberAdd(arguments) => cluster::add(arguments, context).await,
-        Command::MemberRemove(arguments) => cluster::remove(arguments, context).await,
-        Command::MemberPromote(arguments) => cluster::promote(arguments, context).await,
+        Command::MemberAdd(arguments) => membership::add(arguments, context).await,
+        Command::MemberRemove(arguments) => membership::remove(arguments, context).await,
+        Command::MemberPromote(arguments) => membership::promote(arguments, context).await,
         Command::LeaderTransfer(arguments) => cluster::transfer(arguments, context).await,
         Command::Put(arguments) => kv::put(arguments, context).await,
         Command::Get(arguments) => kv::get(arguments, context).await,
