@@ -14,6 +14,7 @@ use bytes::Bytes;
 use chainfire::auth::Identity;
 use chainfire::config::Config;
 use chainfire::error::Error;
+use chainfire::mvcc::family;
 use chainfire::node::Node;
 use chainfire::pipeline::Fatal;
 use chainfire::wire::logpb::Command;
@@ -30,6 +31,9 @@ use crate::reference::{Reference, is_internal};
 const REQUEST_BYTES: usize = 100 << 10;
 
 const TXN_OPS: usize = 5;
+
+/// Usual number of cases, enough for every kind of crash to be among them.
+const CASES: u32 = 100;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -84,6 +88,37 @@ pub(crate) fn steps() -> impl Strategy<Value = (Settings, Vec<Step>)> {
             },
         );
     (settings, prop::collection::vec(step, 1..16))
+}
+
+/// What crashes of a run met, so that a run that meets too little fails rather than proves nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// The log had to rebuild all or some of the state.
+    replayed: u32,
+    /// Some of the state was on disk.
+    flushed: u32,
+    /// The log no longer began at its first entry.
+    shortened: u32,
+    /// Of the writes under way some were there and some were not.
+    parted: u32,
+}
+
+impl Met {
+    fn note(&mut self, running: &Running) -> Checked {
+        let store = &running.node.store;
+        let flushed = running.node.machine.mvcc.flushed_index().map_err(unexpected)?;
+        let mut log = store.cursor(family::LOG, None, None);
+        log.seek_to_first();
+        let first = log
+            .entry()
+            .and_then(|(key, _)| key.try_into().ok())
+            .map(u64::from_be_bytes);
+        // The entry with which a node begins to lead does not count.
+        self.replayed += u32::from(flushed + 1 < running.node.machine.mvcc.applied_index());
+        self.flushed += u32::from(flushed > 0);
+        self.shortened += u32::from(first.is_some_and(|first| first > 1));
+        Ok(())
+    }
 }
 
 /// A running node in a directory of its own.
@@ -218,7 +253,7 @@ fn crash(
 }
 
 /// Plays `steps` on a node in `directory`.
-pub(crate) fn run(directory: &Path, settings: Settings, steps: &[Step]) -> Checked {
+pub(crate) fn run(directory: &Path, settings: Settings, steps: &[Step], met: &mut Met) -> Checked {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -248,12 +283,15 @@ pub(crate) fn run(directory: &Path, settings: Settings, steps: &[Step]) -> Check
                 let from = std::mem::replace(&mut running, Running::start(to, settings)?);
                 drop(from.node);
                 std::fs::remove_dir_all(&from.directory).map_err(unexpected)?;
+                met.note(&running)?;
                 let node = &running.node;
                 let mut disagreement = None;
-                for candidate in possible {
+                let most = possible.len() - 1;
+                for (done, candidate) in possible.into_iter().enumerate() {
                     match agree(&node.machine, &node.store, &candidate) {
                         Ok(()) => {
                             disagreement = None;
+                            met.parted += u32::from(done > 0 && done < most);
                             model = candidate;
                             break;
                         }
@@ -291,8 +329,19 @@ pub(crate) fn run(directory: &Path, settings: Settings, steps: &[Step]) -> Check
 
 #[test]
 fn acknowledged_writes_survive_crashes_once() -> Result<(), String> {
-    crate::check(100, &steps(), |(settings, steps)| {
+    let met = std::cell::Cell::new(Met::default());
+    crate::check(CASES, &steps(), |(settings, steps)| {
         let directory = tempfile::tempdir().map_err(unexpected)?;
-        run(directory.path(), settings, &steps)
-    })
+        let mut so_far = met.get();
+        let outcome = run(directory.path(), settings, &steps, &mut so_far);
+        met.set(so_far);
+        outcome
+    })?;
+    let met = met.get();
+    println!("{met:?}");
+    let enough = met.replayed > 0 && met.flushed > 0 && met.shortened > 0;
+    if crate::cases(CASES).cases >= CASES && !enough {
+        return Err(format!("the crashes met too little: {met:?}"));
+    }
+    Ok(())
 }
