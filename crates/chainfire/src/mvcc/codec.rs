@@ -127,7 +127,7 @@ pub struct Change {
     pub key: Bytes,
     /// True for a deletion.
     pub deleted: bool,
-    /// Revision of the version this one replaced, a tombstone included; 0 for none.
+    /// Revision of the live version this one replaced; 0 for none, also where it replaced a tombstone.
     pub previous: Revision,
     /// Length of the replaced version's value, so that compaction can keep the books without reading it.
     pub previous_len: u64,
