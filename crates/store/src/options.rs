@@ -77,7 +77,7 @@ impl Options {
         options.set_max_manifest_file_size(16 << 20);
         options.set_log_level(rocksdb::LogLevel::Warn);
         options.enable_statistics();
-        options.set_statistics_level(rocksdb::statistics::StatsLevel::ExceptDetailedTimers);
+        options.set_statistics_level(rocksdb::statistics::StatsLevel::ExceptHistogramOrTimers);
         options
     }
 
