@@ -72,7 +72,11 @@ impl Signal {
 fn unblock_signals() -> nix::Result<()> {
     use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
     let mut ours = SigSet::empty();
-    for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT, nix::sys::signal::SIGHUP] {
+    for signal in [
+        nix::sys::signal::SIGTERM,
+        nix::sys::signal::SIGINT,
+        nix::sys::signal::SIGHUP,
+    ] {
         ours.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&ours), None)

@@ -1,3 +1,5 @@
+//! The life of a daemon, played with signals on real processes.
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};

@@ -1,3 +1,5 @@
+//! Who may do what, case by case, and coverage of ranges against a naive model.
+
 use std::cell::Cell;
 
 use super::*;

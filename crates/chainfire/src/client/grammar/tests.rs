@@ -1,3 +1,5 @@
+//! The grammar as etcdctl understands it, and what is said about mistakes.
+
 use proptest::prelude::*;
 
 use super::*;

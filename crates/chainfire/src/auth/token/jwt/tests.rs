@@ -1,3 +1,5 @@
+//! Tokens of every signing method, and those that must be refused.
+
 use std::path::PathBuf;
 use std::process::Command;
 
