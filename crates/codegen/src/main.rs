@@ -15,7 +15,12 @@ use prost::Message;
 /// Crates that own protocol files, with the files that are not imported by others.
 const CRATES: &[(&str, &[&str])] = &[(
     "crates/chainfire",
-    &["etcdserverpb/rpc.proto", "v3lockpb/v3lock.proto", "v3electionpb/v3election.proto", "logpb/log.proto"],
+    &[
+        "etcdserverpb/rpc.proto",
+        "v3lockpb/v3lock.proto",
+        "v3electionpb/v3election.proto",
+        "logpb/log.proto",
+    ],
 )];
 
 fn main() -> ExitCode {
@@ -24,7 +29,10 @@ fn main() -> ExitCode {
         Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
         Ok(stale) => {
             for path in stale {
-                eprintln!("{}: differs from its protocol files, run `cargo xtask codegen`", path.display());
+                eprintln!(
+                    "{}: differs from its protocol files, run `cargo xtask codegen`",
+                    path.display()
+                );
             }
             ExitCode::FAILURE
         }

@@ -195,7 +195,9 @@ mod tests {
             let member = padding(length);
             assert_eq!((length + member.len() as u64) % 512, 0, "{length}");
             let mut out = Vec::new();
-            flate2::read::MultiGzDecoder::new(member.as_slice()).read_to_end(&mut out).unwrap();
+            flate2::read::MultiGzDecoder::new(member.as_slice())
+                .read_to_end(&mut out)
+                .unwrap();
             assert!(out.is_empty());
         }
     }
