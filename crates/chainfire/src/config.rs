@@ -368,13 +368,13 @@ impl Storage {
                 .filter(|count| *count > 0)
                 .map(Retention::Revisions),
             // etcd reads a bare number as hours.
-            AutoCompactionMode::Periodic => match text.parse::<u64>() {
-                Ok(hours) => Some(Retention::Age(hours.checked_mul(3_600_000)?)),
-                Err(_) => {
-                    let age: service::settings::Millis = text.parse().ok()?;
-                    Some(Retention::Age(u64::try_from(age.duration().as_millis()).ok()?))
+            AutoCompactionMode::Periodic => {
+                if let Ok(hours) = text.parse::<u64>() {
+                    return Some(Retention::Age(hours.checked_mul(3_600_000)?));
                 }
-            },
+                let age: service::settings::Millis = text.parse().ok()?;
+                Some(Retention::Age(u64::try_from(age.duration().as_millis()).ok()?))
+            }
         }
     }
 }
@@ -499,6 +499,7 @@ fn is_host_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::AutoCompactionMode::{Periodic, Revision};
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -567,7 +568,6 @@ mod tests {
             auto_compaction_retention: text.to_owned(),
             ..Storage::default()
         };
-        use AutoCompactionMode::{Periodic, Revision};
         assert_eq!(storage(Periodic, "0").retention(), Some(Retention::Keep));
         assert_eq!(
             storage(Periodic, "2").retention(),

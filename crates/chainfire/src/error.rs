@@ -13,7 +13,7 @@ macro_rules! errors {
     ($( $(#[$doc:meta])* $name:ident, $code:ident, $text:literal; )*) => {
         /// A refused request.
         ///
-        /// All but the last three variants are *deterministic*: every member that applies the same log refuses the same
+        /// All but the last four variants are *deterministic*: every member that applies the same log refuses the same
         /// commands with the same variant.
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         pub enum Error {
@@ -27,6 +27,9 @@ macro_rules! errors {
             /// This node failed, not the request: a disk error, say. Never an answer of the state machine.
             #[error("etcdserver: {0}")]
             Local(String),
+            /// As `Local`, because bytes on this node's disk are not what was written.
+            #[error("etcdserver: {0}")]
+            Damaged(String),
         }
 
         impl Error {
@@ -37,6 +40,7 @@ macro_rules! errors {
                     Error::Invalid(_) => Code::InvalidArgument,
                     Error::Unsupported(_) => Code::Unimplemented,
                     Error::Local(_) => Code::Internal,
+                    Error::Damaged(_) => Code::DataLoss,
                 }
             }
         }
@@ -189,6 +193,8 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         if error.is_no_space() {
             Error::NoSpace
+        } else if error.is_corruption() {
+            Error::Damaged(error.to_string())
         } else {
             Error::Local(error.to_string())
         }

@@ -55,7 +55,7 @@ pub(crate) fn attachment_key(id: i64, key: &[u8]) -> Vec<u8> {
 
 /// All leases in the database.
 pub fn load(store: &Store) -> Result<Vec<Lease>> {
-    let damaged = || Error::Local("read leases: the database holds bytes that are none of ours".to_owned());
+    let damaged = || Error::Damaged("read leases: the database holds bytes that are none of ours".to_owned());
     let mut leases = Vec::new();
     let mut cursor = store.cursor(family::LEASE, None, None);
     cursor.seek_to_first();

@@ -154,7 +154,7 @@ impl StateMachine {
                 group = Group::new(&self.mvcc);
             }
             let reply = match self.apply_one(&mut group, command, now) {
-                Err(Error::Local(reason)) => return Err(Error::Local(reason)),
+                Err(error @ (Error::Local(_) | Error::Damaged(_))) => return Err(error),
                 Err(Error::NoSpace) if !self.has_alarm(AlarmType::Nospace) => {
                     return Err(Error::Local("apply: the disk is full".to_owned()));
                 }

@@ -12,7 +12,7 @@ use store::{Batch, Durability};
 use super::codec::{Change, Head, Version, hist_key, rev_key};
 use super::range::KeyRange;
 use super::state::{Meta, Mvcc};
-use super::view::{Changed, Source};
+use super::view::{Changed, Source, Visit};
 use super::{Revision, family};
 use crate::error::Result;
 use crate::lease;
@@ -236,11 +236,7 @@ impl Source for Group<'_> {
         self.newest(key)
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], Head, &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }

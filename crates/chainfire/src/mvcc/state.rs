@@ -51,7 +51,7 @@ const META: &[u8] = b"state";
 const SWEPT: &[u8] = b"swept";
 
 fn damaged(what: &str) -> Error {
-    Error::Local(format!(
+    Error::Damaged(format!(
         "read {what}: the database holds bytes that are none of ours"
     ))
 }

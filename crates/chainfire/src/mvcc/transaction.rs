@@ -36,6 +36,7 @@ fn check_lease(request: &PutRequest, effects: &dyn WriteEffects) -> Result<()> {
 }
 
 /// A header that tells only the revision, as responses inside a transaction carry it.
+#[allow(clippy::unnecessary_wraps, reason = "every use is a field that may be empty")]
 fn revision_header(revision: Revision) -> Option<ResponseHeader> {
     Some(ResponseHeader {
         revision,

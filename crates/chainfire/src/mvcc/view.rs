@@ -14,14 +14,13 @@ use crate::wire::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::wire::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::wire::mvccpb::KeyValue;
 
+/// Told key, numbers and value of one live key; says whether to go on.
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(&[u8], Head, &[u8]) -> ControlFlow<()>;
+
 /// Something that can list live versions in key order: the store as of a revision, or a group under construction.
 pub(crate) trait Source {
     /// Calls `visit` with key, numbers and value of every live key of `range`, in order, until it breaks.
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], Head, &[u8]) -> ControlFlow<()>,
-    ) -> Result<()>;
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<()>;
 
     /// The live version of one key.
     fn get(&self, key: &[u8]) -> Result<Option<Version>>;
@@ -68,11 +67,7 @@ impl Source for View<'_> {
         Ok((!version.is_tombstone()).then_some(version))
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], Head, &[u8]) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }

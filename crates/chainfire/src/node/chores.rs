@@ -33,25 +33,25 @@ const DISK_RESERVE_BYTES: u64 = 64 << 20;
 const QUOTA_WARN: u64 = 80;
 const QUOTA_CLEAR: u64 = 90;
 
+/// Runs a chore until the node shuts down.
+fn until(shutdown: &Shutdown, chore: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.wait() => {}
+            () = chore => {}
+        }
+    });
+}
+
 impl Node {
     /// Starts all chores; they end with `shutdown`.
     pub fn start_chores(self: &Arc<Node>, shutdown: &Shutdown) {
-        let chores: [fn(Arc<Node>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 4] = [
-            |node| Box::pin(async move { node.expire_leases().await }),
-            |node| Box::pin(async move { node.sweep().await }),
-            |node| Box::pin(async move { node.watch_space().await }),
-            |node| Box::pin(async move { node.compact_by_itself().await }),
-        ];
-        for chore in chores {
-            let node = self.clone();
-            let shutdown = shutdown.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = shutdown.wait() => {}
-                    () = chore(node) => {}
-                }
-            });
-        }
+        let (leases, sweeper, space, retention) = (self.clone(), self.clone(), self.clone(), self.clone());
+        until(shutdown, async move { leases.expire_leases().await });
+        until(shutdown, async move { sweeper.sweep().await });
+        until(shutdown, async move { space.watch_space().await });
+        until(shutdown, async move { retention.compact_by_itself().await });
     }
 
     async fn expire_leases(&self) {
@@ -187,7 +187,7 @@ impl Node {
         let (every, notes) = match retention {
             Retention::Keep => return,
             Retention::Age(age) => (Duration::from_millis((age / 10).clamp(1000, 3_600_000)), age),
-            Retention::Revisions(_) => (Duration::from_secs(300), 0),
+            Retention::Revisions(_) => (Duration::from_mins(5), 0),
         };
         let mut noted: std::collections::VecDeque<(u64, i64)> = std::collections::VecDeque::new();
         let mut ticks = interval(every);

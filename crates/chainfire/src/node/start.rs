@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::{Node, VERSION};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
+use crate::error::Error;
 use crate::log::{self, HardState, Log};
 use crate::metrics::Metrics;
 use crate::mvcc::family;
@@ -70,9 +71,10 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Corrupt { .. } => EXIT_CORRUPT,
-            StartError::NotOurs { .. } | StartError::NothingToJoin(_) | StartError::Auth(_) => 2,
-            StartError::Store(error) if error.is_corruption() => EXIT_CORRUPT,
-            StartError::Store(store::Error::Locked { .. }) => 2,
+            StartError::NotOurs { .. }
+            | StartError::NothingToJoin(_)
+            | StartError::Auth(_)
+            | StartError::Store(store::Error::Locked { .. }) => 2,
             StartError::Store(_) | StartError::Failed(_) => 1,
         }
     }
@@ -91,6 +93,21 @@ impl Node {
         clock: SharedClock,
         fail: Arc<dyn Fn(Fatal) + Send + Sync>,
     ) -> Result<Arc<Node>, StartError> {
+        let path = config.storage.data_dir.clone();
+        Node::open(config, clock, fail).map_err(|error| match error {
+            StartError::Store(error) if error.is_corruption() => StartError::Corrupt {
+                path,
+                reason: error.to_string(),
+            },
+            error => error,
+        })
+    }
+
+    fn open(
+        config: Config,
+        clock: SharedClock,
+        fail: Arc<dyn Fn(Fatal) + Send + Sync>,
+    ) -> Result<Arc<Node>, StartError> {
         let dir = config.storage.data_dir.clone();
         let tokens = TokenProvider::new(&config.auth, auth::system_entropy())?;
         let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
@@ -102,14 +119,19 @@ impl Node {
         };
         let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
         let applied = machine.mvcc.applied_index();
-        let mut log = Log::open(store.clone(), applied).map_err(|error| match error {
+        let unreadable = |error| match error {
             log::Error::Store(error) => StartError::Store(error),
             corrupted => {
                 tracing::error!(target: "chainfire_storage", "{corrupted}");
                 corrupt(corrupted.to_string())
             }
+        };
+        let mut log = Log::open(store.clone(), applied).map_err(unreadable)?;
+        replay(&machine, &log, applied).map_err(|error| match error {
+            ReplayError::Log(error) => unreadable(error),
+            ReplayError::Apply(error @ Error::Damaged(_)) => corrupt(format!("replay the log: {error}")),
+            ReplayError::Apply(error) => StartError::Failed(format!("replay the log: {error}")),
         })?;
-        replay(&machine, &log, applied)?;
 
         // Alone, a node wins its election by standing for it.
         let hard = log.hard_state();
@@ -214,14 +236,19 @@ fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Why the log could not be replayed.
+enum ReplayError {
+    Log(log::Error),
+    Apply(Error),
+}
+
 /// Applies what the log has and the state lacks.
-fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), StartError> {
+fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), ReplayError> {
     let lacking = log.last() - applied;
     if lacking == 0 {
         return Ok(());
     }
     let watch = Stopwatch::start();
-    let failed = |error: crate::error::Error| StartError::Failed(format!("replay the log: {error}"));
     let mut group = Vec::with_capacity(REPLAY_ENTRIES);
     let mut outcome = Ok(());
     log.scan(applied + 1, &mut |entry| {
@@ -239,9 +266,9 @@ fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), StartEr
         }
         Ok(())
     })
-    .map_err(|error| StartError::Failed(format!("replay the log: {error}")))?;
-    outcome.map_err(failed)?;
-    machine.apply(group, 0, &mut drop).map_err(failed)?;
+    .map_err(ReplayError::Log)?;
+    outcome.map_err(ReplayError::Apply)?;
+    machine.apply(group, 0, &mut drop).map_err(ReplayError::Apply)?;
     tracing::info!(
         target: "chainfire_storage",
         entries = lacking,

@@ -150,7 +150,7 @@ async fn ready(server: &Server, query: &Query) -> Health {
     } else {
         Check::ok("serving")
     });
-    checks.retain(|check| !query.excludes(&check.name));
+    checks.retain(|check| !query.excludes(check.name));
     Health::new(checks)
 }
 

@@ -38,7 +38,7 @@ impl<V> Default for IntervalMap<V> {
 }
 
 /// Ends compare with "no end" as the greatest.
-fn further(a: &Option<Bytes>, b: &Option<Bytes>) -> Ordering {
+fn further(a: Option<&Bytes>, b: Option<&Bytes>) -> Ordering {
     match (a, b) {
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Greater,
@@ -51,7 +51,7 @@ impl<V> Node<V> {
     fn update(&mut self) {
         let mut furthest = &self.range.end;
         for child in [&self.left, &self.right].into_iter().flatten() {
-            if further(&child.furthest, furthest).is_gt() {
+            if further(child.furthest.as_ref(), furthest.as_ref()).is_gt() {
                 furthest = &child.furthest;
             }
         }
@@ -118,17 +118,17 @@ fn remove<V>(tree: Tree<V>, range: &KeyRange) -> (Tree<V>, Option<V>) {
     (Some(node), removed)
 }
 
-fn visit<V>(tree: &Tree<V>, key: &[u8], each: &mut dyn FnMut(&V)) {
+fn visit<V>(tree: Option<&Node<V>>, key: &[u8], each: &mut dyn FnMut(&V)) {
     let Some(node) = tree else { return };
     if node.furthest.as_ref().is_some_and(|end| end.as_ref() <= key) {
         return;
     }
-    visit(&node.left, key, each);
+    visit(node.left.as_deref(), key, each);
     if node.range.contains(key) {
         each(&node.value);
     }
     if node.range.start.as_ref() <= key {
-        visit(&node.right, key, each);
+        visit(node.right.as_deref(), key, each);
     }
 }
 
@@ -166,7 +166,7 @@ impl<V> IntervalMap<V> {
 
     /// Calls `each` with the value of every range that holds `key`.
     pub(super) fn containing(&self, key: &[u8], each: &mut dyn FnMut(&V)) {
-        visit(&self.root, key, each);
+        visit(self.root.as_deref(), key, each);
     }
 
     #[cfg(test)]

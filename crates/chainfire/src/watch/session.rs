@@ -426,16 +426,15 @@ impl Watch {
 
 /// An event as clients see it.
 fn message(event: &Event, prev_kv: bool) -> mvccpb::Event {
-    let (kind, kv) = match &event.version {
-        Some(version) => (EventType::Put, version.clone().key_value(event.key.clone())),
-        None => {
-            let kv = KeyValue {
-                key: event.key.clone(),
-                mod_revision: event.revision,
-                ..Default::default()
-            };
-            (EventType::Delete, kv)
-        }
+    let (kind, kv) = if let Some(version) = &event.version {
+        (EventType::Put, version.clone().key_value(event.key.clone()))
+    } else {
+        let kv = KeyValue {
+            key: event.key.clone(),
+            mod_revision: event.revision,
+            ..Default::default()
+        };
+        (EventType::Delete, kv)
     };
     let before = if prev_kv { event.previous.clone() } else { None };
     mvccpb::Event {
