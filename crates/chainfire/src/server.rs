@@ -5,6 +5,7 @@
 //! of these same services, so whatever is said over JSON means what it means over gRPC.
 
 mod auth;
+mod authority;
 mod calls;
 mod cluster;
 mod dispatch;

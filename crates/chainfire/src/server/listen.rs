@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use super::Server;
+use super::authority::Lenient;
 use super::dispatch::Services;
 
 /// A bound port.
@@ -81,7 +82,7 @@ pub async fn serve(server: Server, listener: Listener) -> std::io::Result<()> {
         let metrics = metrics.clone();
         tokio::spawn(async move {
             let connection = builder
-                .serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service));
+                .serve_connection_with_upgrades(TokioIo::new(Lenient::new(socket)), TowerToHyperService::new(service));
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 metrics.bad_connections.inc();
                 tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Connection ended");
