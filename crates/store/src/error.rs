@@ -47,7 +47,8 @@ impl Error {
         move |source| Error::Operation { operation, source }
     }
 
-    /// True when the disk had no room. The store takes writes again once there is.
+    /// True when the disk had no room. Nothing of the failed write can be read, now or later. RocksDB then refuses every
+    /// further write until the store is opened anew, even when there is room again.
     pub fn is_no_space(&self) -> bool {
         match self {
             Error::Open { source, .. } | Error::Operation { source, .. } => {
@@ -55,6 +56,18 @@ impl Error {
             }
             Error::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Error::Locked { .. } => false,
+        }
+    }
+
+    /// True when the system could not say whether data reached the disk. Doing it again proves nothing: what was lost is
+    /// reported once.
+    pub fn is_sync_failure(&self) -> bool {
+        match self {
+            Error::Open { source, .. } | Error::Operation { source, .. } => {
+                let text = source.as_ref();
+                text.contains("While fsync") || text.contains("While fdatasync")
+            }
+            Error::File { .. } | Error::Locked { .. } => false,
         }
     }
 

@@ -12,7 +12,7 @@ use rocksdb::{
 use crate::batch::{Batch, Durability};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::options::Options;
+use crate::options::{Options, size};
 
 /// Families are fixed when the store is opened, so the mode without a lock around them fits.
 pub(crate) type Database = DBWithThreadMode<SingleThreaded>;
@@ -36,8 +36,8 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        let cache = Cache::new_lru_cache(usize::try_from(options.block_cache_size).unwrap_or(usize::MAX));
-        let database_options = options.database();
+        let cache = Cache::new_lru_cache(size(options.block_cache_size));
+        let database_options = options.database(&cache);
         let mut names = vec!["default"];
         names.extend(families.iter().copied().filter(|name| *name != "default"));
         let descriptors = names

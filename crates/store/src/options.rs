@@ -1,6 +1,6 @@
 //! The settings operators tune, under the names RocksDB's own documentation uses.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, WriteBufferManager};
 
 /// Settings of one store. Sizes are in bytes.
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ pub struct Options {
     /// Memory buffers, the one being filled included. `write_buffer_size * max_write_buffer_number` bounds the buffers of
     /// all families together.
     pub max_write_buffer_number: u32,
-    /// Cache of uncompressed blocks, shared by all families.
+    /// Cache of uncompressed blocks, shared by all families. The memory buffers take their room from it.
     pub block_cache_size: u64,
     /// Files in level 0 that start a compaction.
     pub level0_file_num_compaction_trigger: u32,
@@ -50,7 +50,7 @@ const TABLE_FORMAT: i32 = 5;
 const WAL_BYTES_MAX: u64 = 128 << 20;
 
 impl Options {
-    pub(crate) fn database(&self) -> rocksdb::Options {
+    pub(crate) fn database(&self, cache: &Cache) -> rocksdb::Options {
         let mut options = rocksdb::Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -59,10 +59,13 @@ impl Options {
         // A torn record at the very end is a write that was never acknowledged; anything else damaged refuses to open.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_total_wal_size(WAL_BYTES_MAX);
-        options.set_db_write_buffer_size(
-            usize::try_from(self.write_buffer_size).unwrap_or(usize::MAX)
-                * self.max_write_buffer_number as usize,
-        );
+        // One budget: what the buffers of all families hold, which this also bounds, is taken from the block cache.
+        let buffers = size(self.write_buffer_size) * self.max_write_buffer_number as usize;
+        options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+            buffers,
+            false,
+            cache.clone(),
+        ));
         options.set_max_open_files(i32::try_from(self.max_open_files).unwrap_or(i32::MAX));
         options.set_use_direct_io_for_flush_and_compaction(self.use_direct_io_for_flush_and_compaction);
         #[allow(
@@ -92,7 +95,7 @@ impl Options {
 
         let mut options = rocksdb::Options::default();
         options.set_block_based_table_factory(&table);
-        options.set_write_buffer_size(usize::try_from(self.write_buffer_size).unwrap_or(usize::MAX));
+        options.set_write_buffer_size(size(self.write_buffer_size));
         options.set_max_write_buffer_number(clamp(self.max_write_buffer_number));
         options.set_level_zero_file_num_compaction_trigger(clamp(self.level0_file_num_compaction_trigger));
         // Young files are rewritten soon; compressing them would cost more than it saves.
@@ -100,6 +103,10 @@ impl Options {
         options.set_compression_per_level(&[none, none, lz4, lz4, lz4, lz4, lz4]);
         options
     }
+}
+
+pub(crate) fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn clamp(value: u32) -> i32 {
