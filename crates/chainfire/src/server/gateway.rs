@@ -11,14 +11,14 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -88,6 +88,10 @@ const ROUTES: &[(&str, &str)] = &[
 /// Messages on their way in either direction of a stream.
 const IN_FLIGHT: usize = 16;
 
+/// Headers that begin like this are metadata of the call; these are the ones with a meaning here.
+const METADATA_PREFIX: &str = "grpc-metadata-";
+const FORWARDED: [&str; 3] = ["authorization", "hasleader", "token"];
+
 /// gRPC framing: a flag byte and a length.
 const FRAME_HEADER: usize = 5;
 
@@ -145,13 +149,16 @@ impl Gateway {
 }
 
 /// Answers a request below `/v3`.
-pub(super) async fn answer(services: Arc<Services>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(services: Arc<Services>, request: Request<Body>) -> Response<Body> {
     let Some(route) = services.gateway.route(request.uri().path()).cloned() else {
         return failure(&Status::not_found("Not Found"));
     };
     if request.method() != Method::POST {
         let mut response = failure(&Status::unimplemented("Method Not Allowed"));
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response
+            .headers_mut()
+            .insert(header::ALLOW, http::HeaderValue::from_static("POST"));
         return response;
     }
     let headers = request.headers().clone();
@@ -164,7 +171,7 @@ pub(super) async fn answer(services: Arc<Services>, request: Request<Incoming>) 
 }
 
 /// One request message; one reply, or a stream of them.
-async fn unary(services: Arc<Services>, route: Route, headers: &HeaderMap, body: Incoming) -> Response<Body> {
+async fn unary(services: Arc<Services>, route: Route, headers: &HeaderMap, body: Body) -> Response<Body> {
     let most = services.gateway.json_bytes_max;
     let json = match http_body_util::Limited::new(body, most).collect().await {
         Ok(collected) => collected.to_bytes(),
@@ -184,7 +191,7 @@ async fn unary(services: Arc<Services>, route: Route, headers: &HeaderMap, body:
         Err(status) => return failure(&status),
     };
     if route.server_streams {
-        return lines(route.output, replies);
+        return lines(route.output, replies, None);
     }
     let mut replies = replies;
     match replies.next().await {
@@ -203,9 +210,11 @@ async fn stream(
     services: Arc<Services>,
     route: Route,
     headers: &HeaderMap,
-    mut body: Incoming,
+    mut body: Body,
 ) -> Response<Body> {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Status>>(IN_FLIGHT);
+    // What is wrong with a later message ends the call, and its last line says so.
+    let (complain, complaint) = oneshot::channel();
     let most = services.gateway.json_bytes_max;
     let input = route.input.clone();
     let mut pending = BytesMut::new();
@@ -251,6 +260,7 @@ async fn stream(
                 }
                 Ok(None) => {}
                 Err(status) => {
+                    let _ = complain.send(status.clone());
                     let _ = sender.send(Err(status)).await;
                     return;
                 }
@@ -265,9 +275,10 @@ async fn stream(
                         pending.extend_from_slice(&data);
                     }
                     if pending.len() > most {
-                        let _ = sender
-                            .send(Err(Status::resource_exhausted("request message is too large")))
-                            .await;
+                        let text = format!("request message is larger than {most} bytes");
+                        let status = Status::resource_exhausted(text);
+                        let _ = complain.send(status.clone());
+                        let _ = sender.send(Err(status)).await;
                         return;
                     }
                 }
@@ -281,7 +292,7 @@ async fn stream(
         Body::new(StreamBody::new(ReceiverStream::new(receiver))),
     );
     match Replies::of(services.call(request).await) {
-        Ok(replies) => lines(route.output, replies),
+        Ok(replies) => lines(route.output, replies, Some(complaint)),
         Err(status) => failure(&status),
     }
 }
@@ -298,6 +309,12 @@ fn grpc_request(route: &Route, headers: &HeaderMap, body: Body) -> Request<Body>
     out.insert(header::TE, http::HeaderValue::from_static("trailers"));
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         out.insert(header::AUTHORIZATION, token.clone());
+    }
+    for (name, value) in headers {
+        let name = name.as_str().strip_prefix(METADATA_PREFIX);
+        if let Some(name) = FORWARDED.into_iter().find(|known| name == Some(known)) {
+            out.insert(name, value.clone());
+        }
     }
     request
 }
@@ -422,17 +439,29 @@ fn to_json(kind: &MessageDescriptor, message: Bytes) -> Result<Value, Status> {
         .map_err(|error| Status::internal(format!("reply: {error}")))
 }
 
-/// One `{"result": ...}` a line, flushed as it comes.
-fn lines(kind: MessageDescriptor, replies: Replies) -> Response<Body> {
-    let lines = futures::stream::unfold(Some(replies), move |replies| {
+/// One `{"result": ...}` a line, flushed as it comes. When the replies end because of a `complaint` about the request, that is
+/// the last line.
+fn lines(
+    kind: MessageDescriptor,
+    replies: Replies,
+    complaint: Option<oneshot::Receiver<Status>>,
+) -> Response<Body> {
+    let lines = futures::stream::unfold(Some((replies, complaint)), move |state| {
         let kind = kind.clone();
         async move {
-            let mut replies = replies?;
-            let (value, rest) = match replies.next().await? {
-                Ok(message) => match to_json(&kind, message) {
-                    Ok(value) => (json!({ "result": value }), Some(replies)),
-                    Err(status) => (stream_error(&status), None),
-                },
+            let (mut replies, mut complaint) = state?;
+            let result = match replies.next().await {
+                Some(Ok(message)) => to_json(&kind, message),
+                ended => {
+                    let complaint = complaint.as_mut().and_then(|complaint| complaint.try_recv().ok());
+                    Err(match (complaint, ended) {
+                        (Some(status), _) | (None, Some(Err(status))) => status,
+                        (None, _) => return None,
+                    })
+                }
+            };
+            let (value, rest) = match result {
+                Ok(value) => (json!({ "result": value }), Some((replies, complaint))),
                 Err(status) => (stream_error(&status), None),
             };
             Some((format!("{value}\n"), rest))
