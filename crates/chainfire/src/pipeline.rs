@@ -9,6 +9,10 @@
 //!
 //! **Invariant:** nobody is answered before the entry is on disk and its effects can be read.
 //! **Invariant:** a failed sync is never repeated: what the disk then holds is unknown, so the node stops.
+//!
+//! When the disk is full in spite of the reserve that the node keeps free, the store takes no more writes until it is opened
+//! anew. The pipeline is then *halted*: everything is refused for want of space, reads go on, and the node ends once there is
+//! room again, so that whoever supervises it starts it afresh.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +73,37 @@ struct Shared {
     applied: AtomicU64,
     droppable: AtomicU64,
     failed: AtomicBool,
+    halted: AtomicBool,
+}
+
+impl Shared {
+    fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
+    }
+
+    /// Nothing more will be done: whoever waits or comes is told at once.
+    fn abandon(&self) {
+        self.failed.store(true, Ordering::Release);
+        let abandoned = {
+            let mut waiting = self.waiting.lock();
+            waiting.closed = true;
+            waiting.bytes = 0;
+            std::mem::take(&mut waiting.proposals)
+        };
+        drop(abandoned);
+        self.arrived.notify_all();
+    }
+
+    fn halt(&self, error: &dyn std::fmt::Display) {
+        if !self.halted.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                target: "chainfire_storage",
+                reason = %error,
+                error = "disk_full",
+                "The store stopped writing, reads go on"
+            );
+        }
+    }
 }
 
 /// Why the node cannot go on.
@@ -98,6 +133,7 @@ pub struct Retain {
 /// What runs below the queue.
 pub struct Pipeline {
     shared: Arc<Shared>,
+    fail: Arc<dyn Fn(Fatal) + Send + Sync>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -156,7 +192,7 @@ impl Pipeline {
             clock: parts.clock,
             metrics: parts.metrics,
             retain: parts.retain,
-            fail: parts.fail,
+            fail: parts.fail.clone(),
         };
         let mut publish = parts.publish;
         let watches = move || {
@@ -172,6 +208,7 @@ impl Pipeline {
         ];
         Ok(Pipeline {
             shared,
+            fail: parts.fail,
             threads: Mutex::new(threads),
         })
     }
@@ -181,6 +218,9 @@ impl Pipeline {
     pub fn propose(&self, command: Command) -> Result<oneshot::Receiver<Outcome>> {
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(Error::Stopped);
+        }
+        if self.shared.is_halted() {
+            return Err(Error::NoSpace);
         }
         let appended = self.shared.appended.load(Ordering::Acquire);
         if appended.saturating_sub(self.applied()) > APPLY_GAP_MAX {
@@ -217,6 +257,19 @@ impl Pipeline {
     /// Index of the last entry applied.
     pub fn applied(&self) -> u64 {
         self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// True if the store met a full disk and must be opened anew before it writes again.
+    pub fn is_halted(&self) -> bool {
+        self.shared.is_halted()
+    }
+
+    /// Ends the node after the pipeline was halted, for a new start.
+    pub fn give_up(&self) {
+        (self.fail)(Fatal {
+            exit_code: EXIT_DISK,
+            reason: "the disk was full and has room again: start anew to take writes".to_owned(),
+        });
     }
 
     /// Takes no more commands, finishes those that wait, and ends the threads.
@@ -257,13 +310,16 @@ impl Writer {
             if self.shared.failed.load(Ordering::Acquire) {
                 return;
             }
+            if self.shared.is_halted() {
+                refuse(proposals.into_iter().map(|proposal| proposal.reply));
+                continue;
+            }
             if let Err(error) = self.write(proposals) {
-                self.shared.failed.store(true, Ordering::Release);
+                self.shared.abandon();
                 tracing::error!(target: "chainfire_storage", error = %error, "Log write failed");
-                let exit_code = if matches!(error, log::Error::Store(_)) {
-                    EXIT_DISK
-                } else {
-                    EXIT_CORRUPT
+                let exit_code = match &error {
+                    log::Error::Store(error) if !error.is_corruption() => EXIT_DISK,
+                    _ => EXIT_CORRUPT,
                 };
                 (self.fail)(Fatal {
                     exit_code,
@@ -332,31 +388,44 @@ impl Writer {
         let watch = Stopwatch::start();
         match self.log.append(&entries) {
             Ok(()) => {}
-            // Nothing of the batch is in the log; who waits is told, and the node goes on.
-            Err(log::Error::Store(error)) if error.is_no_space() => {
-                tracing::warn!(target: "chainfire_storage", error = %error, "Disk is full");
-                for Durable { entry, reply } in durable {
-                    let outcome = Outcome {
-                        reply: Err(Error::NoSpace),
-                        revision: 0,
-                        index: entry.index,
-                        term: entry.term,
-                    };
-                    drop(reply.send(outcome));
-                }
+            // Nothing of the batch can be read back, not even after a crash, so the refusal is final.
+            Err(log::Error::Store(error)) if is_full(&error) => {
+                self.shared.halt(&error);
+                refuse(durable.into_iter().map(|durable| durable.reply));
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
         self.metrics.synced(watch.elapsed(), entries.len());
         self.shared.appended.store(index, Ordering::Release);
-        let droppable = self.shared.droppable.load(Ordering::Acquire);
-        if droppable >= self.log.first() {
-            self.log.drop_prefix(droppable)?;
-        }
         // Fails only when the apply thread has stopped, and then the node is stopping.
         drop(self.to_apply.send(durable));
+        let droppable = self.shared.droppable.load(Ordering::Acquire);
+        if droppable >= self.log.first() {
+            match self.log.drop_prefix(droppable) {
+                Err(log::Error::Store(error)) if is_full(&error) => self.shared.halt(&error),
+                result => result?,
+            }
+        }
         Ok(())
+    }
+}
+
+/// True if the disk is full and it is known that nothing was written.
+fn is_full(error: &store::Error) -> bool {
+    error.is_no_space() && !error.is_sync_failure()
+}
+
+fn refuse(replies: impl Iterator<Item = oneshot::Sender<Outcome>>) {
+    for reply in replies {
+        let outcome = Outcome {
+            reply: Err(Error::NoSpace),
+            revision: 0,
+            index: 0,
+            term: 0,
+        };
+        // A client that has gone away does not wait for its answer.
+        drop(reply.send(outcome));
     }
 }
 
@@ -377,11 +446,21 @@ impl Applier {
         while let Ok(batch) = self.from_writer.recv() {
             let last = match self.apply(batch) {
                 Ok(last) => last,
+                // The entries are in the log and will be applied after the next start; their clients are told that the
+                // server has stopped, which leaves it open.
+                Err(Error::NoSpace) => {
+                    self.shared.halt(&Error::NoSpace);
+                    return;
+                }
                 Err(error) => {
-                    self.shared.failed.store(true, Ordering::Release);
+                    self.shared.abandon();
                     tracing::error!(target: "chainfire_storage", error = %error, "Apply failed");
                     (self.fail)(Fatal {
-                        exit_code: EXIT_DISK,
+                        exit_code: if matches!(error, Error::Damaged(_)) {
+                            EXIT_CORRUPT
+                        } else {
+                            EXIT_DISK
+                        },
                         reason: format!("apply: {error}"),
                     });
                     return;

@@ -84,7 +84,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let fail = {
             let (failed, shutdown) = (failed.clone(), life.shutdown.clone());
             Arc::new(move |fatal: Fatal| {
-                *failed.lock() = Some(fatal);
+                // What comes after the first failure is mostly its consequence.
+                failed.lock().get_or_insert(fatal);
                 shutdown.trigger();
             })
         };
@@ -93,6 +94,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .await
             .context("start")?
             .map_err(|error: StartError| exit::with_code(error.exit_code(), error))?;
+        // The database is never closed, only flushed: connections that outlive the drain would close it while the process
+        // ends and RocksDB's own globals are being destroyed, which aborts.
+        std::mem::forget(node.clone());
         node.start_chores(&life.shutdown);
         let calls = Arc::new(Calls::new(node.metrics.clone(), node.clock.clone()));
         let server = Server {

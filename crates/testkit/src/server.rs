@@ -98,6 +98,13 @@ impl Server {
         self.args = args.into_iter().map(Into::into).collect();
     }
 
+    /// Replaces the program and its arguments for the next start: the same program inside another one that gives it
+    /// surroundings and becomes it (`nsenter`, `prlimit`).
+    pub fn set_command<S: Into<String>>(&mut self, program: PathBuf, args: impl IntoIterator<Item = S>) {
+        self.program = program;
+        self.set_args(args);
+    }
+
     /// Sets a variable of the environment of the next start, which is otherwise empty but for `PATH`, `HOME` and
     /// Rust's debugging variables.
     pub fn set_env(&mut self, name: &str, value: &str) {

@@ -150,6 +150,9 @@ impl Node {
         };
         let free = stat.blocks_available() * stat.fragment_size();
         let full = free < DISK_RESERVE_BYTES;
+        if !full && self.pipeline.is_halted() {
+            self.pipeline.give_up();
+        }
         if self.disk_full.swap(full, Ordering::AcqRel) != full {
             if full {
                 tracing::error!(target: "chainfire_storage", free, error = "disk_full", "Writes are refused");
