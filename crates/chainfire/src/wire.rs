@@ -33,6 +33,11 @@ generated!(
     "v3electionpb.rs",
     "The election service of etcd v3."
 );
+generated!(
+    health,
+    "grpc.health.v1.rs",
+    "The health checking service of gRPC."
+);
 generated!(logpb, "logpb.rs", "What the entries of the log say.");
 
 /// The serialised `FileDescriptorSet` of all protocol files.
