@@ -202,8 +202,8 @@ fn spoken(name: &str) -> String {
     words
 }
 
-/// As etcd's metrics spell status codes.
-fn code_name(code: Code) -> &'static str {
+/// As etcd spells status codes, in its metrics and in texts.
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",

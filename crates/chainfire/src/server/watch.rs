@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Server;
-use crate::auth::{Access, Identity};
+use super::calls::code_name;
+use crate::auth::Access;
 use crate::error::Error;
 use crate::watch::Session;
 use crate::wire::etcdserverpb::watch_request::RequestUnion;
@@ -28,7 +30,7 @@ impl Watch for Server {
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Replies>, Status> {
         self.calls.stream_started("Watch");
-        let identity = self.identify(request.metadata())?;
+        let metadata = request.metadata().clone();
         let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
         let session = Session::new(
             self.node.machine.clone(),
@@ -37,7 +39,7 @@ impl Watch for Server {
         );
         let client = Client {
             server: self.clone(),
-            identity,
+            metadata,
             session,
             replies: sender,
         };
@@ -48,7 +50,8 @@ impl Watch for Server {
 
 struct Client {
     server: Server,
-    identity: Identity,
+    /// Who it is, which is asked anew for each watch: users and roles change while a stream lives.
+    metadata: MetadataMap,
     session: Session,
     replies: mpsc::Sender<Result<WatchResponse, Status>>,
 }
@@ -120,13 +123,36 @@ impl Client {
             key: &request.key,
             range_end: &request.range_end,
         };
-        if let Err(error) = node.machine.auth.read().check(&self.identity, access) {
-            return vec![self.session.denied(&error)];
+        let permitted = self
+            .server
+            .identify(&self.metadata)
+            .and_then(|identity| node.machine.auth.read().check(&identity, access));
+        if let Err(error) = permitted {
+            return vec![self.session.denied(&in_words(&error))];
         }
         let most = node.config.limits.max_watchers;
         if most > 0 && node.hub.len() as u64 >= most {
-            return vec![self.session.denied(&Error::TooManyRequests)];
+            return vec![self.session.denied(&in_words(&Error::TooManyRequests))];
         }
         self.session.create(request, node.now_ms())
+    }
+}
+
+/// The error as Go prints a status. Go clients compare the reason of a refused watch with this text, and try again with a new
+/// token if that is what it says.
+fn in_words(error: &Error) -> String {
+    format!("rpc error: code = {} desc = {error}", code_name(error.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_worded_as_go_clients_compare_them() {
+        assert_eq!(
+            in_words(&Error::InvalidAuthToken),
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+        );
     }
 }

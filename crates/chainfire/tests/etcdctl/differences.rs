@@ -1,106 +1,67 @@
-//! Where Chainfire answers otherwise than Debian's etcd 3.4.23, and why. Both sides are pinned: a difference that changes or
-//! goes away fails the test.
+//! Where Chainfire answers otherwise than Debian's etcd 3.4.23, and why: the table is `differences.txt`. Both sides are pinned,
+//! so a difference that changes or goes away fails the test.
+//!
+//! An entry is `=== SCRIPT`, the step as written, `why:` and the reason, `etcd:` and what etcd shows, `ours:` and what Chainfire
+//! shows. Lines before the first entry are for people.
 
 /// One step that is answered differently.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
     /// Name of the script.
-    pub(crate) script: &'static str,
+    pub(crate) script: String,
     /// The step as written, input included.
-    pub(crate) step: &'static str,
+    pub(crate) step: String,
     /// Why.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: String,
     /// What etcd shows.
-    pub(crate) etcd: &'static str,
+    pub(crate) etcd: String,
     /// What Chainfire shows.
-    pub(crate) ours: &'static str,
+    pub(crate) ours: String,
 }
 
-/// All of them.
-pub(crate) const KNOWN: &[Difference] = &[
+/// The differences of one script.
+pub(crate) fn known(script: &str) -> Vec<Difference> {
+    let mut all = parse(include_str!("differences.txt"));
+    all.retain(|difference| difference.script == script);
+    all
+}
+
+fn parse(table: &str) -> Vec<Difference> {
+    table.split("\n=== ").skip(1).map(entry).collect()
+}
+
+fn entry(text: &str) -> Difference {
+    let (script, rest) = text.split_once('\n').expect("an entry has a step");
+    let (step, rest) = rest.split_once("\nwhy: ").expect("an entry has a reason");
+    let (reason, rest) = rest.split_once("\netcd:\n").expect("an entry shows etcd");
+    let (etcd, ours) = rest.split_once("\nours:\n").expect("an entry shows ours");
     Difference {
-        script: "txn",
-        step: "run txn\n|\n| del a --from-key\n| put b 1\n|\n|",
-        reason: "etcd refuses a put of a key that the same branch deletes, but overlooks it where the range has no end; its \
-                 watchers then get two changes of one key in one revision",
-        etcd: "exit 0\nstdout: SUCCESS\nstdout: \nstdout: 3\nstdout: \nstdout: OK\n",
-        ours: concat!(
-            "exit 1\n",
-            r#"stderr: {"level":"warn","ts":"MASKED","caller":"clientv3/retry_interceptor.go:62","#,
-            r#""msg":"retrying of unary invoker failed","target":"endpoint://client-UUID/ENDPOINT","attempt":0,"#,
-            r#""error":"rpc error: code = InvalidArgument desc = etcdserver: duplicate key given in txn request"}"#,
-            "\nstderr: Error: etcdserver: duplicate key given in txn request\n",
-        ),
-    },
-    Difference {
-        script: "watch",
-        step: "end compacted-json",
-        reason: "every reply's header has the revision; etcd leaves it out of a reply that cancels",
-        etcd: concat!(
-            r#"exit 5
-stdout: {"Header":{"cluster_id":N,"member_id":N,"raft_term":N},"Events":[],"CompactRevision":25,"#,
-            r#""Canceled":true,"Created":false}
-stderr: watch was canceled (etcdserver: mvcc: required revision has been compacted)
-stderr: Error: watch is canceled by the server
-"#,
-        ),
-        ours: concat!(
-            r#"exit 5
-stdout: {"Header":{"cluster_id":N,"member_id":N,"revision":27,"raft_term":N},"Events":[],"CompactRevision":25,"#,
-            r#""Canceled":true,"Created":false}
-stderr: watch was canceled (etcdserver: mvcc: required revision has been compacted)
-stderr: Error: watch is canceled by the server
-"#,
-        ),
-    },
-    Difference {
-        script: "maintenance",
-        step: "fail endpoint hashkv --rev=7",
-        reason: "etcd 3.4 refuses the hash at exactly the compacted revision; since 3.5 it answers, as reads there do",
-        etcd: concat!(
-            "exit 1\n",
-            r#"stderr: {"level":"warn","ts":"MASKED","caller":"clientv3/retry_interceptor.go:62","#,
-            r#""msg":"retrying of unary invoker failed","target":"passthrough:///http://ENDPOINT","attempt":0,"#,
-            r#""error":"rpc error: code = OutOfRange desc = etcdserver: mvcc: required revision has been compacted"}"#,
-            "\nstderr: Failed to get the hash of endpoint http://ENDPOINT ",
-            "(etcdserver: mvcc: required revision has been compacted)\n",
-            "stderr: Error: etcdserver: mvcc: required revision has been compacted\n",
-        ),
-        ours: "exit 0\nstdout: http://ENDPOINT, HASH\n",
-    },
-    Difference {
-        script: "maintenance",
-        step: "run alarm list -w json",
-        reason: "every reply has a header; etcd 3.4 forgets it here",
-        etcd: "exit 0\nstdout: {}\n",
-        ours: r#"exit 0
-stdout: {"header":{"cluster_id":N,"member_id":N,"revision":8,"raft_term":N}}
-"#,
-    },
-    Difference {
-        script: "maintenance",
-        step: "run member list -w json",
-        reason: "every reply's header has the revision; etcd leaves it out where members are concerned",
-        etcd: concat!(
-            r#"exit 0
-stdout: {"header":{"cluster_id":N,"member_id":N,"raft_term":N},"#,
-            r#""members":[{"ID":ID,"name":"default","peerURLs":["http://ENDPOINT_HOST:2380"],"#,
-            r#""clientURLs":["http://ENDPOINT"]}]}
-"#,
-        ),
-        ours: concat!(
-            r#"exit 0
-stdout: {"header":{"cluster_id":N,"member_id":N,"revision":8,"raft_term":N},"#,
-            r#""members":[{"ID":ID,"name":"default","peerURLs":["http://ENDPOINT_HOST:2380"],"#,
-            r#""clientURLs":["http://ENDPOINT"]}]}
-"#,
-        ),
-    },
-    Difference {
-        script: "maintenance",
-        step: "run snapshot status $dir/saved",
-        reason: "a snapshot of Chainfire is an archive of its own store: `chainfire-client snapshot status` reads it",
-        etcd: "exit 0\nstdout: HASH, 8, KEYS, SIZE\n",
-        ours: "exit 1\nstderr: Error: invalid database\n",
-    },
-];
+        script: script.to_owned(),
+        step: step.to_owned(),
+        reason: reason.to_owned(),
+        etcd: format!("{etcd}\n"),
+        ours: format!("{}\n", ours.trim_end_matches('\n')),
+    }
+}
+
+#[test]
+fn entries_are_read_and_give_reasons() {
+    let table = "For people.\n\n=== kv\nrun txn\n| x\nwhy: because\netcd:\nexit 0\nstdout: a\nours:\nexit 1\n\n=== kv\nrun get\nwhy: so\n\
+                 etcd:\nexit 0\nours:\nexit 1\n";
+    let entries = parse(table);
+    assert_eq!(entries.len(), 2);
+    let first = Difference {
+        script: "kv".into(),
+        step: "run txn\n| x".into(),
+        reason: "because".into(),
+        etcd: "exit 0\nstdout: a\n".into(),
+        ours: "exit 1\n".into(),
+    };
+    assert_eq!(entries[0], first);
+    let real = parse(include_str!("differences.txt"));
+    assert!(
+        real.iter()
+            .all(|known| known.reason.len() > 20 && known.etcd != known.ours),
+        "{real:#?}"
+    );
+}

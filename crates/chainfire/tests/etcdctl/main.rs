@@ -16,7 +16,6 @@ use std::fmt::Write as _;
 
 use testkit::{Chainfire, Etcd, Server};
 
-use differences::Difference;
 use runner::{Record, Scene};
 
 /// Runs one script against both servers and compares.
@@ -52,10 +51,7 @@ fn scene(server: &Server, other: Option<&Server>) -> Scene {
 /// Panics if the two differ otherwise than is known.
 fn judge(name: &str, theirs: &[Record], ours: &[Record]) {
     transcribe(name, theirs, ours);
-    let mut known: Vec<&Difference> = differences::KNOWN
-        .iter()
-        .filter(|known| known.script == name)
-        .collect();
+    let mut known = differences::known(name);
     let mut report = String::new();
     assert_eq!(theirs.len(), ours.len());
     for (etcd, ours) in theirs.iter().zip(ours) {

@@ -38,7 +38,10 @@ const RULES: &[(&str, &str)] = &[
     ),
     (r"(?m)(ENDPOINT(?:, | \| ))\d+(| \|)$", "${1}HASH${2}"),
     // `snapshot status`: hash, revision, keys (with those of etcd itself), size.
-    (r"(?m)^[0-9a-f]{1,8}, (\d+), \d+, [0-9.]+ [kMG]?B$", "HASH, $1, KEYS, SIZE"),
+    (
+        r"(?m)^[0-9a-f]{1,8}, (\d+), \d+, [0-9.]+ [kMG]?B$",
+        "HASH, $1, KEYS, SIZE",
+    ),
     // Text.
     (r"\b[0-9.]+(ns|µs|us|ms|s)\b( ago)?", "TIME"),
     (r"remaining\(\d+s\)", "remaining(TIME)"),
