@@ -4,7 +4,7 @@
 //! send, in order. It never waits for the client: whoever sends the replies asks for more only when they are gone, so a
 //! client that does not read holds at most one round of replies and one stream buffer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,7 +56,7 @@ struct Watch {
     /// The first revision it is for.
     start: Revision,
     mode: Mode,
-    /// When it was last told anything, in milliseconds.
+    /// When it was last told anything, in milliseconds; kept up only with `progress_notify`.
     told_ms: u64,
 }
 
@@ -68,6 +68,12 @@ pub struct Session {
     stream: Arc<Stream>,
     settings: SessionSettings,
     watches: BTreeMap<WatchId, Watch>,
+    /// Those that are not live. With the two sets below, a round costs nothing for watches that have nothing to do.
+    behind: BTreeSet<WatchId>,
+    /// Those that start after the newest revision, by start.
+    future: BTreeSet<(Revision, WatchId)>,
+    /// Those that want progress notices, by when they were last told anything.
+    quiet: BTreeSet<(u64, WatchId)>,
     next_id: WatchId,
     /// Progress was asked for and not all watches were up to date.
     progress_wanted: bool,
@@ -83,6 +89,9 @@ impl Session {
             stream: Arc::default(),
             settings,
             watches: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            future: BTreeSet::new(),
+            quiet: BTreeSet::new(),
             next_id: 0,
             progress_wanted: false,
             catch_up_bytes: CATCH_UP_BYTES,
@@ -138,8 +147,8 @@ impl Session {
     }
 
     /// The reply to a watch the client may not have.
-    pub fn denied(&self, reason: &str) -> WatchResponse {
-        self.refused(reason)
+    pub fn denied(&self, reason: &Error) -> WatchResponse {
+        self.refused(&reason.to_string())
     }
 
     /// Adds a watch. Its first reply says so, whatever follows.
@@ -192,6 +201,11 @@ impl Session {
             told_ms: now_ms,
             range,
         };
+        if watch.progress_notify {
+            self.quiet.insert((now_ms, id));
+        }
+        self.future.insert((start, id));
+        self.behind.insert(id);
         self.watches.insert(id, watch);
         self.try_join(id);
         vec![created]
@@ -206,12 +220,33 @@ impl Session {
             && self.hub.join(&self.stream, id, &watch.range, next)
         {
             watch.mode = Mode::Live;
+            self.behind.remove(&id);
+        }
+    }
+
+    /// Takes a watch out of everything but the hub.
+    fn remove(&mut self, id: WatchId) -> Option<Watch> {
+        let watch = self.watches.remove(&id)?;
+        self.behind.remove(&id);
+        self.future.remove(&(watch.start, id));
+        self.quiet.remove(&(watch.told_ms, id));
+        Some(watch)
+    }
+
+    /// Notes that a watch was told something.
+    fn told(&mut self, id: WatchId, now_ms: u64) {
+        if let Some(watch) = self.watches.get_mut(&id)
+            && watch.progress_notify
+        {
+            self.quiet.remove(&(watch.told_ms, id));
+            self.quiet.insert((now_ms, id));
+            watch.told_ms = now_ms;
         }
     }
 
     /// Ends a watch. An id that is not there is ignored, as etcd does.
     pub fn cancel(&mut self, id: WatchId) -> Vec<WatchResponse> {
-        let Some(watch) = self.watches.remove(&id) else {
+        let Some(watch) = self.remove(id) else {
             return Vec::new();
         };
         self.hub.leave(&self.stream, id, &watch.range);
@@ -230,17 +265,13 @@ impl Session {
 
     /// True if some watch reads from the store, so that [`Session::advance`] should be called without waiting.
     pub fn is_catching_up(&self) -> bool {
-        self.watches.values().any(|watch| watch.mode != Mode::Live)
+        !self.behind.is_empty()
     }
 
     /// When the next progress notice is due, if any watch wants one.
     pub fn next_notice_ms(&self) -> Option<u64> {
-        let due = |watch: &Watch| watch.told_ms + self.settings.progress_interval_ms;
-        self.watches
-            .values()
-            .filter(|watch| watch.progress_notify)
-            .map(due)
-            .min()
+        let (told_ms, _) = self.quiet.first()?;
+        Some(told_ms + self.settings.progress_interval_ms)
     }
 
     /// What there is to tell now. Never waits.
@@ -249,12 +280,7 @@ impl Session {
         // Taken before the buffer is: every change up to it that concerns a live watch is in the buffer by then.
         let settled = self.hub.revision();
         self.deliver_buffered(settled, now_ms, &mut replies);
-        let behind: Vec<WatchId> = self
-            .watches
-            .iter()
-            .filter(|(_, watch)| watch.mode != Mode::Live)
-            .map(|(id, _)| *id)
-            .collect();
+        let behind: Vec<WatchId> = self.behind.iter().copied().collect();
         for id in behind {
             self.catch_up(id, now_ms, &mut replies);
         }
@@ -284,13 +310,14 @@ impl Session {
                     replies,
                 );
                 if replies.len() > before {
-                    watch.told_ms = now_ms;
+                    self.told(id, now_ms);
                 }
             }
         }
         for (id, revision) in drained.missed {
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.mode = Mode::CatchingUp(revision);
+                self.behind.insert(id);
             }
         }
     }
@@ -322,13 +349,13 @@ impl Session {
                     let watch = self.watches.get_mut(&id).expect("it was there just now");
                     let before = replies.len();
                     watch.tell(id, header, changes.iter(), self.settings.fragment_bytes, replies);
-                    if replies.len() > before {
-                        watch.told_ms = now_ms;
-                    }
                     watch.mode = Mode::CatchingUp(continued);
+                    if replies.len() > before {
+                        self.told(id, now_ms);
+                    }
                 }
                 Err(reason) => {
-                    self.watches.remove(&id);
+                    self.remove(id);
                     let compact_revision = if reason == Error::Compacted {
                         mvcc.compacted()
                     } else {
@@ -349,21 +376,30 @@ impl Session {
 
     fn notify_progress(&mut self, settled: Revision, now_ms: u64, replies: &mut Vec<WatchResponse>) {
         // A watch that starts in the future must not hear of a revision before its own: its client would resume from there.
-        let up_to_date = |watch: &Watch| watch.mode == Mode::Live && watch.start <= settled + 1;
-        if self.progress_wanted && self.watches.values().all(up_to_date) {
+        while self
+            .future
+            .first()
+            .is_some_and(|(start, _)| *start <= settled + 1)
+        {
+            self.future.pop_first();
+        }
+        if self.progress_wanted && self.behind.is_empty() && self.future.is_empty() {
             self.progress_wanted = false;
             replies.push(self.reply(settled, NO_WATCH));
         }
         let interval = self.settings.progress_interval_ms;
-        let mut notices = Vec::new();
-        for (id, watch) in &mut self.watches {
-            if watch.progress_notify && now_ms >= watch.told_ms + interval && up_to_date(watch) {
-                watch.told_ms = now_ms;
-                notices.push(*id);
+        while let Some((told_ms, id)) = self.quiet.first().copied()
+            && now_ms >= told_ms + interval
+        {
+            let up_to_date = self
+                .watches
+                .get(&id)
+                .is_some_and(|watch| watch.mode == Mode::Live && watch.start <= settled + 1);
+            if up_to_date {
+                replies.push(self.reply(settled, id));
             }
-        }
-        for id in notices {
-            replies.push(self.reply(settled, id));
+            // Whoever cannot be told now is asked about again one interval later.
+            self.told(id, now_ms);
         }
     }
 }
