@@ -147,8 +147,8 @@ impl Session {
     }
 
     /// The reply to a watch the client may not have.
-    pub fn denied(&self, reason: &Error) -> WatchResponse {
-        self.refused(&reason.to_string())
+    pub fn denied(&self, reason: &str) -> WatchResponse {
+        self.refused(reason)
     }
 
     /// Adds a watch. Its first reply says so, whatever follows.
