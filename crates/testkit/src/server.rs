@@ -233,6 +233,15 @@ impl Server {
             .process)
     }
 
+    /// The process's id, for what `/proc` says about it.
+    pub fn pid(&self) -> Result<u32> {
+        let running = self.running.as_ref();
+        Ok(running
+            .with_context(|| format!("{} does not run", self.name))?
+            .child
+            .id())
+    }
+
     /// Its address.
     pub fn address(&self) -> Ipv4Addr {
         self.address
