@@ -4,6 +4,8 @@
 //! standard error of every step must be the same once ids, times, addresses and the like are masked ([`mask`]). Where they
 //! are meant to differ, [`differences`] says why and pins both sides. `ETCDCTL_TRANSCRIPT=DIR` writes what was seen to files.
 
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
+
 mod differences;
 mod mask;
 mod mirror;
@@ -92,12 +94,19 @@ fn transcribe(name: &str, theirs: &[Record], ours: &[Record]) {
         return;
     };
     for (server, records) in [("etcd", theirs), ("ours", ours)] {
-        let text: String = records
+        let texts: Vec<String> = records
             .iter()
-            .map(|record| format!("{}\n{}\n", record.step, record.shown))
+            .map(|record| {
+                format!(
+                    "{}
+{}
+",
+                    record.step, record.shown
+                )
+            })
             .collect();
         let path = std::path::Path::new(&dir).join(format!("{name}.{server}"));
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, texts.concat()).unwrap();
     }
 }
 

@@ -87,12 +87,13 @@ pub(crate) fn run(scene: Scene, steps: &[Step]) -> Result<Vec<Record>> {
     for step in steps {
         let ended = runner.carry_out(step).with_context(|| {
             let before = records.iter().filter(|record: &&Record| !record.expected);
-            let before: String = before
+            let before: Vec<String> = before
                 .map(|record| format!("{}\n{}", record.step, record.shown))
                 .collect();
             format!(
-                "{step} at {}; not as the script says before:\n{before}",
-                runner.scene.endpoint
+                "{step} at {}; not as the script says before:\n{}",
+                runner.scene.endpoint,
+                before.concat()
             )
         })?;
         if let Some(ended) = ended {
