@@ -109,6 +109,15 @@ impl Store {
             .map_err(Error::operation("read"))
     }
 
+    /// The same without keeping the block it lies in: for what is about to be overwritten.
+    pub fn get_uncached(&self, family: &'static str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        self.database
+            .get_pinned_cf_opt(self.handle(family), key, &options)
+            .map_err(Error::operation("read"))
+    }
+
     /// Reads one key as a crash right now would leave it: what [`Durability::Volatile`] batches wrote since the last flush is
     /// not seen.
     pub fn get_flushed(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -142,7 +151,28 @@ impl Store {
 
     /// A cursor over `[from, to)` of `family`; `None` leaves that side open. It starts nowhere: seek first.
     pub fn cursor(&self, family: &'static str, from: Option<&[u8]>, to: Option<&[u8]>) -> Cursor<'_> {
+        self.cursor_with(family, from, to, ReadOptions::default())
+    }
+
+    /// The same without keeping the blocks it reads: for scans so long that they would push everything else out.
+    pub fn uncached_cursor(
+        &self,
+        family: &'static str,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+    ) -> Cursor<'_> {
         let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        self.cursor_with(family, from, to, options)
+    }
+
+    fn cursor_with(
+        &self,
+        family: &'static str,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+        mut options: ReadOptions,
+    ) -> Cursor<'_> {
         if let Some(from) = from {
             options.set_iterate_lower_bound(from);
         }

@@ -103,7 +103,7 @@ impl<'a> Group<'a> {
     fn newest_or_tombstone(&self, key: &[u8]) -> Result<Option<Version>> {
         match self.pending.get(key) {
             Some(version) => Ok(Some(version.clone())),
-            None => self.mvcc.newest(key),
+            None => self.mvcc.newest_to_replace(key),
         }
     }
 

@@ -53,8 +53,8 @@ impl Mvcc {
         let mut hasher = Hasher::default();
 
         // In this order a version that moves from `key` to `hist` meanwhile is seen twice rather than not at all.
-        let mut newest = self.store.cursor(family::KEY, None, None);
-        let mut hist = self.store.cursor(family::HIST, None, None);
+        let mut newest = self.store.uncached_cursor(family::KEY, None, None);
+        let mut hist = self.store.uncached_cursor(family::HIST, None, None);
         hist.seek_to_first();
         newest.seek_to_first();
         let mut old = Vec::new();

@@ -230,11 +230,17 @@ impl Mvcc {
 
     /// The newest version of `key`, tombstones included, as the database has it.
     pub(crate) fn newest(&self, key: &[u8]) -> Result<Option<Version>> {
-        match self.store.get(family::KEY, key)? {
-            None => Ok(None),
-            Some(bytes) => Version::decode(&bytes)
-                .map(Some)
-                .ok_or_else(Mvcc::damaged_version),
-        }
+        decoded(self.store.get(family::KEY, key)?.as_deref())
     }
+
+    /// The same for a write, which makes what it reads obsolete: nothing of it is worth caching.
+    pub(crate) fn newest_to_replace(&self, key: &[u8]) -> Result<Option<Version>> {
+        decoded(self.store.get_uncached(family::KEY, key)?.as_deref())
+    }
+}
+
+fn decoded(stored: Option<&[u8]>) -> Result<Option<Version>> {
+    stored
+        .map(|bytes| Version::decode(bytes).ok_or_else(Mvcc::damaged_version))
+        .transpose()
 }

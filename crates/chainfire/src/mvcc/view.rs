@@ -26,6 +26,9 @@ pub(crate) trait Source {
     fn get(&self, key: &[u8]) -> Result<Option<Version>>;
 }
 
+/// Keys that a scan takes through the block cache. A longer one would push out what others read again and again.
+const CACHED_KEYS: usize = 20_000;
+
 /// The store as of one revision.
 pub(crate) struct View<'a> {
     mvcc: &'a Mvcc,
@@ -71,13 +74,41 @@ impl Source for View<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let mut cursor = self.mvcc.store.cursor(family::KEY, None, range.end.as_deref());
+        let end = range.end.as_deref();
+        // Both pieces read as of the same revision, so what is written between them does not show.
+        if let Some(next) = self.scan_piece(&range.start, end, true, visit)? {
+            self.scan_piece(&next, end, false, visit)?;
+        }
+        Ok(())
+    }
+}
+
+impl View<'_> {
+    /// Visits keys from `from` on. With `cached` it stops after [`CACHED_KEYS`] and returns the key to go on with.
+    fn scan_piece(
+        &self,
+        from: &[u8],
+        end: Option<&[u8]>,
+        cached: bool,
+        visit: Visit<'_>,
+    ) -> Result<Option<Vec<u8>>> {
+        let store = &self.mvcc.store;
+        let mut cursor = if cached {
+            store.cursor(family::KEY, None, end)
+        } else {
+            store.uncached_cursor(family::KEY, None, end)
+        };
         // Made only when a key turns out to be newer than the view. It is made after `cursor`, so it sees every version that
         // the ones `cursor` sees have replaced.
         let mut old: Option<Cursor<'_>> = None;
         let mut scratch = Vec::new();
-        cursor.seek(&range.start);
+        let mut seen = 0;
+        cursor.seek(from);
         while let Some((key, bytes)) = cursor.entry() {
+            if cached && seen == CACHED_KEYS {
+                return Ok(Some(key.to_vec()));
+            }
+            seen += 1;
             let (head, value) = Head::decode(bytes).ok_or_else(Mvcc::damaged_version)?;
             let flow = if head.modified <= self.at {
                 if head.tombstone {
@@ -86,7 +117,7 @@ impl Source for View<'_> {
                     visit(key, head, value)
                 }
             } else {
-                let old = old.get_or_insert_with(|| self.mvcc.store.cursor(family::HIST, None, None));
+                let old = old.get_or_insert_with(|| store.cursor(family::HIST, None, None));
                 if self.seek_old(old, key, &mut scratch) {
                     let (_, bytes) = old.entry().expect("seek_old found an entry");
                     let (head, value) = Head::decode(bytes).ok_or_else(Mvcc::damaged_version)?;
@@ -101,12 +132,12 @@ impl Source for View<'_> {
                 }
             };
             if flow.is_break() {
-                return Ok(());
+                return Ok(None);
             }
             cursor.next();
         }
         cursor.check()?;
-        Ok(())
+        Ok(None)
     }
 }
 
