@@ -26,6 +26,7 @@ pub(crate) const TEST: &[&str] = &[
     "jq",
     "nftables",
     "openssl",
+    "prometheus",
     "python3-venv",
     "rocksdb-tools",
     "systemd-container",
@@ -35,7 +36,10 @@ pub(crate) const TEST: &[&str] = &[
 pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
 
 /// Packages of ours that come with a running service, and its unit.
-const SERVICES: &[(&str, &str)] = &[("etcd-server", "etcd.service")];
+const SERVICES: &[(&str, &str)] = &[
+    ("etcd-server", "etcd.service"),
+    ("prometheus", "prometheus.service"),
+];
 
 /// Installs those of `wanted` that are missing. Without root and without passwordless sudo it fails with the line to type.
 pub(crate) fn ensure(wanted: &[&str]) -> Result<()> {

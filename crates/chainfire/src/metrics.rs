@@ -3,11 +3,12 @@
 //! One value per server, so that two servers in one process do not share counters. Figures that others keep (sizes,
 //! revisions, watches) are read when metrics are asked for, in [`Metrics::refresh`]'s caller.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use service::metrics::{
-    Counter, DISK_SECONDS, Family, FloatGauge, Gauge, Histogram, HistogramFamily, LATENCY_SECONDS,
+    Counter, DISK_SECONDS, Family, FloatCounter, Gauge, Histogram, HistogramFamily, LATENCY_SECONDS,
 };
 
 /// `role` of a node.
@@ -82,7 +83,7 @@ pub struct Metrics {
     /// Watches that have to read from the store.
     pub slow_watchers: Gauge,
     leases: Gauge,
-    stalls: FloatGauge,
+    stalls: FloatCounter,
     /// Started calls.
     pub grpc_started: Family<CallLabels, Counter>,
     /// Ended calls.
@@ -196,7 +197,7 @@ impl Metrics {
                 "Watches that read from the store to catch up",
             ),
             leases: m.register_gauge("chainfire_leases", "Leases"),
-            stalls: m.register_float_gauge(
+            stalls: m.register_float_counter(
                 "chainfire_rocksdb_stall_seconds_total",
                 "Seconds that writers waited for flush or compaction",
             ),
@@ -265,6 +266,9 @@ impl Metrics {
         self.compacted.set(now.compacted);
         set(&[&self.watchers], now.watchers as u64);
         set(&[&self.leases], now.leases as u64);
-        self.stalls.set(now.stall_seconds);
+        // Counted elsewhere since the start; here it is only shown.
+        self.stalls
+            .inner()
+            .store(now.stall_seconds.to_bits(), Ordering::Relaxed);
     }
 }

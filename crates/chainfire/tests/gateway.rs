@@ -102,8 +102,7 @@ fn masked(value: &mut Value) {
                     | "raftIndex" | "raftTerm" | "raftAppliedIndex" | "version" | "hash" | "blob"
                     | "remaining_bytes" | "peerURLs" | "clientURLs" | "dbSizeQuota" => {
                         // A key's version is counted, not given.
-                        if name != "version"
-                            || !value.as_str().is_some_and(|text| text.parse::<i64>().is_ok())
+                        if name != "version" || value.as_str().is_none_or(|text| text.parse::<i64>().is_err())
                         {
                             *value = json!("*");
                         }

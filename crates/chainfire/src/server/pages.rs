@@ -1,7 +1,6 @@
 //! Plain HTTP pages: health, version, metrics.
 
 use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use serde_json::json;
 use service::health::{Check, Health};
 use tonic::body::Body;
@@ -29,18 +28,19 @@ pub(super) fn page(
 }
 
 /// Answers a request that is neither gRPC nor under `/v3`.
-pub(super) async fn answer(server: &Server, request: &Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(server: &Server, request: &Request<()>) -> Response<Body> {
     let path = request.uri().path();
     if path == "/v2" || path.starts_with("/v2/") {
         let text = "the etcd v2 API is not served here; use v3 (gRPC, or JSON under /v3)\n";
         return page(StatusCode::NOT_FOUND, TEXT, text);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return page(
-            StatusCode::METHOD_NOT_ALLOWED,
-            TEXT,
-            "only GET is answered here\n",
-        );
+        let text = "only GET is answered here\n";
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+        refusal
+            .headers_mut()
+            .insert(header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
+        return refusal;
     }
     let query = Query::of(request.uri().query().unwrap_or_default());
     match path {
@@ -169,7 +169,7 @@ fn version(server: &Server) -> Response<Body> {
     page(StatusCode::OK, JSON, body.to_string())
 }
 
-fn metrics(server: &Server, request: &Request<Incoming>) -> Response<Body> {
+fn metrics(server: &Server, request: &Request<()>) -> Response<Body> {
     let node = &server.node;
     node.metrics.refresh(&node.snapshot(), "leader", true);
     let accept = request

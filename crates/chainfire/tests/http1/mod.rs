@@ -73,9 +73,15 @@ impl Connection {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends what the other side may refuse to read to the end.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) {
+        // Refusing it is what the caller looks at next.
+        let _ = self.stream.get_mut().write_all(bytes);
+    }
+
     /// A request with a body whose length is known.
     pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[&str], body: &str) {
-        let extra: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let extra = [headers, &[""]].concat().join("\r\n");
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{extra}Content-Length: {}\r\n\r\n",
             body.len()
