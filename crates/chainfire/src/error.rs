@@ -191,7 +191,7 @@ impl From<Error> for Status {
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
-        if error.is_no_space() {
+        if error.is_no_space() && !error.is_sync_failure() {
             Error::NoSpace
         } else if error.is_corruption() {
             Error::Damaged(error.to_string())

@@ -456,15 +456,7 @@ fn a_flipped_byte_in_a_table_is_never_served() {
             wait_until(LIMIT, "an end or an answer", || {
                 !server.is_running() || server.get("/livez").is_ok_and(|answer| answer.status == 200)
             });
-            if !server.is_running() {
-                let (code, error) = (
-                    server.wait_exit().unwrap().code(),
-                    server.log()[before..].to_owned(),
-                );
-                assert_eq!(code, Some(3), "{error}");
-                assert!(error.contains("Corruption"), "{error}");
-                refused += 1;
-            } else {
+            if server.is_running() {
                 let read = server
                     .client(&["get", "--prefix", "k", "--print-value-only"])
                     .unwrap();
@@ -486,6 +478,14 @@ fn a_flipped_byte_in_a_table_is_never_served() {
                 if server.is_running() {
                     server.kill9().unwrap();
                 }
+            } else {
+                let (code, error) = (
+                    server.wait_exit().unwrap().code(),
+                    server.log()[before..].to_owned(),
+                );
+                assert_eq!(code, Some(3), "{error}");
+                assert!(error.contains("Corruption"), "{error}");
+                refused += 1;
             }
             std::fs::remove_dir_all(server.data_dir()).unwrap();
             copy(&saved.join("data"), &server.data_dir());
