@@ -81,7 +81,7 @@ pub struct Metrics {
     compacted: Gauge,
     watchers: Gauge,
     /// Watches that have to read from the store.
-    pub slow_watchers: Gauge,
+    slow_watchers: Gauge,
     leases: Gauge,
     stalls: FloatCounter,
     /// Started calls.
@@ -115,6 +115,8 @@ pub struct Snapshot {
     pub compacted: i64,
     /// Live watches.
     pub watchers: usize,
+    /// Watches that read from the store.
+    pub slow_watchers: usize,
     /// Leases.
     pub leases: usize,
     /// Seconds that writers were held back.
@@ -265,6 +267,7 @@ impl Metrics {
         self.revision.set(now.revision);
         self.compacted.set(now.compacted);
         set(&[&self.watchers], now.watchers as u64);
+        set(&[&self.slow_watchers], now.slow_watchers as u64);
         set(&[&self.leases], now.leases as u64);
         // Counted elsewhere since the start; here it is only shown.
         self.stalls

@@ -151,10 +151,10 @@ impl Node {
             request: Some(request),
         };
         let outcome = self.pipeline.propose(command)?;
-        self.metrics.proposals_pending.inc();
+        let pending = Pending::count(&self.metrics);
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
         let outcome = tokio::time::timeout(limit, outcome).await;
-        self.metrics.proposals_pending.dec();
+        drop(pending);
         let Outcome { reply, revision, .. } = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => {
@@ -224,6 +224,7 @@ impl Node {
             revision: mvcc.revision(),
             compacted: mvcc.compacted(),
             watchers: self.hub.len(),
+            slow_watchers: self.hub.behind(),
             leases: self.machine.lessor.lock().len(),
             stall_seconds: self.store.write_stalls().total_micros as f64 / 1e6,
         }
@@ -235,6 +236,22 @@ impl Node {
         self.store.flush()?;
         self.store.stop_background_work();
         Ok(())
+    }
+}
+
+/// A command on its way, counted as such also if its client does not wait for the end.
+struct Pending<'a>(&'a Metrics);
+
+impl<'a> Pending<'a> {
+    fn count(metrics: &'a Metrics) -> Pending<'a> {
+        metrics.proposals_pending.inc();
+        Pending(metrics)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.proposals_pending.dec();
     }
 }
 

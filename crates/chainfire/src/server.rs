@@ -1,6 +1,7 @@
 //! What clients talk to: one port for gRPC (HTTP/2) and HTTP/1.1.
 //!
-//! [`listen`] accepts connections; [`dispatch`] sends each request to the gRPC service or the plain page it names; the files
+//! [`listen`] accepts connections and tells the protocols apart; [`http2`] drives HTTP/2 connections and carries out the most
+//! frequent calls itself; [`dispatch`] sends every other request to the gRPC service or the plain page it names; the files
 //! named after etcd's services turn requests into reads of the store or commands of the log. The JSON [`gateway`] is a client
 //! of these same services, so whatever is said over JSON means what it means over gRPC.
 
@@ -11,6 +12,8 @@ mod cluster;
 mod dispatch;
 mod election;
 pub mod gateway;
+mod health;
+mod http2;
 mod kv;
 mod lease;
 mod listen;
@@ -23,6 +26,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -48,6 +52,10 @@ pub struct Server {
 impl Server {
     /// Who sends a request with these metadata. Not known to be anybody is no error while nobody has to be somebody.
     fn identify(&self, metadata: &MetadataMap) -> Result<Identity, Error> {
+        self.identify_headers(metadata.as_ref())
+    }
+
+    fn identify_headers(&self, headers: &HeaderMap) -> Result<Identity, Error> {
         let (enabled, revision) = {
             let auth = self.node.machine.auth.read();
             (auth.enabled(), auth.revision())
@@ -55,7 +63,7 @@ impl Server {
         if !enabled {
             return Ok(Identity::nobody());
         }
-        let token = metadata.get("token").or_else(|| metadata.get("authorization"));
+        let token = headers.get("token").or_else(|| headers.get("authorization"));
         let Some(token) = token else {
             return Ok(Identity::nobody());
         };

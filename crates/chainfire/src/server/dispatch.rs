@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tonic::body::Body;
 use tower::Service;
 
@@ -16,17 +15,31 @@ use crate::wire::etcdserverpb::kv_server::KvServer;
 use crate::wire::etcdserverpb::lease_server::LeaseServer;
 use crate::wire::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::wire::etcdserverpb::watch_server::WatchServer;
+use crate::wire::health::health_server::HealthServer;
 use crate::wire::v3electionpb::election_server::ElectionServer;
 use crate::wire::v3lockpb::lock_server::LockServer;
 
 /// What a gRPC message may have on top of the largest request: names, headers, the framing of a transaction.
 const MESSAGE_OVERHEAD: usize = 512 << 10;
 
+/// The services whose health can be asked for.
+pub(super) const SERVICES: [&str; 8] = [
+    "etcdserverpb.KV",
+    "etcdserverpb.Watch",
+    "etcdserverpb.Lease",
+    "etcdserverpb.Cluster",
+    "etcdserverpb.Maintenance",
+    "etcdserverpb.Auth",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
+];
+
 /// All gRPC services and what the plain pages need.
 pub(super) struct Services {
     pub(super) server: Server,
     pub(super) gateway: gateway::Gateway,
-    message_bytes_max: usize,
+    /// The largest gRPC message taken.
+    pub(super) message_bytes_max: usize,
     kv: KvServer<Server>,
     watch: WatchServer<Server>,
     lease: LeaseServer<Server>,
@@ -35,6 +48,7 @@ pub(super) struct Services {
     auth: AuthServer<Server>,
     lock: LockServer<Server>,
     election: ElectionServer<Server>,
+    health: HealthServer<Server>,
 }
 
 impl Services {
@@ -59,22 +73,24 @@ impl Services {
             auth: service!(AuthServer),
             lock: service!(LockServer),
             election: service!(ElectionServer),
+            health: service!(HealthServer),
             server,
         }
     }
 
     /// Answers a request that came in on the port.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let is_grpc = request
             .headers()
             .get(http::header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        // Boxed, so that the future of a call is not as large as that of the largest page.
         if is_grpc {
             self.call(request).await
         } else if request.uri().path().starts_with("/v3") {
-            gateway::answer(self, request).await
+            Box::pin(gateway::answer(self, request)).await
         } else {
-            pages::answer(&self.server, &request).await
+            Box::pin(pages::answer(&self.server, &request.map(drop))).await
         }
     }
 
@@ -94,6 +110,7 @@ impl Services {
             "etcdserverpb.Auth" => self.auth.clone().call(request).await,
             "v3lockpb.Lock" => self.lock.clone().call(request).await,
             "v3electionpb.Election" => self.election.clone().call(request).await,
+            "grpc.health.v1.Health" => self.health.clone().call(request).await,
             unknown => Ok(unimplemented(unknown)),
         };
         match response {

@@ -1,5 +1,6 @@
 //! Keys: Range, Put, DeleteRange, Txn, Compact.
 
+use http::HeaderMap;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -22,48 +23,23 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Kv for Server {
     async fn range(&self, request: Request<RangeRequest>) -> Answer<RangeResponse> {
-        self.calls
-            .count("Range", async { Ok(self.read_range(request).await?) })
-            .await
+        let (metadata, _, request) = request.into_parts();
+        self.call_range(metadata.as_ref(), request).await
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Answer<PutResponse> {
-        self.calls
-            .count("Put", async {
-                let identity = self.identify(request.metadata())?;
-                Ok(self.write_put(request.into_inner(), &identity).await?)
-            })
-            .await
+        let (metadata, _, request) = request.into_parts();
+        self.call_put(metadata.as_ref(), request).await
     }
 
     async fn delete_range(&self, request: Request<DeleteRangeRequest>) -> Answer<DeleteRangeResponse> {
-        self.calls
-            .count("DeleteRange", async {
-                let identity = self.identify(request.metadata())?;
-                let request = request.into_inner();
-                self.node.limits().check_delete(&request)?;
-                match self
-                    .node
-                    .propose(Command::DeleteRange(request), &identity)
-                    .await?
-                {
-                    (Reply::DeleteRange(mut response), revision) => {
-                        response.header = Some(self.node.header(revision));
-                        Ok(response)
-                    }
-                    _ => Err(mismatched()),
-                }
-            })
-            .await
+        let (metadata, _, request) = request.into_parts();
+        self.call_delete_range(metadata.as_ref(), request).await
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Answer<TxnResponse> {
-        self.calls
-            .count("Txn", async {
-                let identity = self.identify(request.metadata())?;
-                Ok(self.run_txn(request.into_inner(), &identity).await?)
-            })
-            .await
+        let (metadata, _, request) = request.into_parts();
+        self.call_txn(metadata.as_ref(), request).await
     }
 
     async fn compact(&self, request: Request<CompactionRequest>) -> Answer<CompactionResponse> {
@@ -84,9 +60,60 @@ impl Kv for Server {
 }
 
 impl Server {
-    async fn read_range(&self, request: Request<RangeRequest>) -> Result<RangeResponse, Error> {
-        let identity = self.identify(request.metadata())?;
-        self.read(request.into_inner(), &identity).await
+    /// A counted range for whoever the headers name. Here and below: both HTTP/2 paths end in these calls.
+    pub(super) async fn call_range(
+        &self,
+        headers: &HeaderMap,
+        request: RangeRequest,
+    ) -> Answer<RangeResponse> {
+        self.calls
+            .count("Range", async {
+                let identity = self.identify_headers(headers)?;
+                Ok(self.read(request, &identity).await?)
+            })
+            .await
+    }
+
+    pub(super) async fn call_put(&self, headers: &HeaderMap, request: PutRequest) -> Answer<PutResponse> {
+        self.calls
+            .count("Put", async {
+                let identity = self.identify_headers(headers)?;
+                Ok(self.write_put(request, &identity).await?)
+            })
+            .await
+    }
+
+    pub(super) async fn call_delete_range(
+        &self,
+        headers: &HeaderMap,
+        request: DeleteRangeRequest,
+    ) -> Answer<DeleteRangeResponse> {
+        self.calls
+            .count("DeleteRange", async {
+                let identity = self.identify_headers(headers)?;
+                self.node.limits().check_delete(&request)?;
+                match self
+                    .node
+                    .propose(Command::DeleteRange(request), &identity)
+                    .await?
+                {
+                    (Reply::DeleteRange(mut response), revision) => {
+                        response.header = Some(self.node.header(revision));
+                        Ok(response)
+                    }
+                    _ => Err(mismatched()),
+                }
+            })
+            .await
+    }
+
+    pub(super) async fn call_txn(&self, headers: &HeaderMap, request: TxnRequest) -> Answer<TxnResponse> {
+        self.calls
+            .count("Txn", async {
+                let identity = self.identify_headers(headers)?;
+                Ok(self.run_txn(request, &identity).await?)
+            })
+            .await
     }
 
     /// A range as `identity` may see it.

@@ -1,32 +1,32 @@
-//! Accepting connections, and letting go of them.
+//! Accepting connections, telling their protocols apart, and letting go of them.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use service::Shutdown;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
 
-use super::Server;
 use super::authority::Lenient;
 use super::dispatch::Services;
+use super::http2::Socket;
+use super::{Server, http2};
+use crate::metrics::Metrics;
 
 /// A bound port.
 pub type Listener = std::net::TcpListener;
 
-/// Bytes a stream, and a connection, may have on the way to us. Large enough that big puts never wait for the window.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-
-/// How long a client may take to send the head of an HTTP/1.1 request.
+/// How long a client may take to show which protocol it speaks, and to send the head of an HTTP/1.1 request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connection on which nothing moves is asked for a sign of life after this time, and closed if none comes within the
-/// second one.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long connections may finish what they have begun when the server drains.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -35,27 +35,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves clients on `listener` until the server's shutdown is triggered, then drains.
-pub async fn serve(server: Server, listener: Listener) -> std::io::Result<()> {
+pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let metrics = server.node.metrics.clone();
     let shutdown = server.shutdown.clone();
     let services = Arc::new(Services::new(server));
-
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(None)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let builder = Arc::new(builder);
-    let graceful = GracefulShutdown::new();
-
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -72,26 +57,92 @@ pub async fn serve(server: Server, listener: Listener) -> std::io::Result<()> {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Socket option refused");
         }
-        let services = services.clone();
-        let service = tower::service_fn(move |request| {
-            let services = services.clone();
-            async move { Ok::<_, std::convert::Infallible>(services.answer(request).await) }
-        });
-        let builder = builder.clone();
-        let watcher = graceful.watcher();
-        let metrics = metrics.clone();
-        tokio::spawn(async move {
-            let connection = builder
-                .serve_connection_with_upgrades(TokioIo::new(Lenient::new(socket)), TowerToHyperService::new(service));
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                metrics.bad_connections.inc();
-                tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Connection ended");
-            }
-        });
+        let (services, metrics, shutdown) = (services.clone(), metrics.clone(), shutdown.clone());
+        connections.spawn(connection(
+            Lenient::new(socket),
+            peer,
+            services,
+            metrics,
+            shutdown,
+        ));
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(target: "chainfire_network", "Some connections did not finish in time");
     }
     Ok(())
+}
+
+async fn connection(
+    mut socket: Socket,
+    peer: SocketAddr,
+    services: Arc<Services>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) {
+    let ended = |error: &dyn std::fmt::Display| {
+        tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Connection ended");
+    };
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut socket)) => sniffed,
+        () = shutdown.wait() => return,
+    };
+    let (seen, is_http2) = match sniffed {
+        Ok(Ok(sniffed)) => sniffed,
+        Ok(Err(error)) => return ended(&error),
+        Err(late) => {
+            metrics.bad_connections.inc();
+            return ended(&late);
+        }
+    };
+    if is_http2 {
+        if let Err(error) = http2::serve(socket, seen, services, &shutdown).await {
+            if error.is_misuse() {
+                metrics.bad_connections.inc();
+            }
+            ended(&error);
+        }
+    } else if !seen.is_empty()
+        && let Err(error) = serve_http1(socket, seen, services, &shutdown).await
+    {
+        metrics.bad_connections.inc();
+        ended(&error);
+    }
+}
+
+/// Reads until it is clear whether HTTP/2 is spoken. Nothing read means that the client has gone.
+async fn sniff(socket: &mut Socket) -> io::Result<(Bytes, bool)> {
+    let mut seen = BytesMut::with_capacity(http2::PREFACE.len());
+    while seen.len() < http2::PREFACE.len() && http2::PREFACE.starts_with(&seen) {
+        if socket.read_buf(&mut seen).await? == 0 {
+            break;
+        }
+    }
+    let is_http2 = seen.starts_with(http2::PREFACE);
+    Ok((seen.freeze(), is_http2))
+}
+
+async fn serve_http1(
+    socket: Socket,
+    seen: Bytes,
+    services: Arc<Services>,
+    shutdown: &Shutdown,
+) -> Result<(), hyper::Error> {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let services = services.clone();
+        async move { Ok::<_, std::convert::Infallible>(services.answer(request.map(Body::new)).await) }
+    });
+    let (reader, writer) = tokio::io::split(socket);
+    let io = tokio::io::join(AsyncReadExt::chain(io::Cursor::new(seen), reader), writer);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.wait() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }

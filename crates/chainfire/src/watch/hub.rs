@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -84,6 +85,8 @@ pub struct Hub {
     index: Mutex<Index>,
     /// Bytes of events one stream may hold.
     buffer_max: usize,
+    /// Watches that read from the store to catch up, of all sessions.
+    behind: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -116,6 +119,7 @@ impl Hub {
         Hub {
             index: Mutex::new(index),
             buffer_max,
+            behind: AtomicUsize::new(0),
         }
     }
 
@@ -132,6 +136,21 @@ impl Hub {
     /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Number of watches that are not live but read from the store.
+    pub fn behind(&self) -> usize {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Counts watches that have fallen behind.
+    pub(super) fn count_behind(&self, watches: usize) {
+        self.behind.fetch_add(watches, Ordering::Relaxed);
+    }
+
+    /// Counts watches that are behind no longer.
+    pub(super) fn uncount_behind(&self, watches: usize) {
+        self.behind.fetch_sub(watches, Ordering::Relaxed);
     }
 
     /// Makes a watch live from revision `from` on. False if `from` has passed: read it from the store and try again.

@@ -205,8 +205,8 @@ impl Session {
             self.quiet.insert((now_ms, id));
         }
         self.future.insert((start, id));
-        self.behind.insert(id);
         self.watches.insert(id, watch);
+        self.fall_behind(id);
         self.try_join(id);
         vec![created]
     }
@@ -220,14 +220,26 @@ impl Session {
             && self.hub.join(&self.stream, id, &watch.range, next)
         {
             watch.mode = Mode::Live;
-            self.behind.remove(&id);
+            self.no_longer_behind(id);
+        }
+    }
+
+    fn fall_behind(&mut self, id: WatchId) {
+        if self.behind.insert(id) {
+            self.hub.count_behind(1);
+        }
+    }
+
+    fn no_longer_behind(&mut self, id: WatchId) {
+        if self.behind.remove(&id) {
+            self.hub.uncount_behind(1);
         }
     }
 
     /// Takes a watch out of everything but the hub.
     fn remove(&mut self, id: WatchId) -> Option<Watch> {
         let watch = self.watches.remove(&id)?;
-        self.behind.remove(&id);
+        self.no_longer_behind(id);
         self.future.remove(&(watch.start, id));
         self.quiet.remove(&(watch.told_ms, id));
         Some(watch)
@@ -317,7 +329,7 @@ impl Session {
         for (id, revision) in drained.missed {
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.mode = Mode::CatchingUp(revision);
-                self.behind.insert(id);
+                self.fall_behind(id);
             }
         }
     }
@@ -406,6 +418,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.hub.uncount_behind(self.behind.len());
         for (id, watch) in &self.watches {
             self.hub.leave(&self.stream, *id, &watch.range);
         }
@@ -477,5 +490,54 @@ fn message(event: &Event, prev_kv: bool) -> mvccpb::Event {
         r#type: kind as i32,
         kv: Some(kv),
         prev_kv: before.map(|before| before.key_value(event.key.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{Group, WriteEffects, family};
+    use crate::wire::etcdserverpb::PutRequest;
+
+    struct NoLeases;
+
+    impl WriteEffects for NoLeases {
+        fn lease_exists(&self, _id: i64) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn watches_that_read_from_the_store_are_counted_until_they_are_live_or_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::Store::open(dir.path(), &store::Options::default(), family::ALL).unwrap();
+        let machine = Arc::new(StateMachine::load(Arc::new(store)).unwrap());
+        let mut group = Group::new(&machine.mvcc);
+        let put = PutRequest {
+            key: Bytes::from_static(b"k"),
+            ..Default::default()
+        };
+        group.apply_put(put, &NoLeases).unwrap();
+        group.applied(1, 1);
+        group.commit().unwrap();
+        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
+        let settings = SessionSettings {
+            header: ResponseHeader::default(),
+            fragment_bytes: 1 << 20,
+            progress_interval_ms: 1000,
+        };
+        let watch = || WatchCreateRequest {
+            key: Bytes::from_static(b"k"),
+            start_revision: 2,
+            ..Default::default()
+        };
+        let mut session = Session::new(machine.clone(), hub.clone(), settings);
+        session.create(watch(), 0);
+        assert_eq!((hub.behind(), hub.len()), (1, 0));
+        assert_eq!(session.advance(0).len(), 1);
+        assert_eq!((hub.behind(), hub.len()), (0, 1));
+        session.create(watch(), 0);
+        drop(session);
+        assert_eq!((hub.behind(), hub.len()), (0, 0));
     }
 }
