@@ -1,6 +1,5 @@
 //! Every Chainfire runbook is carried out, as an operator would, against a lab that `mainstay up` started.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use lab::AddressBlock;
@@ -14,11 +13,11 @@ struct Plane {
 impl Plane {
     fn up() -> Plane {
         let plane = Plane {
-            dir: tempfile::tempdir().unwrap(),
-            block: AddressBlock::free().unwrap(),
+            dir: tempfile::tempdir().expect("a directory for the lab"),
+            block: AddressBlock::free().expect("a free block of addresses"),
         };
-        let block = plane.block.host(0).unwrap().octets()[2].to_string();
-        plane.mainstay(
+        let block = plane.block.host(0).expect("a block has hosts").octets()[2].to_string();
+        mainstay(
             &["up", "--detach", "--block", &block, "--dir", plane.path()],
             true,
         );
@@ -26,20 +25,16 @@ impl Plane {
     }
 
     fn path(&self) -> &str {
-        self.dir.path().to_str().unwrap()
-    }
-
-    fn mainstay(&self, arguments: &[&str], must_pass: bool) -> Output {
-        run(Path::new(env!("CARGO_BIN_EXE_mainstay")), arguments, must_pass)
+        self.dir.path().to_str().expect("temporary paths are text")
     }
 
     fn client(&self, arguments: &[&str], must_pass: bool) -> Output {
-        let endpoint = format!("http://{}:2379", self.block.host(0).unwrap());
+        let endpoint = format!("http://{}:2379", self.block.host(0).expect("a block has hosts"));
         let arguments: Vec<&str> = ["chainfire-client", "--endpoint", &endpoint]
             .into_iter()
             .chain(arguments.iter().copied())
             .collect();
-        self.mainstay(&arguments, must_pass)
+        mainstay(&arguments, must_pass)
     }
 
     fn runbook(&self, name: &str) {
@@ -63,18 +58,21 @@ impl Plane {
         .into_iter()
         .chain(slow.iter().copied())
         .collect();
-        self.mainstay(&arguments, true);
+        mainstay(&arguments, true);
     }
 }
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        self.mainstay(&["down", "--dir", self.path()], !std::thread::panicking());
+        mainstay(&["down", "--dir", self.path()], !std::thread::panicking());
     }
 }
 
-fn run(program: &Path, arguments: &[&str], must_pass: bool) -> Output {
-    let output = Command::new(program).args(arguments).output().unwrap();
+fn mainstay(arguments: &[&str], must_pass: bool) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+        .args(arguments)
+        .output()
+        .expect("the program starts");
     if must_pass {
         assert!(
             output.status.success(),
@@ -103,7 +101,7 @@ fn the_disk_full_page_brings_a_full_store_back() {
     assert_ne!(settings, smaller, "the lab's settings have a section [storage]");
     std::fs::write(&config, smaller).unwrap();
     for verb in ["stop", "start"] {
-        plane.mainstay(&["lab", verb, "--dir", plane.path(), "node1", "chainfire"], true);
+        mainstay(&["lab", verb, "--dir", plane.path(), "node1", "chainfire"], true);
     }
 
     // One key overwritten again and again: old versions fill the store, and compaction can take them back.

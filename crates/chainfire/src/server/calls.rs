@@ -23,6 +23,7 @@ struct Method {
     ok: Counter,
     seconds: Histogram,
     newest: Throttle,
+    newest_refused: Throttle,
 }
 
 /// Counters of all methods.
@@ -126,6 +127,7 @@ impl Calls {
                 ok: metrics.grpc_handled.get_or_create(&handled).clone(),
                 seconds: metrics.grpc_seconds.get_or_create(&labels).clone(),
                 newest: Throttle::new(Duration::from_secs(1)),
+                newest_refused: Throttle::new(Duration::from_secs(1)),
             };
             methods.insert(name, method);
         }
@@ -152,10 +154,15 @@ impl Calls {
             let took = watch.elapsed();
             method.seconds.observe(took.as_secs_f64());
             match &result {
-                Ok(_) => method.ok.inc(),
-                Err(status) => self.failed(name, method, status.code()),
-            };
-            self.tell(name, method, took);
+                Ok(_) => {
+                    method.ok.inc();
+                    self.tell(name, method, took);
+                }
+                Err(status) => {
+                    self.failed(name, method, status.code());
+                    self.tell_refused(name, method, status.code(), took);
+                }
+            }
         }
         result.map(tonic::Response::new)
     }
@@ -167,13 +174,37 @@ impl Calls {
         }
     }
 
-    fn failed(&self, name: &str, method: &Method, code: Code) -> u64 {
+    fn failed(&self, name: &str, method: &Method, code: Code) {
         let labels = HandledLabels {
             grpc_service: method.service.to_owned(),
             grpc_method: name.to_owned(),
             grpc_code: code_name(code),
         };
-        self.metrics.grpc_handled.get_or_create(&labels).inc()
+        self.metrics.grpc_handled.get_or_create(&labels).inc();
+    }
+
+    /// The same for a call that was refused. What a client asked wrongly is its own affair; a login that fails, a permission
+    /// that is missing and a server that cannot are worth a warning.
+    fn tell_refused(&self, name: &str, method: &Method, code: Code, took: Duration) {
+        let ms = took.as_millis() as u64;
+        if ms <= SLOW_MS && !method.newest_refused.permit(self.clock.now()) {
+            return;
+        }
+        let latency = format_args!("{ms}ms").to_string();
+        let code_name = code_name(code);
+        let of_the_client = matches!(
+            code,
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::OutOfRange
+                | Code::FailedPrecondition
+                | Code::Cancelled
+        );
+        if of_the_client && name != "Authenticate" {
+            tracing::info!(target: "chainfire_api", latency = %latency, code = code_name, "Refused {} request", spoken(name));
+        } else {
+            tracing::warn!(target: "chainfire_api", latency = %latency, code = code_name, "Refused {} request", spoken(name));
+        }
     }
 
     /// One line for the newest call of a method each second at info, and one for every slow call.
