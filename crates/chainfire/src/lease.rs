@@ -79,7 +79,8 @@ pub fn load(store: &Store) -> Result<Vec<Lease>> {
 
 /// Keys that hang on lease `id`, in order.
 pub fn attached(store: &Store, id: i64) -> Result<Vec<Bytes>> {
-    let end = id.checked_add(1).map(i64::to_be_bytes);
+    // Keys are ordered as unsigned numbers; the lease with the highest has no end.
+    let end = id.cast_unsigned().checked_add(1).map(u64::to_be_bytes);
     let mut cursor = store.cursor(family::LEASE, None, end.as_ref().map(<[u8; 8]>::as_slice));
     cursor.seek(&id.to_be_bytes());
     let mut keys = Vec::new();
@@ -91,4 +92,35 @@ pub fn attached(store: &Store, id: i64) -> Result<Vec<Bytes>> {
     }
     cursor.check()?;
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_under_every_lease_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &store::Options::default(), family::ALL).unwrap();
+        let ids = [i64::MIN, -5, -1, 1, 7, 8, i64::MAX];
+        let mut batch = store.batch();
+        for id in ids {
+            Lease {
+                id,
+                ttl: 10,
+                remaining: 0,
+            }
+            .save(&mut batch);
+            let key = format!("key of {id}");
+            batch.put(family::LEASE, &attachment_key(id, key.as_bytes()), &[]);
+        }
+        store.write(batch, store::Durability::Volatile).unwrap();
+        for id in ids {
+            assert_eq!(
+                attached(&store, id).unwrap(),
+                [Bytes::from(format!("key of {id}"))]
+            );
+        }
+        assert_eq!(load(&store).unwrap().len(), ids.len());
+    }
 }

@@ -24,6 +24,7 @@ use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
+pub(crate) use start::CHECKPOINT_PREFIX;
 pub use start::StartError;
 
 /// A node. Servers and chores share one.

@@ -85,6 +85,9 @@ const REPLAY_ENTRIES: usize = 4096;
 
 const IDENTITY: &[u8] = b"identity";
 
+/// What the names of checkpoint directories in the data directory begin with.
+pub(crate) const CHECKPOINT_PREFIX: &str = "checkpoint-";
+
 impl Node {
     /// Opens the data directory, replays what the state lacks of the log, and starts the pipeline. `fail` is called once if
     /// the node later cannot go on.
@@ -112,6 +115,7 @@ impl Node {
         let tokens = TokenProvider::new(&config.auth, auth::system_entropy())?;
         let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
         claim(&store, &config, &dir)?;
+        remove_checkpoints(&dir);
 
         let corrupt = |reason: String| StartError::Corrupt {
             path: dir.clone(),
@@ -194,6 +198,20 @@ impl Node {
             lease_changed: Notify::new(),
             config,
         }))
+    }
+}
+
+/// Checkpoints of snapshots that a crash cut short hold on to files that are no longer needed.
+fn remove_checkpoints(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(CHECKPOINT_PREFIX)
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(target: "chainfire_storage", error = %error, "Checkpoint not removed");
+        }
     }
 }
 

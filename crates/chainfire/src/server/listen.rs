@@ -10,9 +10,11 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use service::Shutdown;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
@@ -31,6 +33,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long connections may finish what they have begun when the server drains.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Open files that are neither connections nor tables: logs, sockets, checkpoints.
+const FILES_BESIDE: u64 = 128;
+
 /// After a failed accept (no file descriptors left, say) the next one waits a little.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,14 +44,20 @@ pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let metrics = server.node.metrics.clone();
     let shutdown = server.shutdown.clone();
+    let files_for_storage = u64::from(server.node.config.storage.max_open_files);
     let services = Arc::new(Services::new(server));
     let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(connections_max(files_for_storage)));
     loop {
+        // Beyond the limit clients wait in the listener's queue.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                let place = room.clone().acquire_owned().await.expect("it is never closed");
+                listener.accept().await.map(|accepted| (place, accepted))
+            } => accepted,
             () = shutdown.wait() => break,
         };
-        let (socket, peer) = match accepted {
+        let (place, (socket, peer)) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(target: "chainfire_network", error = %error, "Accept failed");
@@ -58,13 +69,10 @@ pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
             tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Socket option refused");
         }
         let (services, metrics, shutdown) = (services.clone(), metrics.clone(), shutdown.clone());
-        connections.spawn(connection(
-            Lenient::new(socket),
-            peer,
-            services,
-            metrics,
-            shutdown,
-        ));
+        connections.spawn(async move {
+            connection(Lenient::new(socket), peer, services, metrics, shutdown).await;
+            drop(place);
+        });
     }
     drop(listener);
     connections.close();
@@ -72,6 +80,28 @@ pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
         tracing::warn!(target: "chainfire_network", "Some connections did not finish in time");
     }
     Ok(())
+}
+
+/// Connections served at a time: what the limit on open files leaves beside the database, which must never find none left.
+fn connections_max(files_for_storage: u64) -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    // A service started from a shell often gets less than it may have.
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let left = limit.saturating_sub(files_for_storage + FILES_BESIDE);
+    if left < limit / 4 {
+        tracing::warn!(
+            target: "chainfire_network",
+            open_files_limit = limit,
+            max_open_files = files_for_storage,
+            "Few open files are left for connections"
+        );
+    }
+    usize::try_from(left.max(limit / 4))
+        .unwrap_or(usize::MAX)
+        .min(Semaphore::MAX_PERMITS)
 }
 
 async fn connection(

@@ -90,14 +90,14 @@ pub(super) fn prefix(name: &Bytes) -> Bytes {
     Bytes::from(prefix)
 }
 
-/// Keeps a place until told that it was won: a client that goes away while it waits must not block those behind it.
-struct Standing<'a> {
-    server: &'a Server,
-    identity: &'a Identity,
+/// Gives up a place unless told that it was won: a client that goes away must not block those behind it.
+struct Standing {
+    server: Server,
+    identity: Identity,
     key: Option<(Bytes, Revision)>,
 }
 
-impl Drop for Standing<'_> {
+impl Drop for Standing {
     fn drop(&mut self) {
         if let Some((key, created)) = self.key.take() {
             let (server, identity) = (self.server.clone(), self.identity.clone());
@@ -109,6 +109,33 @@ impl Drop for Standing<'_> {
             });
         }
     }
+}
+
+/// Takes a place with `request`, which puts `key` or reads it if it stands already.
+async fn stand(
+    server: Server,
+    identity: Identity,
+    request: TxnRequest,
+    key: Bytes,
+    lease: i64,
+) -> Result<(Place, Standing), Error> {
+    let response = server.run_txn(request, &identity).await?;
+    let revision = response.header.map_or(0, |header| header.revision);
+    // A place that stood before this request belongs to another one, which may still wait for it.
+    let before = found(&response).map(|kv| (kv.create_revision, kv.value.clone()));
+    let own = before.is_none().then(|| (key.clone(), revision));
+    let place = Place {
+        key,
+        created: before.as_ref().map_or(revision, |(created, _)| *created),
+        lease,
+        old_value: before.map(|(_, value)| value),
+    };
+    let standing = Standing {
+        server,
+        identity,
+        key: own,
+    };
+    Ok((place, standing))
 }
 
 impl Server {
@@ -145,31 +172,10 @@ impl Server {
             failure: vec![operation(Op::RequestRange(get))],
             ..put_if(created_at(&key, 0), key.clone(), value, lease)
         };
-        let response = self.run_txn(request, identity).await?;
-        let revision = response.header.map_or(0, |header| header.revision);
-        let place = match found(&response) {
-            Some(kv) => Place {
-                key: key.clone(),
-                created: kv.create_revision,
-                lease,
-                old_value: Some(kv.value.clone()),
-            },
-            None => Place {
-                key: key.clone(),
-                created: revision,
-                lease,
-                old_value: None,
-            },
-        };
-        let mut standing = Standing {
-            server: self,
-            identity,
-            key: None,
-        };
-        // A place that stood before this request belongs to another one, which may still wait for it.
-        if place.old_value.is_none() {
-            standing.key = Some((key.clone(), place.created));
-        }
+        // In a task of its own: once asked for, the place is taken whether or not the client still waits, and somebody has to
+        // give it up again if not.
+        let taking = stand(self.clone(), identity.clone(), request, key.clone(), lease);
+        let (place, mut standing) = tokio::spawn(taking).await.map_err(|_| Error::Stopped)??;
         self.wait_for_turn(&prefix, place.created, own_lease.then_some(lease), identity)
             .await?;
         // The lease may have run out meanwhile, and the place with it.

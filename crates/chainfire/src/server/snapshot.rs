@@ -10,18 +10,20 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::error::Error;
-use crate::node::{Node, VERSION};
+use crate::node::{CHECKPOINT_PREFIX, Node, VERSION};
 use crate::wire::etcdserverpb::SnapshotResponse;
 
 /// Bytes in one message.
@@ -29,6 +31,12 @@ const PIECE: usize = 64 << 10;
 
 /// Pieces made ahead of the client.
 const PIECES_IN_FLIGHT: usize = 8;
+
+/// Snapshots made at a time; others wait. Each holds a thread, and files that are no longer needed.
+static SNAPSHOTS: Semaphore = Semaphore::const_new(4);
+
+/// How long a client may take nothing before its snapshot is given up.
+const STALL: Duration = Duration::from_mins(1);
 
 /// The one leading directory of the archive.
 const TOP: &str = "chainfire";
@@ -41,11 +49,20 @@ type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 /// The stream of one snapshot.
 pub(super) fn stream(node: Arc<Node>) -> impl Stream<Item = Result<SnapshotResponse, Status>> + Send {
     let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&node, &sender) {
-            // A client that has gone away is why sending failed, or will not hear of it.
-            let _ = sender.blocking_send(Err(error.into()));
-        }
+    tokio::spawn(async move {
+        let turn = tokio::select! {
+            turn = SNAPSHOTS.acquire() => turn,
+            () = sender.closed() => return,
+        };
+        let made = tokio::task::spawn_blocking(move || {
+            if let Err(error) = send(&node, &sender) {
+                // A client that has gone away, or does not read, is why sending failed, or will not hear of it.
+                let _ = sender.try_send(Err(error.into()));
+            }
+        });
+        // Its own failure has been told; a panic ends the process.
+        let _ = made.await;
+        drop(turn);
     });
     ReceiverStream::new(receiver)
 }
@@ -64,7 +81,7 @@ impl Drop for Checkpoint {
 fn send(node: &Node, sender: &Sender) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::Local(format!("snapshot: {error}"));
     let id = node.entropy_id()?;
-    let dir = node.store.path().join(format!("checkpoint-{id:016x}"));
+    let dir = node.store.path().join(format!("{CHECKPOINT_PREFIX}{id:016x}"));
     node.store.checkpoint(&dir)?;
     let dir = Checkpoint(dir);
 
@@ -149,9 +166,17 @@ impl Pieces<'_> {
             blob,
             version: VERSION.to_owned(),
         };
-        self.sender
-            .blocking_send(Ok(message))
-            .map_err(|_| std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the client has gone away"))
+        let sent = self.sender.send_timeout(Ok(message), STALL);
+        tokio::runtime::Handle::current()
+            .block_on(sent)
+            .map_err(|error| match error {
+                SendTimeoutError::Closed(_) => {
+                    std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the client has gone away")
+                }
+                SendTimeoutError::Timeout(_) => {
+                    std::io::Error::new(std::io::ErrorKind::TimedOut, "the client takes nothing")
+                }
+            })
     }
 
     fn finish(mut self) -> std::io::Result<()> {

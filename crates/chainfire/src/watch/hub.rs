@@ -272,7 +272,8 @@ fn deliver(batch: Batch, buffer_max: usize) -> Vec<Arc<Live>> {
     lost
 }
 
-fn event_bytes(event: &Event) -> usize {
+/// What an event counts in a buffer.
+pub(super) fn event_bytes(event: &Event) -> usize {
     let value = |version: &Option<Version>| version.as_ref().map_or(0, Version::value_len);
     event.key.len() + value(&event.version) + value(&event.previous) + EVENT_OVERHEAD
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::hub::{Hub, Stream, WatchId};
+use super::hub::{Hub, Stream, WatchId, event_bytes};
 use crate::error::Error;
 use crate::mvcc::{Event, KeyRange, Mvcc, Revision};
 use crate::state_machine::StateMachine;
@@ -22,7 +22,7 @@ use crate::wire::mvccpb::{self, KeyValue};
 /// The id etcd uses where no watch is meant.
 const NO_WATCH: WatchId = -1;
 
-/// Bytes of events read from the store in one round for one watch that catches up.
+/// Bytes of events read from the store in one round, for all watches that catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
 
 /// What a session needs to know of its server.
@@ -77,7 +77,10 @@ pub struct Session {
     next_id: WatchId,
     /// Progress was asked for and not all watches were up to date.
     progress_wanted: bool,
+    /// Bytes read from the store in one round.
     catch_up_bytes: usize,
+    /// The watch whose turn it is to catch up.
+    turn: WatchId,
 }
 
 impl Session {
@@ -95,10 +98,11 @@ impl Session {
             next_id: 0,
             progress_wanted: false,
             catch_up_bytes: CATCH_UP_BYTES,
+            turn: WatchId::MIN,
         }
     }
 
-    /// The same, reading about `bytes` of events at a time for a watch that catches up.
+    /// The same, reading about `bytes` of events at a time for the watches that catch up.
     #[must_use]
     pub fn with_catch_up_bytes(mut self, bytes: usize) -> Session {
         self.catch_up_bytes = bytes;
@@ -292,10 +296,7 @@ impl Session {
         // Taken before the buffer is: every change up to it that concerns a live watch is in the buffer by then.
         let settled = self.hub.revision();
         self.deliver_buffered(settled, now_ms, &mut replies);
-        let behind: Vec<WatchId> = self.behind.iter().copied().collect();
-        for id in behind {
-            self.catch_up(id, now_ms, &mut replies);
-        }
+        self.catch_up_in_turn(now_ms, &mut replies);
         self.notify_progress(settled, now_ms, &mut replies);
         replies
     }
@@ -334,14 +335,39 @@ impl Session {
         }
     }
 
-    /// Reads the next piece for a watch that is behind, and makes it live when there is no more.
-    fn catch_up(&mut self, id: WatchId, now_ms: u64, replies: &mut Vec<WatchResponse>) {
+    /// Reads for the watches that are behind until one round's bytes are used up, and goes on with the next of them in the
+    /// next round: what a client that does not read can make us hold does not grow with the number of its watches.
+    fn catch_up_in_turn(&mut self, now_ms: u64, replies: &mut Vec<WatchResponse>) {
+        let after = self.behind.range(self.turn..).copied();
+        let before = self.behind.range(..self.turn).copied();
+        let behind: Vec<WatchId> = after.chain(before).collect();
+        let mut left = self.catch_up_bytes;
+        for id in behind {
+            if left == 0 {
+                self.turn = id;
+                return;
+            }
+            let read = self.catch_up(id, now_ms, left, replies);
+            left = left.saturating_sub(read);
+        }
+    }
+
+    /// Reads the next piece, of about `bytes`, for a watch that is behind, and makes it live when there is no more. Returns
+    /// the bytes read.
+    fn catch_up(
+        &mut self,
+        id: WatchId,
+        now_ms: u64,
+        bytes: usize,
+        replies: &mut Vec<WatchResponse>,
+    ) -> usize {
         let Some(watch) = self.watches.get(&id) else {
-            return;
+            return 0;
         };
         let Mode::CatchingUp(next) = watch.mode else {
-            return;
+            return 0;
         };
+        let mut read_bytes = 0;
         let machine = self.machine.clone();
         let mvcc = &machine.mvcc;
         let newest = mvcc.revision();
@@ -350,10 +376,11 @@ impl Session {
             let read = if next < mvcc.compacted() {
                 Err(Error::Compacted)
             } else {
-                mvcc.changes(next, newest, &|key| range.contains(key), self.catch_up_bytes)
+                mvcc.changes(next, newest, &|key| range.contains(key), bytes)
             };
             match read {
                 Ok((changes, continued)) => {
+                    read_bytes = changes.iter().map(event_bytes).sum();
                     let header = ResponseHeader {
                         revision: newest,
                         ..self.settings.header
@@ -379,11 +406,12 @@ impl Session {
                         cancel_reason: reason.to_string(),
                         ..self.reply(newest, id)
                     });
-                    return;
+                    return 0;
                 }
             }
         }
         self.try_join(id);
+        read_bytes
     }
 
     fn notify_progress(&mut self, settled: Revision, now_ms: u64, replies: &mut Vec<WatchResponse>) {
@@ -507,36 +535,72 @@ mod tests {
         }
     }
 
-    #[test]
-    fn watches_that_read_from_the_store_are_counted_until_they_are_live_or_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = store::Store::open(dir.path(), &store::Options::default(), family::ALL).unwrap();
-        let machine = Arc::new(StateMachine::load(Arc::new(store)).unwrap());
+    /// A store whose key `k` was written once, with a value of 1000 bytes.
+    fn machine(dir: &std::path::Path) -> Arc<StateMachine> {
+        let store = store::Store::open(dir, &store::Options::default(), family::ALL).unwrap();
+        let machine = StateMachine::load(Arc::new(store)).unwrap();
         let mut group = Group::new(&machine.mvcc);
         let put = PutRequest {
             key: Bytes::from_static(b"k"),
+            value: Bytes::from(vec![b'v'; 1000]),
             ..Default::default()
         };
         group.apply_put(put, &NoLeases).unwrap();
         group.applied(1, 1);
         group.commit().unwrap();
-        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
-        let settings = SessionSettings {
-            header: ResponseHeader::default(),
-            fragment_bytes: 1 << 20,
-            progress_interval_ms: 1000,
-        };
-        let watch = || WatchCreateRequest {
+        Arc::new(machine)
+    }
+
+    const SETTINGS: SessionSettings = SessionSettings {
+        header: ResponseHeader {
+            cluster_id: 1,
+            member_id: 1,
+            revision: 0,
+            raft_term: 1,
+        },
+        fragment_bytes: 1 << 20,
+        progress_interval_ms: 1000,
+    };
+
+    fn from_the_past() -> WatchCreateRequest {
+        WatchCreateRequest {
             key: Bytes::from_static(b"k"),
             start_revision: 2,
             ..Default::default()
-        };
-        let mut session = Session::new(machine.clone(), hub.clone(), settings);
-        session.create(watch(), 0);
+        }
+    }
+
+    #[test]
+    fn one_round_reads_as_much_for_many_watches_as_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = machine(dir.path());
+        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
+        let mut session = Session::new(machine, hub.clone(), SETTINGS).with_catch_up_bytes(2000);
+        for _ in 0..9 {
+            session.create(from_the_past(), 0);
+        }
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            let replies = session.advance(0);
+            assert!(replies.len() <= 2, "{} replies in one round", replies.len());
+            told.extend(replies.iter().map(|reply| reply.watch_id));
+        }
+        told.sort_unstable();
+        assert_eq!(told, (0..9).collect::<Vec<_>>());
+        assert_eq!((hub.behind(), hub.len()), (0, 9));
+    }
+
+    #[test]
+    fn watches_that_read_from_the_store_are_counted_until_they_are_live_or_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = machine(dir.path());
+        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
+        let mut session = Session::new(machine, hub.clone(), SETTINGS);
+        session.create(from_the_past(), 0);
         assert_eq!((hub.behind(), hub.len()), (1, 0));
         assert_eq!(session.advance(0).len(), 1);
         assert_eq!((hub.behind(), hub.len()), (0, 1));
-        session.create(watch(), 0);
+        session.create(from_the_past(), 0);
         drop(session);
         assert_eq!((hub.behind(), hub.len()), (0, 0));
     }
