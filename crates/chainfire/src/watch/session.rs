@@ -342,8 +342,9 @@ impl Session {
         let before = self.behind.range(..self.turn).copied();
         let behind: Vec<WatchId> = after.chain(before).collect();
         let mut left = self.catch_up_bytes;
-        for id in behind {
-            if left == 0 {
+        for (served, id) in behind.into_iter().enumerate() {
+            // Even the smallest round serves one.
+            if left == 0 && served > 0 {
                 self.turn = id;
                 return;
             }
