@@ -319,7 +319,8 @@ fn a_corrupted_log_entry_stops_the_start_and_nothing_is_thrown_away() {
         assert_eq!(
             error,
             format!(
-                "{line}: the data is untouched; see `rocksdb_ldb --db={} repair`",
+                "{line}: the data in {} is untouched; copy it, then restore a snapshot (`chainfire-client snapshot \
+                 restore`): repair in place (rocksdb_ldb) is not in this release",
                 data.display()
             )
         );
@@ -377,7 +378,7 @@ fn a_flipped_byte_on_disk_stops_the_start_and_nothing_is_thrown_away() {
         let (code, error, _) = start_and_end(&mut server);
         assert_eq!(code, 3, "{error}");
         assert!(
-            error.contains("orrupt") && error.contains("rocksdb_ldb --db="),
+            error.contains("orrupt") && error.contains("chainfire-client snapshot restore"),
             "{error}"
         );
         assert_eq!(std::fs::read(&path).unwrap(), damaged, "the file is as it was");
