@@ -49,7 +49,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command {
         name: "up",
-        arguments: "[--release] [-- ARGUMENTS OF `mainstay up`]",
+        arguments: "[--release] [ARGUMENTS OF `mainstay up`]",
         about: "set up this machine, build, and run a lab in the foreground until Ctrl-C",
         run: up::run,
     },

@@ -13,6 +13,9 @@ use crate::process;
 /// What a build needs beyond the Rust toolchain: the C++ compiler and linker, and libclang for RocksDB's bindings.
 pub(crate) const BUILD: &[&str] = &["clang", "libclang-dev", "mold", "pkg-config"];
 
+/// What the steps of runbooks call on a host of the lab.
+pub(crate) const LAB: &[&str] = &["curl", "procps"];
+
 /// What building the tests needs: the third-party etcd client that they run compiles its protocol files itself.
 pub(crate) const BUILD_TESTS: &[&str] = &["libprotobuf-dev", "protobuf-compiler"];
 
@@ -26,6 +29,7 @@ pub(crate) const TEST: &[&str] = &[
     "jq",
     "nftables",
     "openssl",
+    "procps",
     "prometheus",
     "python3-venv",
     "rocksdb-tools",

@@ -212,6 +212,8 @@ fn dependency_policy(workspace: &Workspace) -> Result<Counts> {
             ..Counts::default()
         });
     };
+    // It looks at every crate of the lock file, those for other platforms too, which no build here has fetched.
+    process::run(process::cargo(workspace).args(["fetch", "--locked", "--quiet"]))?;
     let mut deny = Command::new(program);
     deny.current_dir(workspace.root());
     process::run(deny.args([
