@@ -14,6 +14,7 @@ mod out;
 mod progress;
 pub mod style;
 mod table;
+mod variables;
 
 pub use error::{chain, error, note};
 pub use format::{OutputFormat, print_json};
@@ -21,3 +22,4 @@ pub use human::{human_bytes, human_duration};
 pub use out::{EXIT_PIPE, Out, out, out_bytes};
 pub use progress::{Progress, progress};
 pub use table::Table;
+pub use variables::without_empty_variables;
