@@ -38,21 +38,21 @@ impl Applet {
 pub(crate) static TABLE: &[Applet] = &[
     Applet {
         name: "up",
-        about: "start the one-machine plane and stay until Ctrl-C",
+        about: "start a lab on this machine and stay until Ctrl-C",
         system: OWN,
         command: lab::cli::up_command,
         main: lab::cli::up_main,
     },
     Applet {
         name: "down",
-        about: "stop the one-machine plane",
+        about: "stop the lab",
         system: OWN,
         command: lab::cli::down_command,
         main: lab::cli::down_main,
     },
     Applet {
         name: "status",
-        about: "show hosts and services of the plane",
+        about: "show hosts and services of the lab",
         system: OWN,
         command: lab::cli::status_command,
         main: lab::cli::status_main,
@@ -69,7 +69,10 @@ pub(crate) static TABLE: &[Applet] = &[
         about: "read, check and carry out runbooks",
         system: OWN,
         command: runbook::cli::command,
-        main: runbook::cli::main,
+        main: |args| {
+            let names: Vec<&str> = names().collect();
+            runbook::cli::main(args, &names)
+        },
     },
     Applet {
         name: "completions",
@@ -118,9 +121,34 @@ pub(crate) fn programs() -> impl Iterator<Item = &'static Applet> {
     TABLE.iter().filter(|applet| applet.is_program())
 }
 
+/// The names that links to this binary have where it is installed: those of the programs, and its own.
+fn names() -> impl Iterator<Item = &'static str> {
+    programs().map(|applet| applet.name).chain(["mainstay"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every argument below a command that has no help, as `command ARGUMENT`.
+    fn without_help(command: &clap::Command, found: &mut Vec<String>) {
+        let own = command
+            .get_arguments()
+            .filter(|argument| argument.get_help().is_none());
+        found.extend(own.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
+        for sub in command.get_subcommands() {
+            without_help(sub, found);
+        }
+    }
+
+    #[test]
+    fn every_argument_says_what_it_is() {
+        for applet in TABLE {
+            let mut found = Vec::new();
+            without_help(&(applet.command)(), &mut found);
+            assert_eq!(found, Vec::<String>::new(), "{}", applet.name);
+        }
+    }
 
     #[test]
     fn every_argument_tree_is_sound() {

@@ -259,11 +259,153 @@ fn wrong_calls_say_what_would_be_right() {
 }
 
 #[test]
-fn failed_step_is_exit_code_one() {
-    let folder = Folder::new("# T\n\n```sh step=a\nfalse\n```\n");
+fn failed_step_is_exit_code_one_and_the_step_after_it_is_named() {
+    let folder = Folder::new("# T\n\n```sh step=a\nfalse\n```\n```sh step=b\ntrue\n```\n");
     let output = folder.run(&["run", "demo"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).ends_with("to go on, run it again with --from a\n"));
+    assert!(text(&output.stdout).ends_with("FAILED: a (line 3)\nto go on, run it again with --from b\n"));
+}
+
+#[test]
+fn failed_check_does_not_keep_the_others_from_being_collected() {
+    let folder = Folder::new(&PAGE.replace("[..] [..] 127.0.0.[..]", "nothing of the kind"));
+    let args = [
+        "run",
+        "demo",
+        "--section",
+        "Checks",
+        "--param",
+        "FILE=x",
+        "--on",
+        "node1=127.0.0.77",
+    ];
+    let output = folder.run(&args);
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert!(
+        stdout.contains("[1/2] say on local") && stdout.contains("= FAILED, exit 0"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("[2/2] where on node1\n  $ echo $HOST_NAME\n  node1\n  = ok"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("1 passed, 1 failed in "), "{stdout}");
+    assert!(
+        stdout.ends_with("to mend it, run it again with --section Fix\n"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains('\u{1b}'), "no colour where there is no terminal");
+}
+
+#[test]
+fn alert_is_as_good_as_the_name_of_its_page() {
+    let folder = Folder::new(PAGE);
+    assert!(text(&folder.run(&["show", "DemoBroken"]).stdout).starts_with("Demo\n====\n"));
+    let fix = folder.run(&["show", "DemoBroken", "--section", "fix"]);
+    assert!(
+        text(&fix.stdout).starts_with("Fix\n---\n"),
+        "{}",
+        text(&fix.stdout)
+    );
+    assert!(!text(&fix.stdout).contains("Proof"));
+    let run = folder.run(&["run", "DemoBroken", "--step", "say", "--param", "FILE=x"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    assert!(text(&run.stdout).starts_with("demo: Demo ("));
+    for verb in ["run", "show", "check"] {
+        let output = folder.run(&[verb, "DemoBorken"]);
+        assert_eq!(output.status.code(), Some(64), "{verb}");
+        assert!(
+            text(&output.stderr).ends_with("did you mean `DemoBroken`?\n"),
+            "{verb}"
+        );
+    }
+    assert_eq!(
+        folder.run(&["show", "demo", "--section", "Fxi"]).status.code(),
+        Some(64)
+    );
+}
+
+#[test]
+fn check_compares_pages_with_alert_rules() {
+    let folder = Folder::new(PAGE);
+    let rules = folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let rule = |page: &str| format!("- alert: DemoBroken\n  annotations:\n    runbook: {page}\n");
+    let check = |page: &str| {
+        std::fs::write(rules.join("r.yml"), rule(page)).unwrap();
+        folder.run(&["check", "--rules", rules.to_str().unwrap()])
+    };
+    assert_eq!(check("demo").status.code(), Some(0));
+    let wrong = check("dmeo");
+    assert_eq!(wrong.status.code(), Some(1));
+    let line =
+        "r.yml:3:1: error: alert `DemoBroken` names runbook `dmeo`, which is no page; did you mean `demo`?\n";
+    assert!(text(&wrong.stdout).contains(line), "{}", text(&wrong.stdout));
+}
+
+#[test]
+fn steps_outside_a_lab_find_the_programs_of_this_binary() {
+    let folder =
+        Folder::new("# T\n\n```sh step=a on=node1\nchainfire-client --version; command -v chainfire\n```\n");
+    let mut command = folder.command(&["run", "demo", "--on", "node1=127.0.0.77"]);
+    let output = command
+        .env("PATH", "/usr/bin:/bin")
+        .env("TMPDIR", folder.path())
+        .output()
+        .unwrap();
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("  chainfire-client "), "{stdout}");
+    assert!(stdout.contains("/mainstay-programs-"), "{stdout}");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["demo.md"], "the links go with the run");
+}
+
+#[test]
+fn dry_run_wants_no_lab_and_no_parameter() {
+    let folder = Folder::new(PAGE);
+    let output = folder.run(&["run", "demo", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("  FILE=(file to remove)\n"));
+    assert!(text(&output.stdout).contains("4 planned"));
+}
+
+#[test]
+fn variable_without_a_value_names_no_lab() {
+    let folder = Folder::new(PAGE);
+    let mut command = folder.command(&["run", "demo", "--step", "say", "--param", "FILE=x"]);
+    let output = command.env("MAINSTAY_LAB", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let named = folder.run(&["run", "demo", "--step", "say", "--param", "FILE=x", "--lab", ""]);
+    assert_eq!(
+        named.status.code(),
+        Some(64),
+        "an empty name on the command line is a mistake"
+    );
+}
+
+#[test]
+fn failure_is_red_on_a_terminal() {
+    let folder = Folder::new("# T\n\n```sh step=a\nfalse\n```\n");
+    let line = format!("'{}' runbook run demo", env!("CARGO_BIN_EXE_mainstay"));
+    let output = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env("MAINSTAY_RUNBOOKS", folder.path())
+        .env("XDG_STATE_HOME", folder.path())
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .env_remove("MAINSTAY_LAB")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("= \u{1b}[31mFAILED\u{1b}[0m, exit 1"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
@@ -275,7 +417,8 @@ fn lab_state_names_the_hosts() {
     std::fs::write(lab.join("lab.json"), state).unwrap();
     let output = folder.run(&["run", "demo", "--section", "checks", "--param", "FILE=x"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("lab l, form process"));
+    let place = format!("lab l in {}, form process", lab.display());
+    assert!(text(&output.stdout).contains(&place), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("hello node1 127.0.0.11"));
 }
 

@@ -1,7 +1,8 @@
 //! `mainstay runbook list|show|check|run`: the argument tree and the exit codes.
 //!
 //! Results go to stdout, problems of the call to stderr. Exit codes: 0 done (for `run`: every step passed), 1 failed,
-//! 64 wrong usage, which includes everything that is wrong before a step could run.
+//! 64 wrong usage, which includes a page or an alert that does not exist and everything else that is wrong before a step
+//! could run.
 
 mod check;
 mod list;
@@ -12,9 +13,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::library::{FOLDER_VARIABLE, Library};
+use crate::parse::Parsed;
 
 /// Wrong usage, as in sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
@@ -78,9 +80,13 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command line; `args[0]` is the program's name.
-pub fn main(args: Vec<OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(args) {
+/// Runs the command line; `args[0]` is the program's name. `programs` are the names under which the running binary is
+/// other programs; steps that run outside a lab find them by these names.
+pub fn main(args: Vec<OsString>, programs: &[&str]) -> ExitCode {
+    let parsed = terminal::without_empty_variables(command())
+        .try_get_matches_from(args)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print(); // with stdout and stderr gone there is nobody left to tell
@@ -95,7 +101,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Verb::List(list) => list.run(arguments.dir),
         Verb::Show(show) => show.run(arguments.dir),
         Verb::Check(check) => check.run(arguments.dir),
-        Verb::Run(run) => run.run(arguments.dir),
+        Verb::Run(run) => run.run(arguments.dir, programs),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,12 +117,23 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// The library for a page's name: a path ending in `.md` needs no folder of runbooks to exist.
-fn library_for(dir: Option<PathBuf>, name: &str) -> anyhow::Result<Library> {
+/// The folder of runbooks. One that is not there is wrong usage: the call could name another.
+fn library(dir: Option<PathBuf>) -> Result<Library, Failure> {
+    Library::find(dir).map_err(usage)
+}
+
+/// The page of a name, of an alert, or at a path ending in `.md`, which needs no folder of runbooks to exist.
+fn read(dir: Option<PathBuf>, name: &str) -> Result<Parsed, Failure> {
     let path = Path::new(name);
-    if dir.is_none() && path.extension().is_some_and(|extension| extension == "md") {
+    let library = if dir.is_none() && path.extension().is_some_and(|extension| extension == "md") {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        return Library::find(Some(folder.unwrap_or(Path::new(".")).to_owned()));
-    }
-    Library::find(dir)
+        library(Some(folder.unwrap_or(Path::new(".")).to_owned()))?
+    } else {
+        library(dir)?
+    };
+    library.read(name).map_err(usage)
+}
+
+fn usage(error: anyhow::Error) -> Failure {
+    Failure::Usage(terminal::chain(&error))
 }

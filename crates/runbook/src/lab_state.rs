@@ -56,10 +56,14 @@ struct HostState {
 pub struct Hosts {
     /// Name of the lab, if there is one.
     pub lab: Option<String>,
+    /// The lab's directory.
+    pub lab_dir: Option<PathBuf>,
     /// What the hosts are; decides about steps with `when=`.
     pub form: Form,
     local: Box<dyn Host>,
     named: Vec<(String, Box<dyn Host>)>,
+    /// Folders in front of `PATH` for commands on this machine outside a lab.
+    programs: Vec<PathBuf>,
 }
 
 impl std::fmt::Debug for Hosts {
@@ -75,17 +79,25 @@ impl std::fmt::Debug for Hosts {
 impl Hosts {
     /// Only this machine.
     pub fn local_only() -> Self {
+        Self::with_programs(Vec::new())
+    }
+
+    /// Only this machine, whose steps, and those on loopback addresses added later, find programs in these folders first.
+    pub fn with_programs(programs: Vec<PathBuf>) -> Self {
         let env = host_variables("local", "127.0.0.1", None, None);
         let local = LocalHost {
             address: "127.0.0.1".to_owned(),
+            path: programs.clone(),
             env,
             ..LocalHost::default()
         };
         Self {
             lab: None,
+            lab_dir: None,
             form: Form::Machine,
             local: Box::new(local),
             named: Vec::new(),
+            programs,
         }
     }
 
@@ -111,6 +123,12 @@ impl Hosts {
                 enter: host.enter,
             };
             if index == 0 {
+                hosts.programs = runs
+                    .path
+                    .iter()
+                    .filter(|_| runs.enter.is_empty())
+                    .cloned()
+                    .collect();
                 // The operator's own shell: same variables and programs, but outside the host.
                 hosts.local = Box::new(LocalHost {
                     enter: Vec::new(),
@@ -136,7 +154,11 @@ impl Hosts {
         );
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("read lab state {}", file.display()))?;
-        Self::from_json(&text).with_context(|| format!("read lab state {}", file.display()))
+        let hosts = Self::from_json(&text).with_context(|| format!("read lab state {}", file.display()))?;
+        Ok(Self {
+            lab_dir: Some(std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())),
+            ..hosts
+        })
     }
 
     /// Adds a host, or puts it in the place of the one with this name.
@@ -156,6 +178,7 @@ impl Hosts {
         let host: Box<dyn Host> = if loopback {
             Box::new(LocalHost {
                 address: address.to_owned(),
+                path: self.programs.clone(),
                 env,
                 ..LocalHost::default()
             })
@@ -263,6 +286,15 @@ mod tests {
         assert_eq!(hosts.get("hub").unwrap().address(), "192.0.2.1");
         assert!(hosts.insert_address("hub", "-x").is_err());
         assert!(hosts.insert_address("Hub", "127.0.0.1").is_err());
+    }
+
+    #[tokio::test]
+    async fn hosts_outside_a_lab_find_the_given_programs() {
+        let mut hosts = Hosts::with_programs(vec!["/opt/applets".into()]);
+        hosts.insert_address("node1", "127.0.0.99").unwrap();
+        for host in ["local", "node1"] {
+            assert_eq!(shell(&hosts, host, "echo ${PATH%%:*}").await, "/opt/applets\n");
+        }
     }
 
     #[test]

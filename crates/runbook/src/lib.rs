@@ -5,7 +5,7 @@
 //! ```` ```output ```` fence after it says what the step prints. `docs/dev/runbooks.md` is the format's reference.
 //!
 //! Reading order: [`model`] (what a page is), [`parse`] (text to page, every mistake with its place), [`output`] (what a
-//! step may print), [`host`] and [`lab_state`] (where steps run), [`runner`] (which run, in what order, when to stop),
+//! step may print), [`rules`] (which alerts send their reader to which page), [`host`] and [`lab_state`] (where steps run), [`runner`] (which run, in what order, when to stop),
 //! [`transcript`] (what happened), [`cli`] (the commands).
 //!
 //! Invariants: parsing does no IO, is bounded ([`parse::PAGE_BYTES_MAX`], [`parse::STEPS_MAX`]) and never panics on any
@@ -22,7 +22,9 @@ pub mod model;
 pub mod output;
 pub mod parse;
 pub mod problem;
+pub mod programs;
 pub mod render;
+pub mod rules;
 pub mod runner;
 pub mod ssh;
 pub mod transcript;

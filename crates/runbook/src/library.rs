@@ -1,10 +1,15 @@
 //! Finding pages: which folder holds the runbooks, and which file a name means.
+//!
+//! An alert's name means the page that its rule names, or the page that lists it: who is woken has the alert's name at
+//! hand.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use crate::parse::{PAGE_BYTES_MAX, Parsed, parse};
+use crate::problem::{excerpt, suggestion};
+use crate::rules;
 
 /// Where a package puts the pages.
 pub const SYSTEM_FOLDER: &str = "/usr/share/mainstay/runbooks";
@@ -62,28 +67,78 @@ impl Library {
         Ok(names)
     }
 
-    /// Reads and parses a page by its name, or by a path that ends in `.md`.
-    pub fn read(&self, name: &str) -> anyhow::Result<Parsed> {
-        let (name, path) = if Path::new(name)
-            .extension()
-            .is_some_and(|extension| extension == "md")
-        {
-            let stem = Path::new(name)
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .unwrap_or(name);
-            (stem.to_owned(), PathBuf::from(name))
-        } else {
-            let known = self.names()?;
-            if !known.iter().any(|each| each == name) {
-                let near = crate::problem::suggestion(name, known.iter().map(String::as_str));
-                anyhow::bail!("read runbook `{name}`: not in {}; {near}", self.folder.display());
-            }
-            (name.to_owned(), self.folder.join(format!("{name}.md")))
-        };
-        let bytes = read_bounded(&path).with_context(|| format!("read runbook {}", path.display()))?;
-        Ok(parse(&name, &path.display().to_string(), &bytes))
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
+
+    /// The page that an alert of this name sends its reader to; an error if several pages list it and no rule decides.
+    fn page_of_alert(&self, alert: &str, names: &[String]) -> anyhow::Result<Option<String>> {
+        if let Some(folder) = rules::folder_of(&self.folder) {
+            let rules = rules::read(&folder)?;
+            let page = rules
+                .into_iter()
+                .find(|rule| rule.alert == alert)
+                .and_then(|rule| rule.runbook);
+            if let Some(page) = page.filter(|page| names.contains(page)) {
+                return Ok(Some(page));
+            }
+        }
+        let mut pages = self
+            .alerts(names)?
+            .into_iter()
+            .filter(|(listed, _)| listed == alert);
+        let first = pages.next().map(|(_, page)| page);
+        if let (Some(first), Some((_, second))) = (&first, pages.next()) {
+            anyhow::bail!(
+                "read runbook of alert `{alert}`: `{first}` and `{second}` both list it; name one of them"
+            );
+        }
+        Ok(first)
+    }
+
+    /// Every alert that a page lists, with the page's name.
+    fn alerts(&self, names: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for name in names {
+            let page = self.read_page(name)?.page;
+            found.extend(page.alerts.into_iter().map(|alert| (alert, name.clone())));
+        }
+        Ok(found)
+    }
+
+    /// Reads and parses a page by its name, by the name of an alert, or by a path that ends in `.md`.
+    pub fn read(&self, name: &str) -> anyhow::Result<Parsed> {
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
+            return read_file(stem, path);
+        }
+        let known = self.names()?;
+        if known.iter().any(|each| each == name) {
+            return self.read_page(name);
+        }
+        if let Some(page) = self.page_of_alert(name, &known)? {
+            return self.read_page(&page);
+        }
+        let alerts = self.alerts(&known)?;
+        let words = known.iter().chain(alerts.iter().map(|(alert, _)| alert));
+        let near = suggestion(name, words.map(String::as_str));
+        anyhow::bail!(
+            "read runbook `{}`: no page or alert of that name in {}; {near}",
+            excerpt(name),
+            self.folder.display()
+        );
+    }
+
+    fn read_page(&self, name: &str) -> anyhow::Result<Parsed> {
+        read_file(name, &self.folder.join(format!("{name}.md")))
+    }
+}
+
+fn read_file(name: &str, path: &Path) -> anyhow::Result<Parsed> {
+    let bytes = read_bounded(path).with_context(|| format!("read runbook {}", path.display()))?;
+    Ok(parse(name, &path.display().to_string(), &bytes))
 }
 
 /// Reads one byte more than a page may have, so that the parser can say that it is too large.
@@ -115,6 +170,28 @@ mod tests {
             library.read(file.to_str().unwrap()).unwrap().page.name,
             "chainfire-health"
         );
+    }
+
+    #[test]
+    fn alert_means_the_page_that_its_rule_names_or_that_lists_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (pages, rules) = (
+            root.path().join("docs/runbooks"),
+            root.path().join("config/prometheus"),
+        );
+        std::fs::create_dir_all(&pages).unwrap();
+        std::fs::create_dir_all(&rules).unwrap();
+        std::fs::write(pages.join("health.md"), "# Health\n\nalert: NodeDown, NoLeader\n").unwrap();
+        std::fs::write(pages.join("speed.md"), "# Speed\n\nalert: NodeDown\n").unwrap();
+        let library = Library::find(Some(pages)).unwrap();
+        assert_eq!(library.read("NoLeader").unwrap().page.name, "health");
+        let error = library.read("NodeDown").unwrap_err().to_string();
+        assert!(error.contains("`health` and `speed` both list it"), "{error}");
+        let rule = "- alert: NodeDown\n  annotations:\n    runbook: speed\n";
+        std::fs::write(rules.join("x.yml"), rule).unwrap();
+        assert_eq!(library.read("NodeDown").unwrap().page.name, "speed");
+        let error = library.read("NoLaeder").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean `NoLeader`?"), "{error}");
     }
 
     #[test]

@@ -103,6 +103,24 @@ pub struct Step {
     pub output: Option<Pattern>,
 }
 
+/// Sections whose steps collect facts and repair nothing.
+const LOOKING: [&str; 2] = ["Checks", "Proof"];
+
+impl Step {
+    /// Whether it only looks: a step of `Checks` or `Proof` that is not destructive. Its failure is a finding, and the
+    /// run goes on to collect the others; the failure of any other step ends the run.
+    pub fn only_looks(&self) -> bool {
+        !self.destructive && LOOKING.iter().any(|title| self.is_in(title))
+    }
+
+    /// Whether it stands in the section of this title, in any case of letters.
+    pub fn is_in(&self, title: &str) -> bool {
+        self.section
+            .as_ref()
+            .is_some_and(|own| own.eq_ignore_ascii_case(title))
+    }
+}
+
 /// The host of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {

@@ -79,6 +79,16 @@ pub fn excerpt(text: &str) -> String {
     shown
 }
 
+/// A word as a person would type it in a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +104,12 @@ mod tests {
             "known are expect, timeout"
         );
         assert_eq!(suggestion("x", []), "none is known here");
+    }
+
+    #[test]
+    fn quoted_words_survive_a_shell() {
+        assert_eq!(quoted("docs/runbooks/a-b.md"), "docs/runbooks/a-b.md");
+        assert_eq!(quoted("my lab/it's"), r"'my lab/it'\''s'");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Carrying out a page: first a [`Plan`] that settles every question that needs no command, then the steps in order.
 //!
 //! Everything that could be wrong with the call (unknown step, host or parameter, destructive steps nobody can allow) is
-//! found while planning, before anything runs. A run ends at the first step that fails, is declined or is stopped; the
-//! transcript lists the remaining ones as not run. The runner itself prints nothing: an [`Observer`] hears of each step.
+//! found while planning, before anything runs. A step that only looks ([`Step::only_looks`]) and fails is a finding: the
+//! run goes on, and fails at its end. It ends at the first other step that fails, is declined or is stopped; the transcript
+//! lists the remaining ones as not run. The runner itself prints nothing: an [`Observer`] hears of each step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +13,15 @@ use tokio::time::Instant;
 
 use crate::host::{BoxFuture, Ended, Host, Output, Stop, Task};
 use crate::lab_state::Hosts;
-use crate::model::{Expect, Fallback, Page, Place, Step};
-use crate::problem::{excerpt, suggestion};
+use crate::model::{Expect, Fallback, Form, Page, Place, Step};
+use crate::problem::{excerpt, quoted, suggestion};
 use crate::transcript::{Outcome, Record, Status, Transcript, begun};
 
 /// Pause between attempts of a step with `retry=`.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Exit code of the shell for a program that it did not find.
+const EXIT_NOT_FOUND: u8 = 127;
 
 /// Parameters whose names end like this are not shown.
 const SECRET_ENDS: [&str; 3] = ["PASSWORD", "SECRET", "TOKEN"];
@@ -46,7 +50,9 @@ pub struct Plan<'a> {
 struct Planned<'a> {
     step: &'a Step,
     host_name: String,
-    /// Absent for a step that is skipped in this form of lab.
+    /// The only form of lab in which it exists, if that is not this one: it is skipped.
+    elsewhere: Option<Form>,
+    /// Absent for a step that is skipped, and in a dry run for a host that is not known.
     host: Option<&'a dyn Host>,
 }
 
@@ -87,7 +93,27 @@ impl<'a> Plan<'a> {
         given: &BTreeMap<String, String>,
         select: &Select,
     ) -> Result<Self, String> {
-        let env = parameters(page, hosts, given)?;
+        Self::settle(page, hosts, given, select, false)
+    }
+
+    /// The same for looking only: hosts that are not known and parameters that were not given stay open.
+    pub fn sketch(
+        page: &'a Page,
+        hosts: &'a Hosts,
+        given: &BTreeMap<String, String>,
+        select: &Select,
+    ) -> Result<Self, String> {
+        Self::settle(page, hosts, given, select, true)
+    }
+
+    fn settle(
+        page: &'a Page,
+        hosts: &'a Hosts,
+        given: &BTreeMap<String, String>,
+        select: &Select,
+        open: bool,
+    ) -> Result<Self, String> {
+        let env = parameters(page, hosts, given, open)?;
         let mut steps = Vec::new();
         for step in selected(page, select)? {
             let host_name = match &step.on {
@@ -95,21 +121,19 @@ impl<'a> Plan<'a> {
                 Place::Host(name) => name.clone(),
                 Place::Parameter(name) => env.get(name).cloned().unwrap_or_default(),
             };
-            let host = match step.when {
-                Some(form) if form != hosts.form => None,
-                _ => Some(
-                    hosts
-                        .get(&host_name)
-                        .ok_or_else(|| no_host(&host_name, &step.name, hosts))?,
-                ),
-            };
+            let elsewhere = step.when.filter(|form| *form != hosts.form);
+            let host = hosts.get(&host_name).filter(|_| elsewhere.is_none());
+            if host.is_none() && elsewhere.is_none() && !open {
+                return Err(no_host(&host_name, &step.name, hosts));
+            }
             steps.push(Planned {
                 step,
                 host_name,
+                elsewhere,
                 host,
             });
         }
-        if steps.iter().all(|planned| planned.host.is_none()) {
+        if steps.iter().all(|planned| planned.elsewhere.is_some()) {
             return Err(format!(
                 "nothing to run: no chosen step of `{}` exists in a {} lab",
                 page.name, hosts.form
@@ -128,7 +152,7 @@ impl<'a> Plan<'a> {
         let runs = self
             .steps
             .iter()
-            .filter(|planned| planned.host.is_some() && planned.step.destructive);
+            .filter(|planned| planned.elsewhere.is_none() && planned.step.destructive);
         runs.map(|planned| planned.step.name.as_str()).collect()
     }
 
@@ -150,15 +174,16 @@ impl<'a> Plan<'a> {
         let mut transcript = self.begin(now());
         observer.begins(&transcript);
         let total = self.steps.len();
+        // Whether a change that failed, a refusal or the operator has ended the run.
+        let mut ended = false;
         for (index, planned) in self.steps.iter().enumerate() {
             let mut record = self.record(planned, Status::NotRun);
-            if transcript.outcome == Outcome::Passed && stop.is_stopped() {
+            if !ended && stop.is_stopped() {
                 transcript.outcome = Outcome::Interrupted;
+                ended = true;
             }
             observer.step_begins(index + 1, total, &record);
-            if transcript.outcome == Outcome::Passed
-                && let Some(host) = planned.host
-            {
+            if !ended && let Some(host) = planned.host {
                 if planned.step.destructive && !consent(observer, &record, stop).await {
                     record.status = Status::Declined;
                 } else {
@@ -172,8 +197,13 @@ impl<'a> Plan<'a> {
                 Status::Failed | Status::Declined => Outcome::Failed,
                 _ => transcript.outcome,
             };
+            ended |= match record.status {
+                Status::Failed => !planned.step.only_looks(),
+                status => matches!(status, Status::Declined | Status::Interrupted),
+            };
             transcript.steps.push(record);
         }
+        transcript.next = self.next(&transcript);
         transcript.duration_ms = milliseconds(begun.elapsed());
         transcript
     }
@@ -204,8 +234,17 @@ impl<'a> Plan<'a> {
                 }
             }
             record.duration_ms = milliseconds(begun.elapsed());
+            if record.status != Status::Failed {
+                return;
+            }
+            if misses_a_program(record) {
+                // No later attempt will find it either.
+                let reason = record.reason.take().unwrap_or_default();
+                record.reason = Some(format!("{reason}; a program of the command was not found"));
+                return;
+            }
             let retry = step.retry.filter(|limit| begun.elapsed() + RETRY_PAUSE < *limit);
-            if record.status != Status::Failed || retry.is_none() {
+            if retry.is_none() {
                 return;
             }
             tokio::select! {
@@ -218,8 +257,65 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// What a person would do next after a run that did not pass; never the step that has just failed.
+    fn next(&self, transcript: &Transcript) -> Option<String> {
+        let records = || self.steps.iter().zip(&transcript.steps);
+        let go_on = |name: &str| Some(format!("to go on, run it again with --from {name}"));
+        let read = |rest: &str| format!("mainstay runbook show {}{rest}", quoted(&self.page.label));
+        let exists = |step: &Step| step.when.is_none_or(|form| form == self.hosts.form);
+
+        let stuck = records().find(|(planned, record)| match record.status {
+            Status::Failed => !planned.step.only_looks(),
+            status => matches!(status, Status::Declined | Status::Interrupted),
+        });
+        if let Some((planned, _)) = stuck {
+            let mut after = self
+                .page
+                .steps
+                .iter()
+                .skip_while(|step| *step != planned.step)
+                .skip(1);
+            return match after.find(|step| exists(step)) {
+                Some(step) => go_on(&step.name),
+                None => Some(format!("no step comes after it; read the page: {}", read(""))),
+            };
+        }
+        if let Some((planned, _)) = records().find(|(_, record)| record.status == Status::NotRun) {
+            return go_on(&planned.step.name);
+        }
+        if transcript.count(Status::Failed) == 0 {
+            return None;
+        }
+        let section = |title: &'static str, status: Status| {
+            records()
+                .filter(|(planned, record)| planned.step.is_in(title) && record.status == status)
+                .count()
+        };
+        if section("Fix", Status::Passed) == 0
+            && self
+                .page
+                .steps
+                .iter()
+                .any(|step| step.is_in("Fix") && exists(step))
+        {
+            return Some("to mend it, run it again with --section Fix".to_owned());
+        }
+        if section("Proof", Status::Passed) > 0 && section("Proof", Status::Failed) == 0 {
+            return Some("the steps of Proof passed all the same".to_owned());
+        }
+        let fix = self
+            .page
+            .sections
+            .iter()
+            .find(|section| section.title.eq_ignore_ascii_case("Fix"))?;
+        Some(format!(
+            "what to do about it: {}",
+            read(&format!(" --section {}", fix.title))
+        ))
+    }
+
     fn begin(&self, now: Timestamp) -> Transcript {
-        let mut transcript = begun(self.page, self.hosts.lab.clone(), self.hosts.form, now);
+        let mut transcript = begun(self.page, self.hosts, now);
         let shown = |(name, value): (&String, &String)| {
             (
                 name.clone(),
@@ -236,19 +332,20 @@ impl<'a> Plan<'a> {
 
     fn record(&self, planned: &Planned<'_>, status: Status) -> Record {
         let step = planned.step;
-        let elsewhere = step.when.filter(|_| planned.host.is_none());
         Record {
             step: step.name.clone(),
             line: step.line,
             host: planned.host_name.clone(),
             destructive: step.destructive,
             command: step.command.clone(),
-            status: if elsewhere.is_some() {
+            status: if planned.elsewhere.is_some() {
                 Status::Skipped
             } else {
                 status
             },
-            reason: elsewhere.map(|form| format!("only in form {form}, this is {}", self.hosts.form)),
+            reason: planned
+                .elsewhere
+                .map(|form| format!("only in form {form}, this is {}", self.hosts.form)),
             started: None,
             attempts: 0,
             duration_ms: 0,
@@ -330,6 +427,13 @@ fn judge(step: &Step, output: Output, record: &mut Record) {
     record.truncated = output.truncated;
 }
 
+/// Whether the shell did not find a program. In a pipeline another program's exit code may hide that, so its message
+/// counts too.
+fn misses_a_program(record: &Record) -> bool {
+    let complains = |line: &str| line.starts_with("bash: ") && line.ends_with(": command not found");
+    record.exit == Some(EXIT_NOT_FOUND) || record.stderr.lines().any(complains)
+}
+
 fn differs(difference: &crate::output::Difference) -> String {
     let at = difference.output_line;
     match (&difference.expected, &difference.got) {
@@ -367,12 +471,7 @@ fn selected<'a>(page: &'a Page, select: &Select) -> Result<Vec<&'a Step>, String
         Select::Only(name) => Ok(vec![&page.steps[position(name)?]]),
         Select::From(name) => Ok(page.steps[position(name)?..].iter().collect()),
         Select::Section(title) => {
-            let within = |step: &&Step| {
-                step.section
-                    .as_ref()
-                    .is_some_and(|own| own.eq_ignore_ascii_case(title))
-            };
-            let steps: Vec<&Step> = page.steps.iter().filter(within).collect();
+            let steps: Vec<&Step> = page.steps.iter().filter(|step| step.is_in(title)).collect();
             if steps.is_empty() {
                 let titles = page.sections.iter().map(|section| section.title.as_str());
                 return Err(format!(
@@ -387,11 +486,12 @@ fn selected<'a>(page: &'a Page, select: &Select) -> Result<Vec<&'a Step>, String
     }
 }
 
-/// The value of every parameter: given, or the page's own.
+/// The value of every parameter: given, or the page's own. With `open`, what is missing is only named.
 fn parameters(
     page: &Page,
     hosts: &Hosts,
     given: &BTreeMap<String, String>,
+    open: bool,
 ) -> Result<BTreeMap<String, String>, String> {
     if let Some(name) = given.keys().find(|name| page.parameter(name).is_none()) {
         let known = suggestion(
@@ -414,6 +514,7 @@ fn parameters(
             (Some(value), _) | (None, Fallback::Text(value)) => value.clone(),
             (None, Fallback::AddressOf(host)) => match hosts.get(host) {
                 Some(host) => host.address().to_owned(),
+                None if open => format!("(address of {host})"),
                 None => {
                     return Err(format!(
                         "parameter `{name}` is the address of host `{host}`, which is not known; start a lab with \
@@ -421,6 +522,7 @@ fn parameters(
                     ));
                 }
             },
+            (None, Fallback::Required) if open => format!("({})", parameter.meaning),
             (None, Fallback::Required) => {
                 return Err(format!(
                     "parameter `{name}` ({}) is wanted; give --param {name}=VALUE",

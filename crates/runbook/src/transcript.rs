@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use terminal::style::{Stream, Style, paint};
 
+use crate::lab_state::Hosts;
 use crate::model::{Form, Page};
 use crate::output::Difference;
 
@@ -24,6 +26,8 @@ pub struct Transcript {
     pub file: String,
     /// Name of the lab, if the hosts were a lab's.
     pub lab: Option<String>,
+    /// The lab's directory.
+    pub lab_dir: Option<PathBuf>,
     /// What the hosts were.
     pub form: Form,
     /// Values of the parameters; secret ones are hidden.
@@ -34,6 +38,8 @@ pub struct Transcript {
     pub duration_ms: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// What to do next, if the run did not pass.
+    pub next: Option<String>,
     /// Every step that was selected, also those that did not run.
     pub steps: Vec<Record>,
 }
@@ -66,7 +72,7 @@ pub enum Status {
     Declined,
     /// Stopped by the operator while it ran.
     Interrupted,
-    /// An earlier step ended the run.
+    /// A step before it, or the operator, ended the run.
     NotRun,
     /// Dry run: it would run.
     Planned,
@@ -136,7 +142,10 @@ impl Transcript {
     pub fn heading(&self) -> String {
         let mut text = format!("{}: {} ({})\n", self.runbook, self.title, self.file);
         let place = match &self.lab {
-            Some(lab) => format!("lab {lab}, form {}", self.form),
+            Some(lab) => {
+                let dir = self.lab_dir.as_ref().map(|dir| format!(" in {}", dir.display()));
+                format!("lab {lab}{}, form {}", dir.unwrap_or_default(), self.form)
+            }
             None => "no lab".to_owned(),
         };
         put(
@@ -152,8 +161,13 @@ impl Transcript {
         text
     }
 
-    /// The last lines: counts, and what to type to go on after a failure.
+    /// The last lines: counts, which steps failed, and what to do next after a failure.
     pub fn summary(&self) -> String {
+        self.summary_on(None)
+    }
+
+    /// [`Self::summary`] for a stream, coloured if a person looks at it.
+    pub fn summary_on(&self, stream: Option<Stream>) -> String {
         let parts = [
             (Status::Passed, "passed"),
             (Status::Failed, "failed"),
@@ -170,12 +184,16 @@ impl Transcript {
             .map(|(count, word)| format!("{count} {word}"))
             .collect();
         let mut text = format!("\n{} in {}\n", counts.join(", "), milliseconds(self.duration_ms));
-        let stuck = [Status::Failed, Status::Declined, Status::Interrupted];
-        if let Some(record) = self.steps.iter().find(|record| stuck.contains(&record.status)) {
-            put(
-                &mut text,
-                format_args!("to go on, run it again with --from {}\n", record.step),
-            );
+        let failed = self.steps.iter().filter(|record| record.status == Status::Failed);
+        let failed: Vec<String> = failed
+            .map(|record| format!("{} (line {})", record.step, record.line))
+            .collect();
+        if !failed.is_empty() {
+            let word = bad(stream, "FAILED");
+            put(&mut text, format_args!("{word}: {}\n", failed.join(", ")));
+        }
+        if let Some(next) = &self.next {
+            put(&mut text, format_args!("{next}\n"));
         }
         text
     }
@@ -197,6 +215,11 @@ impl Record {
 
     /// What is shown when the step has ended.
     pub fn closing(&self) -> String {
+        self.closing_on(None)
+    }
+
+    /// [`Self::closing`] for a stream, coloured if a person looks at it.
+    pub fn closing_on(&self, stream: Option<Stream>) -> String {
         let mut text = String::new();
         for (mark, stream) in [("  ", &self.stdout), ("  ! ", &self.stderr)] {
             for line in stream.lines() {
@@ -207,13 +230,13 @@ impl Record {
             text.push_str("  (output cut here: it is longer than what is kept)\n");
         }
         let word = match self.status {
-            Status::Passed => "ok",
-            Status::Failed => "FAILED",
-            Status::Skipped => "skipped",
-            Status::Declined => "declined",
-            Status::Interrupted => "interrupted",
-            Status::NotRun => "not run",
-            Status::Planned => "would run",
+            Status::Passed => "ok".to_owned(),
+            Status::Failed => bad(stream, "FAILED"),
+            Status::Skipped => "skipped".to_owned(),
+            Status::Declined => "declined".to_owned(),
+            Status::Interrupted => "interrupted".to_owned(),
+            Status::NotRun => "not run".to_owned(),
+            Status::Planned => "would run".to_owned(),
         };
         put(&mut text, format_args!("  = {word}"));
         if let Some(exit) = self.exit {
@@ -253,18 +276,25 @@ pub fn write_file(path: &Path, text: &str) -> io::Result<()> {
     })
 }
 
+/// A word that a person must not miss, in red where they see colour; files never have any.
+fn bad(stream: Option<Stream>, word: &str) -> String {
+    stream.map_or_else(|| word.to_owned(), |stream| paint(stream, Style::Bad, word))
+}
+
 /// The heading's part of a transcript, before any step ran.
-pub(crate) fn begun(page: &Page, lab: Option<String>, form: Form, started: Timestamp) -> Transcript {
+pub(crate) fn begun(page: &Page, hosts: &Hosts, started: Timestamp) -> Transcript {
     Transcript {
         runbook: page.name.clone(),
         title: page.title.clone(),
         file: page.label.clone(),
-        lab,
-        form,
+        lab: hosts.lab.clone(),
+        lab_dir: hosts.lab_dir.clone(),
+        form: hosts.form,
         parameters: BTreeMap::new(),
         started,
         duration_ms: 0,
         outcome: Outcome::Passed,
+        next: None,
         steps: Vec::new(),
     }
 }

@@ -26,6 +26,24 @@ fn every_shipped_page_is_sound() {
 }
 
 #[test]
+fn pages_and_alert_rules_name_each_other() {
+    let library = runbook::library::Library::find(Some(docs().join("runbooks"))).unwrap();
+    let names = library.names().unwrap();
+    let pages: Vec<runbook::Page> = names
+        .iter()
+        .map(|name| library.read(name).unwrap().page)
+        .collect();
+    let rules = runbook::rules::read(&docs().join("../config/prometheus")).unwrap();
+    assert!(!rules.is_empty());
+    let pages: Vec<&runbook::Page> = pages.iter().collect();
+    assert_eq!(runbook::rules::compare(&pages, &rules, &names), []);
+    for rule in rules {
+        let page = library.read(&rule.alert).unwrap().page;
+        assert_eq!(Some(page.name), rule.runbook, "{}", rule.alert);
+    }
+}
+
+#[test]
 fn guide_names_every_attribute() {
     let guide = std::fs::read_to_string(docs().join("dev/runbooks.md")).unwrap();
     for attribute in runbook::attribute::KNOWN

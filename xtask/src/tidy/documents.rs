@@ -1,7 +1,8 @@
 //! Documents point to files that exist.
 //!
 //! Looked at are the targets of Markdown links, words in backquotes that start with a folder of the workspace, and the runbook that
-//! an alert names.
+//! an alert names: the name of a page in `docs/runbooks`, as `mainstay runbook run` takes it. Whether the page lists the alert in its
+//! turn is for `mainstay runbook check`, which a test runs over what we ship.
 
 use std::path::{Path, PathBuf};
 
@@ -21,12 +22,13 @@ pub(super) fn check(files: &[TextFile], exists: &dyn Fn(&Path) -> bool) -> Vec<F
     for file in files {
         if file.path.starts_with("config/prometheus") {
             for (number, line) in file.lines() {
-                if let Some(path) = line.trim().strip_prefix("runbook: ")
-                    && !exists(Path::new(path))
-                {
+                let Some(name) = line.trim().strip_prefix("runbook: ") else {
+                    continue;
+                };
+                if name.contains('/') || !exists(&Path::new("docs/runbooks").join(format!("{name}.md"))) {
                     findings.push(file.finding(
                         number,
-                        format!("runbook {path} does not exist; write it, or name the right one"),
+                        format!("runbook {name} is no page; name a file of docs/runbooks without its .md"),
                     ));
                 }
             }
@@ -78,6 +80,20 @@ mod tests {
 
     use super::super::file;
     use super::check;
+
+    #[test]
+    fn alerts_name_pages_and_not_their_paths() {
+        let exists = |path: &Path| path == Path::new("docs/runbooks/health.md");
+        let rules = |name: &str| {
+            let text = format!("- alert: Down\n  annotations:\n    runbook: {name}\n");
+            check(&[file("config/prometheus/x.yml", &text)], &exists)
+        };
+        assert_eq!(rules("health"), []);
+        for wrong in ["helth", "docs/runbooks/health.md", "../runbooks/health"] {
+            assert_eq!(rules(wrong).len(), 1, "{wrong}");
+            assert_eq!(rules(wrong)[0].line, 3);
+        }
+    }
 
     #[test]
     fn missing_targets_are_found_and_patterns_are_left_alone() {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use terminal::{Table, print_json};
 
-use super::{Failure, Format};
-use crate::library::Library;
+use super::{Failure, Format, library};
 use crate::model::Page;
 use crate::parse::Parsed;
 
@@ -82,7 +81,7 @@ impl<'a> Entry<'a> {
 
 impl Arguments {
     pub(super) fn run(self, dir: Option<PathBuf>) -> Result<(), Failure> {
-        let library = Library::find(dir)?;
+        let library = library(dir)?;
         let names = library.names()?;
         let pages = names
             .iter()

@@ -6,18 +6,20 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use terminal::style::Stream;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Format, library_for};
+use super::{Failure, Format, read, usage};
 use crate::host::{BoxFuture, Stop, Stopper};
 use crate::lab_state::{self, Hosts};
+use crate::programs::Programs;
 use crate::runner::{Observer, Plan, Select};
 use crate::transcript::{Outcome, Record, Transcript, write_file};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Name of the runbook, or a path that ends in .md
+    /// Name of the runbook or of an alert, or a path that ends in .md
     name: String,
 
     /// Value of a parameter of the page
@@ -69,9 +71,8 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 impl Arguments {
-    pub(super) fn run(self, dir: Option<PathBuf>) -> Result<(), Failure> {
-        let parsed = library_for(dir, &self.name).and_then(|library| library.read(&self.name));
-        let parsed = parsed.map_err(|error| Failure::Usage(format!("{error:#}")))?;
+    pub(super) fn run(self, dir: Option<PathBuf>, programs: &[&str]) -> Result<(), Failure> {
+        let parsed = read(dir, &self.name)?;
         if parsed.has_errors() {
             for problem in &parsed.problems {
                 terminal::note(problem);
@@ -81,9 +82,17 @@ impl Arguments {
                 parsed.page.name
             )));
         }
-        let hosts = self.hosts()?;
+        let lab = self.lab();
+        // A lab has links of its own for its hosts; where nothing runs, none are needed.
+        let programs = if lab.is_none() && !self.dry_run {
+            Some(Programs::link(programs).context("link the programs that steps call")?)
+        } else {
+            None
+        };
+        let hosts = self.hosts(lab, programs.as_ref())?;
         let given = unique(&self.params, "--param")?;
-        let plan = Plan::new(&parsed.page, &hosts, &given, &self.select()).map_err(Failure::Usage)?;
+        let plan = if self.dry_run { Plan::sketch } else { Plan::new };
+        let plan = plan(&parsed.page, &hosts, &given, &self.select()).map_err(Failure::Usage)?;
         let transcript = if self.dry_run {
             plan.dry_run(Timestamp::now())
         } else {
@@ -105,14 +114,21 @@ impl Arguments {
         }
     }
 
-    fn hosts(&self) -> Result<Hosts, Failure> {
-        let running =
-            lab_state::default_folder().filter(|folder| folder.join(lab_state::FILE_NAME).is_file());
-        let usage = |error: anyhow::Error| Failure::Usage(format!("{error:#}"));
-        let mut hosts = match (&self.lab, running) {
-            (Some(folder), _) => Hosts::of_lab(folder).map_err(usage)?,
-            (None, Some(folder)) if self.hosts.is_empty() => Hosts::of_lab(&folder).map_err(usage)?,
-            _ => Hosts::local_only(),
+    /// The lab whose hosts are meant: the named one, or the one that runs if no host is named.
+    fn lab(&self) -> Option<PathBuf> {
+        let running = || {
+            lab_state::default_folder()
+                .filter(|folder| self.hosts.is_empty() && folder.join(lab_state::FILE_NAME).is_file())
+        };
+        self.lab.clone().or_else(running)
+    }
+
+    fn hosts(&self, lab: Option<PathBuf>, programs: Option<&Programs>) -> Result<Hosts, Failure> {
+        let mut hosts = if let Some(folder) = lab {
+            Hosts::of_lab(&folder).map_err(usage)?
+        } else {
+            let folders = programs.iter().map(|programs| programs.folder().to_owned());
+            Hosts::with_programs(folders.collect())
         };
         for (name, address) in unique(&self.hosts, "--on")? {
             hosts.insert_address(&name, &address).map_err(Failure::Usage)?;
@@ -159,7 +175,7 @@ impl Arguments {
         let text = match (self.format, self.dry_run) {
             (Format::Json, _) => transcript.json(),
             (Format::Text, true) => transcript.text(),
-            (Format::Text, false) => transcript.summary(), // the steps were printed while they ran
+            (Format::Text, false) => transcript.summary_on(Some(Stream::Stdout)), // the steps were printed while they ran
         };
         terminal::out(&text);
         Ok(())
@@ -197,13 +213,21 @@ struct Console {
 }
 
 impl Console {
+    /// The stream that [`Self::show`] writes to.
+    fn stream(&self) -> Stream {
+        match self.format {
+            Format::Text => Stream::Stdout,
+            Format::Json => Stream::Stderr,
+        }
+    }
+
     /// With JSON, stdout belongs to the transcript and progress goes to stderr.
     fn show(&self, text: &str) {
-        let _ = match self.format {
-            Format::Text => io::stdout()
+        let _ = match self.stream() {
+            Stream::Stdout => io::stdout()
                 .write_all(text.as_bytes())
                 .and_then(|()| io::stdout().flush()),
-            Format::Json => io::stderr().write_all(text.as_bytes()),
+            Stream::Stderr => io::stderr().write_all(text.as_bytes()),
         }; // a reader that went away must not end a repair half-way
     }
 }
@@ -218,7 +242,7 @@ impl Observer for Console {
     }
 
     fn step_ends(&mut self, _number: usize, _total: usize, record: &Record) {
-        self.show(&record.closing());
+        self.show(&record.closing_on(Some(self.stream())));
     }
 
     fn consents<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, bool> {

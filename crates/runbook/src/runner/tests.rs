@@ -130,8 +130,8 @@ async fn steps_can_be_chosen() {
 }
 
 #[tokio::test]
-async fn run_ends_at_the_first_failure() {
-    let transcript = run("```sh step=a\nexit 2\n```\n```sh step=b\ntouch never\n```\n").await;
+async fn run_ends_at_the_first_change_that_fails() {
+    let transcript = run("## Fix\n```sh step=a\nexit 2\n```\n```sh step=b\ntouch never\n```\n").await;
     assert_eq!(transcript.outcome, Outcome::Failed);
     assert_eq!(
         statuses(&transcript),
@@ -140,7 +140,92 @@ async fn run_ends_at_the_first_failure() {
     assert_eq!(transcript.steps[0].reason.as_deref(), Some("expected exit 0"));
     let text = transcript.text();
     assert!(text.contains("= FAILED, exit 2"), "{text}");
-    assert!(text.ends_with("to go on, run it again with --from a\n"), "{text}");
+    assert!(
+        text.ends_with("FAILED: a (line 4)\nto go on, run it again with --from b\n"),
+        "{text}"
+    );
+    let body = "## Proof\n```sh step=a destructive\nfalse\n```\n";
+    let (transcript, _) = run_select(body, Select::All, false).await;
+    assert_eq!(transcript.steps[0].status, Status::Declined);
+    assert_eq!(
+        transcript.next.as_deref(),
+        Some("no step comes after it; read the page: mainstay runbook show demo.md")
+    );
+}
+
+/// A page whose check `a` fails and `b` passes; `fix` and `proof` are the commands of the other sections.
+fn failing_check(fix: &str, proof: &str) -> String {
+    format!(
+        "## Checks\n```sh step=a\nfalse\n```\n```sh step=b\ntrue\n```\n## Fix\nRestart it.\n{fix}\
+         ## Proof\n```sh step=p\n{proof}\n```\n"
+    )
+}
+
+#[tokio::test]
+async fn a_check_that_fails_is_a_finding_and_the_others_are_collected() {
+    let body = failing_check("```sh step=f\ntrue\n```\n", "true");
+    let (transcript, _) = run_select(&body, Select::Section("Checks".to_owned()), false).await;
+    assert_eq!(transcript.outcome, Outcome::Failed);
+    assert_eq!(
+        statuses(&transcript),
+        [("a", Status::Failed), ("b", Status::Passed)]
+    );
+    assert_eq!(
+        transcript.next.as_deref(),
+        Some("to mend it, run it again with --section Fix")
+    );
+    let summary = transcript.summary();
+    assert!(summary.contains("1 passed, 1 failed in "), "{summary}");
+    assert!(summary.contains("\nFAILED: a (line 4)\n"), "{summary}");
+
+    let transcript = run(&body).await;
+    assert_eq!(transcript.outcome, Outcome::Failed);
+    assert_eq!(
+        (transcript.count(Status::Passed), transcript.count(Status::NotRun)),
+        (3, 0)
+    );
+    assert_eq!(
+        transcript.next.as_deref(),
+        Some("the steps of Proof passed all the same")
+    );
+
+    let transcript = run(&failing_check("", "false")).await;
+    assert_eq!(transcript.count(Status::Failed), 2);
+    assert_eq!(
+        transcript.next.as_deref(),
+        Some("what to do about it: mainstay runbook show demo.md --section Fix")
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_not_waited_for() {
+    for command in ["no-such-program-here", "no-such-program-here | grep x"] {
+        let transcript = run(&format!("```sh step=a retry=1h\n{command}\n```\n")).await;
+        let record = &transcript.steps[0];
+        assert_eq!((record.status, record.attempts), (Status::Failed, 1), "{command}");
+        assert_eq!(
+            record.reason.as_deref(),
+            Some("expected exit 0; a program of the command was not found")
+        );
+    }
+}
+
+#[test]
+fn dry_run_leaves_open_what_is_not_known() {
+    let table = "## Parameters\n\n|p|d|m|\n|-|-|-|\n|NODE_IP|@node1|a|\n|NAME||the name|\n\n";
+    let page = page(&format!(
+        "{table}```sh step=a on=node1\necho $NODE_IP $NAME\n```\n"
+    ));
+    let hosts = Hosts::local_only();
+    assert!(Plan::new(&page, &hosts, &BTreeMap::new(), &Select::All).is_err());
+    let plan = Plan::sketch(&page, &hosts, &BTreeMap::new(), &Select::All).unwrap();
+    let text = plan.dry_run(now()).text();
+    assert!(
+        text.contains("  NAME=(the name)\n  NODE_IP=(address of node1)\n"),
+        "{text}"
+    );
+    assert!(text.contains("[1/1] a on node1\n"), "{text}");
+    assert!(text.contains("1 planned"), "{text}");
 }
 
 #[tokio::test]
