@@ -71,6 +71,39 @@ impl Error {
         }
     }
 
+    /// True when the directory cannot be used as it is: another process holds it, it may not be read or written, or it is none.
+    /// Only a person can change that.
+    pub fn is_unusable(&self) -> bool {
+        match self {
+            Error::Locked { .. } => true,
+            Error::Open { source, .. } => {
+                let text = source.as_ref();
+                [
+                    "Permission denied",
+                    "Read-only file system",
+                    "Not a directory",
+                    "Operation not permitted",
+                ]
+                .iter()
+                .any(|reason| text.contains(reason))
+            }
+            Error::File { source, .. } => {
+                use std::io::ErrorKind as Kind;
+                matches!(
+                    source.kind(),
+                    Kind::PermissionDenied
+                        | Kind::ReadOnlyFilesystem
+                        | Kind::NotADirectory
+                        | Kind::AlreadyExists
+                        | Kind::NotFound
+                        | Kind::InvalidFilename
+                        | Kind::InvalidInput
+                )
+            }
+            Error::Operation { .. } => false,
+        }
+    }
+
     /// True when a file's content is not what was written.
     pub fn is_corruption(&self) -> bool {
         match self {

@@ -13,6 +13,7 @@ use crate::batch::{Batch, Durability};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::options::{Options, size};
+use crate::torn::{self, TornWrite};
 
 /// Families are fixed when the store is opened, so the mode without a lock around them fits.
 pub(crate) type Database = DBWithThreadMode<SingleThreaded>;
@@ -26,6 +27,7 @@ pub struct Store {
     path: PathBuf,
     /// RocksDB's `OPTIONS-*` files, which are kept here instead of on disk. Locked while a checkpoint needs them there.
     option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
+    torn_writes: Vec<TornWrite>,
 }
 
 impl Store {
@@ -36,6 +38,7 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
+        let torn_writes = torn::find(path);
         let cache = Cache::new_lru_cache(size(options.block_cache_size));
         let database_options = options.database(&cache);
         let mut names = vec!["default"];
@@ -62,6 +65,7 @@ impl Store {
             families: names,
             path: path.to_owned(),
             option_files: Mutex::default(),
+            torn_writes,
         };
         store.take_option_files()?;
         Ok(store)
@@ -94,6 +98,11 @@ impl Store {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What opening dropped: writes that a crash cut short, so that nobody was told of them.
+    pub fn torn_writes(&self) -> &[TornWrite] {
+        &self.torn_writes
     }
 
     pub(crate) fn handle(&self, family: &'static str) -> &ColumnFamily {

@@ -21,6 +21,7 @@ mod error;
 mod families;
 mod options;
 mod stats;
+mod torn;
 
 pub use batch::{Batch, Durability};
 pub use cursor::Cursor;
@@ -28,3 +29,4 @@ pub use error::{Error, Result};
 pub use families::Store;
 pub use options::Options;
 pub use stats::{Sizes, WriteStalls};
+pub use torn::TornWrite;
