@@ -17,6 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// A wall clock time (milliseconds since 1970) as it stands in names of files: `20260131T235959Z`.
+pub fn utc_compact(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .unwrap_or(jiff::Timestamp::MAX);
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// A point on a clock's monotonic time line: nanoseconds since that clock was made.
 ///
 /// Moments of different clocks must not be compared.

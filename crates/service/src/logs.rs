@@ -1,6 +1,7 @@
 //! Log lines: one line per event, in a form that operators grep and count.
 //!
-//! Text: `LEVEL target: Message, key=value, key=value`, no colour and no time stamp (the journal adds its own).
+//! Text: `LEVEL target: Message, key=value, key=value`, without colour. A time stamp in front of it where nobody else adds one:
+//! the journal does, a file does not.
 //! JSON: one flat object `{"ts":..,"level":"info","target":..,"msg":..,"key":value}`. Fields keep the order in which they
 //! were written; fields of enclosing spans come before the event's own, because operators count by the last field.
 //! When standard error is the journal (`JOURNAL_STREAM`), each line gets the `<N>` priority prefix that makes
@@ -59,16 +60,72 @@ impl FromStr for Format {
     }
 }
 
+/// Whether text lines begin with the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// Unless standard error is the journal, which adds its own.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl serde::Serialize for Timestamps {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Always => serializer.serialize_bool(true),
+            Self::Never => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamps {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Timestamps;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"auto\", true or false")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Timestamps, E> {
+                Ok(if value {
+                    Timestamps::Always
+                } else {
+                    Timestamps::Never
+                })
+            }
+
+            // The environment gives texts.
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Timestamps, E> {
+                match value {
+                    "auto" => Ok(Timestamps::Auto),
+                    "true" | "1" => Ok(Timestamps::Always),
+                    "false" | "0" => Ok(Timestamps::Never),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// The `[log]` section of every program.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives such as `info,chainfire_raft=debug`.
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives such as `info,chainfire_raft=debug`. SIGHUP
+    /// makes a running server read it again.
     pub level: String,
-    /// `text` or `json`.
+    /// `text`: one line each, as the runbooks search for it; or `json`.
     pub format: Format,
-    /// Put a UTC time stamp in front of text lines. JSON lines always carry one.
-    pub timestamps: bool,
+    /// Whether text lines begin with the time (UTC): `true`, `false`, or `"auto"`, which is true unless the lines go to the
+    /// journal, which has its own. JSON lines always have it.
+    pub timestamps: Timestamps,
 }
 
 impl Default for LogSettings {
@@ -76,7 +133,7 @@ impl Default for LogSettings {
         Self {
             level: "info".into(),
             format: Format::Text,
-            timestamps: false,
+            timestamps: Timestamps::Auto,
         }
     }
 }
@@ -126,10 +183,16 @@ pub fn check_level(level: &str) -> Result<(), Error> {
 /// Starts logging to standard error for the whole process. Do it once, in the entry function.
 pub fn init(settings: &LogSettings) -> Result<LogHandle, Error> {
     let (filter, reload) = reload::Layer::new(filter::parse(&settings.level)?);
+    let journal = journal::is_stderr();
+    let timestamps = match settings.timestamps {
+        Timestamps::Auto => !journal,
+        Timestamps::Always => true,
+        Timestamps::Never => false,
+    };
     let layer = LineLayer::new(
         settings.format,
-        settings.timestamps,
-        journal::is_stderr(),
+        timestamps,
+        journal,
         SystemClock::shared(),
         Arc::new(|line: &str| {
             // Nowhere is left to report that standard error is gone.

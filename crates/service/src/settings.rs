@@ -213,36 +213,54 @@ impl<T: Default + Serialize + DeserializeOwned> Loader<T> {
 
     /// Checks all keys and makes the settings.
     pub fn load(self) -> Result<Loaded<T>, Error> {
-        let unknown: Vec<_> = self
-            .layers
-            .iter()
-            .flat_map(|layer| keys::unknown(&self.known, layer))
-            .collect();
-        if !unknown.is_empty() {
-            return Err(Error::Unknown { keys: unknown });
+        let (loaded, wrong) = self.load_all();
+        match (Error::of_all(wrong), loaded) {
+            (None, Some(loaded)) => Ok(loaded),
+            (Some(error), _) => Err(error),
+            (None, None) => unreachable!("settings fail to load for a reason"),
         }
-        let mut merged = self.defaults;
+    }
+
+    /// Finds everything that is wrong, so that nobody has to mend and try again key by key. The settings have the default in
+    /// place of each wrong value, for checks beyond types ([`Loaded::refuse`]); there are none if that is no way out.
+    pub fn load_all(self) -> (Option<Loaded<T>>, Vec<Error>) {
+        let mut merged = self.defaults.clone();
         for layer in &self.layers {
             keys::merge(&mut merged, layer.table.clone());
         }
-        match serde_path_to_error::deserialize(Value::Table(merged.clone())) {
-            Ok(value) => Ok(Loaded {
-                value,
-                merged,
-                known: self.known,
-                layers: self.layers,
-            }),
-            Err(error) => {
-                let path = error.path().to_string();
-                Err(error::of_value(
-                    &path,
-                    error.inner().message(),
-                    &merged,
-                    &self.known,
-                    &self.layers,
-                ))
+        let mut wrong = Vec::new();
+        let mut usable = merged.clone();
+        for layer in &self.layers {
+            for key in keys::unknown(&self.known, layer) {
+                keys::restore(&mut usable, &Table::new(), &key.key);
+                wrong.push(Error::Unknown { key });
             }
         }
+        let value = loop {
+            match serde_path_to_error::deserialize(Value::Table(usable.clone())) {
+                Ok(value) => break Some(value),
+                Err(error) => {
+                    let path = error.path().to_string();
+                    let message = error.inner().message();
+                    let error = error::of_value(&path, message, &usable, &self.known, &self.layers);
+                    // What is missing from a section with an unknown key is that key, spelt rightly.
+                    let misspelt = |wrong: &Error| error.is_missing_beside(wrong);
+                    if !wrong.iter().any(misspelt) {
+                        wrong.push(error);
+                    }
+                    if !keys::restore(&mut usable, &self.defaults, &path) {
+                        break None;
+                    }
+                }
+            }
+        };
+        let loaded = value.map(|value| Loaded {
+            value,
+            merged,
+            known: self.known,
+            layers: self.layers,
+        });
+        (loaded, wrong)
     }
 }
 

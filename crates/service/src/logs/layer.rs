@@ -161,7 +161,8 @@ mod tests {
     fn lines_are_exactly_those_the_runbooks_show() {
         let logs = capture(Format::Text, "info");
         tracing::info!(target: "chainfire_raft", term = 3, "Leader elected");
-        tracing::info!(target: "chainfire_storage", index = 12345, "Committed entry");
+        tracing::info!(target: "chainfire_storage", index = 12345, held_back = None::<u64>, "Committed entry");
+        tracing::info!(target: "chainfire_storage", index = 12399, held_back = Some(54_u64), "Committed entry");
         tracing::info!(target: "chainfire_api", latency = "15ms", "Handled put request");
         tracing::info!(target: "chainfire_api", latency = format_args!("{}ms", 15), "Handled {} request", "put");
         tracing::warn!(target: "chainfire_raft", "Election timeout, no heartbeat from leader");
@@ -175,6 +176,7 @@ mod tests {
             "\
 INFO chainfire_raft: Leader elected, term=3
 INFO chainfire_storage: Committed entry, index=12345
+INFO chainfire_storage: Committed entry, index=12399, held_back=54
 INFO chainfire_api: Handled put request, latency=15ms
 INFO chainfire_api: Handled put request, latency=15ms
 WARN chainfire_raft: Election timeout, no heartbeat from leader

@@ -52,7 +52,11 @@ mod tests {
     #[test]
     fn a_panic_is_one_line_and_ends_the_process() {
         if std::env::var_os(VICTIM).is_some() {
-            crate::logs::init(&crate::logs::LogSettings::default()).unwrap();
+            let settings = crate::logs::LogSettings {
+                timestamps: crate::logs::Timestamps::Never,
+                ..Default::default()
+            };
+            crate::logs::init(&settings).unwrap();
             install_panic_hook(true);
             std::thread::Builder::new()
                 .name("apply".into())

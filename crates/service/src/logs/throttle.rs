@@ -13,7 +13,8 @@ use crate::clock::Moment;
 /// # let clock = ManualClock::default();
 /// let committed = Throttle::new(Duration::from_secs(1));
 /// if committed.permit(clock.now()) {
-///     tracing::info!(target: "chainfire_storage", index = 12345, "Committed entry");
+///     let held_back = committed.held_back_field();
+///     tracing::info!(target: "chainfire_storage", index = 12345, held_back, "Committed entry");
 /// }
 /// ```
 #[derive(Debug)]
@@ -57,6 +58,11 @@ impl Throttle {
     pub fn take_held_back(&self) -> u64 {
         self.held_back.swap(0, Ordering::Relaxed)
     }
+
+    /// The same for a line's last field, `held_back`, which is not there when none were.
+    pub fn held_back_field(&self) -> Option<u64> {
+        Some(self.take_held_back()).filter(|held_back| *held_back > 0)
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +77,8 @@ mod tests {
             .filter(|ms| throttle.permit(Moment::from_millis(*ms)))
             .collect();
         assert_eq!(passed, [0, 1_000, 2_000, 3_000]);
-        assert_eq!(throttle.take_held_back(), 31);
-        assert_eq!(throttle.take_held_back(), 0);
+        assert_eq!(throttle.held_back_field(), Some(31));
+        assert_eq!((throttle.take_held_back(), throttle.held_back_field()), (0, None));
     }
 
     #[test]

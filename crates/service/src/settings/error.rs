@@ -48,11 +48,11 @@ pub enum Error {
         /// The program's prefix.
         prefix: String,
     },
-    /// Keys that do not exist.
-    #[error("{}", unknown(keys))]
+    /// A key that does not exist.
+    #[error("unknown key {:?} {}: {}", .key.key, .key.origin, .key.hint)]
     Unknown {
-        /// All of them, in the order of the layers.
-        keys: Vec<UnknownKey>,
+        /// Which, where, and what may have been meant.
+        key: UnknownKey,
     },
     /// A required key is not there.
     #[error("missing key {key:?} (section {origin})")]
@@ -74,6 +74,9 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// More than one of these.
+    #[error("{}", joined(.0))]
+    Several(Vec<Error>),
 }
 
 /// A key that does not exist.
@@ -88,6 +91,51 @@ pub struct UnknownKey {
 }
 
 impl Error {
+    /// All of these as one, in the order of the lines of the file; none if there are none.
+    pub fn of_all(mut errors: Vec<Error>) -> Option<Error> {
+        errors.sort_by_key(|error| match error.place() {
+            Some((_, Origin::File { line, .. })) => *line,
+            _ => 0,
+        });
+        match errors.len() {
+            0 => None,
+            1 => errors.pop(),
+            _ => Some(Self::Several(errors)),
+        }
+    }
+
+    /// Each single error.
+    pub fn each(&self) -> &[Error] {
+        match self {
+            Self::Several(errors) => errors,
+            single => std::slice::from_ref(single),
+        }
+    }
+
+    /// The dotted key that is wrong, if it is one.
+    pub fn key(&self) -> Option<&str> {
+        self.place().map(|(key, _)| key)
+    }
+
+    /// Whether this is a key missing from the section in which `other` found an unknown one.
+    pub(super) fn is_missing_beside(&self, other: &Error) -> bool {
+        let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_owned());
+        match (self, other) {
+            (Self::Missing { key, .. }, Self::Unknown { key: unknown }) => {
+                section(key) == section(&unknown.key)
+            }
+            _ => false,
+        }
+    }
+
+    fn place(&self) -> Option<(&str, &Origin)> {
+        match self {
+            Self::Unknown { key } => Some((&key.key, &key.origin)),
+            Self::Missing { key, origin } | Self::Value { key, origin, .. } => Some((key, origin)),
+            _ => None,
+        }
+    }
+
     /// Always the operator's to correct, except when the file cannot be read.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -97,11 +145,8 @@ impl Error {
     }
 }
 
-fn unknown(keys: &[UnknownKey]) -> String {
-    let each: Vec<String> = keys
-        .iter()
-        .map(|key| format!("unknown key {:?} {}: {}", key.key, key.origin, key.hint))
-        .collect();
+fn joined(errors: &[Error]) -> String {
+    let each: Vec<String> = errors.iter().map(ToString::to_string).collect();
     each.join("; ")
 }
 

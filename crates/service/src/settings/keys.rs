@@ -79,6 +79,28 @@ pub(super) fn find_shown<'a>(root: &'a Table, path: &str, same_element: bool) ->
     value
 }
 
+/// Puts the value of `from` at a path as shown, or nothing where `from` has none. An element of a list stands for the list.
+/// False if that changes nothing.
+pub(super) fn restore(table: &mut Table, from: &Table, path: &str) -> bool {
+    let path = path.split('[').next().unwrap_or_default();
+    let default = find_shown(from, path, true).cloned();
+    let (sections, last) = path
+        .rsplit_once('.')
+        .map_or((None, path), |(sections, last)| (Some(sections), last));
+    let mut table = table;
+    for section in sections.into_iter().flat_map(|sections| sections.split('.')) {
+        match table.get_mut(section).and_then(Value::as_table_mut) {
+            Some(inner) => table = inner,
+            None => return false,
+        }
+    }
+    let before = match default.clone() {
+        Some(default) => table.insert(last.to_owned(), default),
+        None => table.remove(last),
+    };
+    before != default
+}
+
 /// Spells a path from the environment like the known keys; parts that match none become lower case.
 pub(super) fn match_case(known: &Table, path: &[&str]) -> Vec<String> {
     let mut table = Some(known);

@@ -239,8 +239,8 @@ fn unknown_keys_name_the_nearest() {
     refused(
         "[network.tls]\ncert_fil = 'x'\n[[initial_members]]\nid = 1\npeer = 'x'\n",
         concat!(
-            r#"unknown key "initial_members[0].peer" in c.toml line 5: known here: id, peer_url; "#,
-            r#"unknown key "network.tls.cert_fil" in c.toml line 2: did you mean "cert_file"?"#,
+            r#"unknown key "network.tls.cert_fil" in c.toml line 2: did you mean "cert_file"?; "#,
+            r#"unknown key "initial_members[0].peer" in c.toml line 5: known here: id, peer_url"#,
         ),
     );
     let error = loader()
@@ -298,6 +298,35 @@ fn bad_values_name_key_place_and_what_is_wanted() {
         error.to_string(),
         r#"bad value "many" for "node.id" from environment variable CF__NODE__ID: expected a whole number, not negative"#
     );
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_in_the_order_of_the_lines() {
+    let error = from_file(
+        "[storage]\ntimeout = 'soon'\n[node]\nid = 'x'\nname = 'y'\nbootstrap = 3\n[network.tls]\ncert_file = 'c'\n",
+    )
+    .unwrap_err();
+    let lines: Vec<String> = error.each().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"bad value "soon" for "storage.timeout" in c.toml line 2: expected milliseconds or a duration such as "5s" or "1h30m""#,
+            r#"bad value "x" for "node.id" in c.toml line 4: expected a whole number, not negative"#,
+            r#"unknown key "node.name" in c.toml line 5: known here: bootstrap, id, password, weight"#,
+            r#"bad value 3 for "node.bootstrap" in c.toml line 6: expected true or false"#,
+            r#"missing key "network.tls.key_file" (section in c.toml line 7)"#,
+        ]
+    );
+    assert_eq!(error.to_string(), lines.join("; "));
+    assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+    let (loaded, wrong) = loader()
+        .file_content(Path::new("c.toml"), "[node]\nid = 'x'\nbootstrap = true\n")
+        .unwrap()
+        .load_all();
+    // The rest can still be looked at.
+    let node = loaded.unwrap().value.node;
+    assert_eq!((node.id, node.bootstrap), (7, true));
+    assert_eq!(wrong[0].key(), Some("node.id"));
 }
 
 #[test]
