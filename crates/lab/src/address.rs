@@ -2,7 +2,7 @@
 //!
 //! All of 127.0.0.0/8 is loopback on Linux, so each host gets an address and with it every port for itself. A block
 //! is the /24 `127.0.N.0`; host `i` of a block is `127.0.N.(11 + i)`. Block 0 belongs to `mainstay up`, so that people
-//! find the plane at 127.0.0.11. Tests take any other block: [`AddressBlock::free`] holds a lock file per block for
+//! find the lab at 127.0.0.11. Tests take any other block: [`AddressBlock::free`] holds a lock file per block for
 //! as long as the value lives, so tests that run at the same time never meet. The lock is advisory among Mainstay's
 //! own programs; a block in which anything listens is passed over as well.
 

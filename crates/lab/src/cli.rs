@@ -57,7 +57,7 @@ enum Verb {
     Heal(PlaceArgs),
 }
 
-/// Where the lab is.
+/// Where the lab is. `MAINSTAY_LAB=` without a value names none, see [`run`].
 #[derive(Debug, Clone, Args)]
 struct PlaceArgs {
     /// Directory of the lab [default: ${XDG_STATE_HOME:-~/.local/state}/mainstay/lab]
@@ -71,7 +71,7 @@ impl PlaceArgs {
     }
 }
 
-/// Start the one-machine plane and stay until Ctrl-C
+/// Start a lab on this machine and stay until Ctrl-C
 #[derive(Debug, Parser)]
 #[command(name = "up", bin_name = "mainstay up", max_term_width = 110)]
 struct UpArgs {
@@ -80,7 +80,7 @@ struct UpArgs {
     /// Number of hosts
     #[arg(long, default_value_t = 1, value_parser = one_node, conflicts_with = "topology")]
     nodes: u32,
-    /// Topology to start instead of the plane: a TOML or JSON file
+    /// Topology to start instead of one Chainfire on one host: a TOML or JSON file
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
     /// How hosts come about
@@ -148,7 +148,9 @@ struct OutputArgs {
 struct ServiceArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    /// Name of the host, such as node1
     host: String,
+    /// Name of the service, such as chainfire
     service: String,
 }
 
@@ -156,6 +158,7 @@ struct ServiceArgs {
 struct HostArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    /// Name of the host, such as node1
     host: String,
 }
 
@@ -166,9 +169,11 @@ struct CutArgs {
     /// Only packets from the first host to the second
     #[arg(long)]
     one_way: bool,
+    /// Name of the first host
     #[arg(value_name = "HOST")]
     a: String,
-    #[arg(value_name = "HOST")]
+    /// Name of the second host
+    #[arg(value_name = "OTHER")]
     b: String,
 }
 
@@ -185,6 +190,7 @@ struct LogsArgs {
 struct RunArgs {
     #[command(flatten)]
     place: PlaceArgs,
+    /// Name of the host, such as node1
     host: String,
     /// Program and arguments; a single word is run by the shell
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -257,7 +263,7 @@ fn run<T: FromArgMatches>(
 ) -> ExitCode {
     /// Wrong usage, as in sysexits.h.
     const EX_USAGE: u8 = 64;
-    let parsed = command
+    let parsed = terminal::without_empty_variables(command)
         .try_get_matches_from(args)
         .and_then(|matches| T::from_arg_matches(&matches));
     let value = match parsed {

@@ -47,8 +47,8 @@ pub struct Output {
 pub enum Condition {
     /// It says that it serves.
     Ready,
-    /// Its process runs but does not serve.
-    Running,
+    /// Its process runs but does not serve: it is starting, or it hangs.
+    NotReady,
     /// It was stopped on purpose.
     Stopped,
     /// It ended by itself.
@@ -60,7 +60,7 @@ impl Condition {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
-            Self::Running => "running",
+            Self::NotReady => "not-ready",
             Self::Stopped => "stopped",
             Self::Dead => "dead",
         }
@@ -73,7 +73,7 @@ impl Condition {
 
     /// Whether it has a process.
     pub fn runs(self) -> bool {
-        matches!(self, Self::Ready | Self::Running)
+        matches!(self, Self::Ready | Self::NotReady)
     }
 }
 
@@ -254,7 +254,7 @@ impl<'a> Host<'a> {
         };
         Ok(match (runs, ready) {
             (true, true) => Condition::Ready,
-            (true, false) => Condition::Running,
+            (true, false) => Condition::NotReady,
             (false, _) => Condition::Dead,
         })
     }

@@ -286,6 +286,17 @@ impl Lab {
         Ok(value)
     }
 
+    /// How a process of this lab has ended, as `: exit status 1`; empty where only another program can know.
+    pub(crate) fn ending(&self, process: ProcessRef) -> String {
+        match &self.driver {
+            Driver::Process(form) => form
+                .ending(process)
+                .map(|ending| format!(": {ending}"))
+                .unwrap_or_default(),
+            Driver::Machine(_) => String::new(),
+        }
+    }
+
     pub(crate) fn driver(&self) -> &Driver {
         &self.driver
     }

@@ -207,6 +207,8 @@ impl ProcessForm {
                 spec.name,
                 host.name,
                 self.ending(process)
+                    .map(|ending| format!(" ({ending})"))
+                    .unwrap_or_default()
             );
             Ok(ready::is_ready(host.address.into(), &spec.ready).then_some(()))
         })
@@ -220,24 +222,19 @@ impl ProcessForm {
         })
     }
 
-    /// ` (exit status: 1)` where known.
-    fn ending(&self, process: ProcessRef) -> String {
+    /// How a dead process has ended: `exit status: 1`, or `signal 9`; none if another program has started it.
+    pub(crate) fn ending(&self, process: ProcessRef) -> Option<String> {
         let ending = {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.get(&process).map(|(ending, _)| Arc::clone(ending))
-        };
-        let Some(ending) = ending else {
-            return String::new();
-        };
+        }?;
         // It is dead already; only the thread that collects it may be a moment late.
         wait::happens(Duration::from_secs(1), || ending.get().is_some());
-        match ending.get() {
-            Some(status) => match status.signal() {
-                Some(signal) => format!(" (signal {signal})"),
-                None => format!(" ({status})"),
-            },
-            None => String::new(),
-        }
+        let status = ending.get()?;
+        Some(match status.signal() {
+            Some(signal) => format!("signal {signal}"),
+            None => status.to_string(),
+        })
     }
 
     /// SIGTERM, then SIGKILL after `grace`. Does nothing when it is not running.

@@ -118,6 +118,13 @@ impl LabState {
         }
     }
 
+    /// Every service with its host.
+    pub fn services(&self) -> impl Iterator<Item = (&HostState, &ServiceState)> {
+        self.hosts
+            .iter()
+            .flat_map(|host| host.services.iter().map(move |service| (host, service)))
+    }
+
     /// Every process of the lab that still runs.
     pub fn leftovers(&self) -> impl Iterator<Item = ProcessRef> {
         self.hosts
@@ -164,6 +171,11 @@ impl HostState {
             .iter()
             .find(|service| service.name == name)
             .with_context(|| self.unknown(name))
+    }
+
+    /// Process number of the service of that name, if the lab has started one.
+    pub fn pid_of(&self, name: &str) -> Option<u32> {
+        self.services.iter().find(|service| service.name == name)?.pid
     }
 
     /// The service of that name, to be changed.
@@ -267,7 +279,7 @@ mod tests {
     #[test]
     fn keys_of_the_contract_stay() {
         let state = LabState {
-            name: "plane".into(),
+            name: "mainstay".into(),
             form: Form::Process,
             owner: None,
             network: None,
@@ -295,7 +307,7 @@ mod tests {
         };
         let json = serde_json::to_value(&state).unwrap();
         let expected = serde_json::json!({
-            "name": "plane", "form": "process", "owner": null,
+            "name": "mainstay", "form": "process", "owner": null,
             "hosts": [{
                 "name": "node1", "address": "127.0.0.11", "dir": "/lab/node1", "path": ["/lab/bin"],
                 "env": {"CHAINFIRE_ENDPOINT": "http://127.0.0.11:2379"}, "config_dir": "/lab/node1/etc",
@@ -313,7 +325,7 @@ mod tests {
     #[test]
     fn unknown_names_list_the_known_ones() {
         let state = LabState {
-            name: "plane".into(),
+            name: "mainstay".into(),
             form: Form::Process,
             owner: None,
             network: None,

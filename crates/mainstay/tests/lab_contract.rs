@@ -28,7 +28,7 @@ fn runbooks_read_the_state_that_the_lab_writes() {
         (Form::Machine, runbook::model::Form::Machine),
     ] {
         let state = LabState {
-            name: "plane".to_owned(),
+            name: "mainstay".to_owned(),
             form,
             owner: None,
             network: None,
@@ -38,7 +38,7 @@ fn runbooks_read_the_state_that_the_lab_writes() {
         let hosts = Hosts::of_lab(folder.path()).unwrap();
         assert_eq!((hosts.form, hosts.names()), (read, vec!["node1"]));
         assert_eq!(hosts.get("node1").unwrap().address(), "127.0.0.11");
-        assert_eq!(hosts.lab.as_deref(), Some("plane"));
+        assert_eq!(hosts.lab.as_deref(), Some("mainstay"));
     }
     assert_eq!(runbook::lab_state::FILE_NAME, lab::state::STATE_FILE);
 }

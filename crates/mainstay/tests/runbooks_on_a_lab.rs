@@ -5,23 +5,20 @@ use std::process::{Command, Output};
 use lab::AddressBlock;
 
 /// A lab in a directory of its own, taken down whatever happens.
-struct Plane {
+struct Running {
     dir: tempfile::TempDir,
     block: AddressBlock,
 }
 
-impl Plane {
-    fn up() -> Plane {
-        let plane = Plane {
+impl Running {
+    fn up() -> Running {
+        let lab = Running {
             dir: tempfile::tempdir().expect("a directory for the lab"),
             block: AddressBlock::free().expect("a free block of addresses"),
         };
-        let block = plane.block.host(0).expect("a block has hosts").octets()[2].to_string();
-        mainstay(
-            &["up", "--detach", "--block", &block, "--dir", plane.path()],
-            true,
-        );
-        plane
+        let block = lab.block.host(0).expect("a block has hosts").octets()[2].to_string();
+        mainstay(&["up", "--detach", "--block", &block, "--dir", lab.path()], true);
+        lab
     }
 
     fn path(&self) -> &str {
@@ -62,7 +59,7 @@ impl Plane {
     }
 }
 
-impl Drop for Plane {
+impl Drop for Running {
     fn drop(&mut self) {
         mainstay(&["down", "--dir", self.path()], !std::thread::panicking());
     }
@@ -87,27 +84,27 @@ fn mainstay(arguments: &[&str], must_pass: bool) -> Output {
 
 #[test]
 fn health_and_latency_pages_pass_on_a_healthy_node() {
-    let plane = Plane::up();
-    plane.runbook("chainfire-health");
-    plane.runbook("chainfire-high-write-latency");
+    let lab = Running::up();
+    lab.runbook("chainfire-health");
+    lab.runbook("chainfire-high-write-latency");
 }
 
 #[test]
 fn the_disk_full_page_brings_a_full_store_back() {
-    let plane = Plane::up();
-    let config = plane.dir.path().join("node1/etc/chainfire.toml");
+    let lab = Running::up();
+    let config = lab.dir.path().join("node1/etc/chainfire.toml");
     let settings = std::fs::read_to_string(&config).unwrap();
     let smaller = settings.replacen("[storage]", "[storage]\nquota_backend_bytes = \"1MiB\"", 1);
     assert_ne!(settings, smaller, "the lab's settings have a section [storage]");
     std::fs::write(&config, smaller).unwrap();
     for verb in ["stop", "start"] {
-        mainstay(&["lab", verb, "--dir", plane.path(), "node1", "chainfire"], true);
+        mainstay(&["lab", verb, "--dir", lab.path(), "node1", "chainfire"], true);
     }
 
     // One key overwritten again and again: old versions fill the store, and compaction can take them back.
     let value = "x".repeat(100_000);
-    let refused = (0..20).any(|_| !plane.client(&["put", "drill", &value], false).status.success());
+    let refused = (0..20).any(|_| !lab.client(&["put", "drill", &value], false).status.success());
     assert!(refused, "a store of 1 MiB takes no 2 MB");
-    plane.runbook("chainfire-disk-full");
-    plane.client(&["put", "drill", "after"], true);
+    lab.runbook("chainfire-disk-full");
+    lab.client(&["put", "drill", "after"], true);
 }

@@ -13,7 +13,7 @@ use testkit::{AddressBlock, Output, TestDir, mainstay_binary, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A lab directory. `mainstay up` uses 127.0.0.11, where the developer's own plane may be running on the default ports, so
+/// A lab directory. `mainstay up` uses 127.0.0.11, where the developer's own lab may be running on the default ports, so
 /// these labs use a drawn port there and an address of their own for etcd's peers.
 struct Place {
     dir: TestDir,
@@ -223,7 +223,7 @@ fn death_of_every_service_ends_the_lab_with_their_logs() {
     place.service().kill().unwrap();
     assert_eq!(up.wait().unwrap().code(), Some(1));
     let log = place.up_log();
-    assert!(log.contains("etcd on node1 has ended; the end of "), "{log}");
+    assert!(log.contains("etcd on node1 has ended: signal 9 (process "), "{log}");
     assert!(
         log.ends_with("Error: every service of the lab has ended\n"),
         "{log}"

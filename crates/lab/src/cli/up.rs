@@ -3,7 +3,7 @@
 //! In the foreground the command watches its services and says when one ends that nobody stopped. Ctrl-C, SIGTERM
 //! and a closed terminal all stop the lab in order.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{UpArgs, display};
 use crate::address::AddressBlock;
 use crate::lab::{Lab, Options, Ownership};
+use crate::pid::ProcessRef;
 use crate::services::chainfire;
-use crate::state::{self, LabState, StateLock};
+use crate::state::{self, HostState, LabState, ServiceState, StateLock};
 use crate::topology::Topology;
 
 /// Time between two looks at the services of a lab in the foreground.
@@ -51,11 +52,12 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
         },
     )?;
     let default_dir = state::default_dir().is_ok_and(|dir| dir == lab.dir());
-    display::welcome(&lab.state()?, lab.dir(), default_dir, args.detach);
+    let state = lab.state()?;
+    display::welcome(&state, lab.dir(), default_dir, args.detach);
     if args.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let told = watch(&lab, &signals.channel);
+    let told = watch(&lab, &state, &signals.channel);
     display::say("stopping");
     lab.down()?;
     display::say("stopped");
@@ -63,8 +65,8 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
 }
 
 /// Returns when told to stop, or with an error when nothing is left to watch.
-fn watch(lab: &Lab, signals: &Receiver<()>) -> Result<ExitCode> {
-    let mut reported = BTreeSet::new();
+fn watch(lab: &Lab, started: &LabState, signals: &Receiver<()>) -> Result<ExitCode> {
+    let mut seen = Seen::of(started);
     loop {
         match signals.recv_timeout(LOOK) {
             Ok(()) => return Ok(ExitCode::SUCCESS),
@@ -73,32 +75,87 @@ fn watch(lab: &Lab, signals: &Receiver<()>) -> Result<ExitCode> {
                 bail!("cannot wait for signals: the thread that does has ended")
             }
         }
-        let Some(state) = LabState::read(lab.dir())? else {
+        let Some(mut state) = LabState::read(lab.dir())? else {
             bail!("the lab was stopped by another program")
         };
-        let mut alive = false;
-        for host in &state.hosts {
-            alive |= host.machine.is_some_and(crate::pid::ProcessRef::is_alive);
-            for service in &host.services {
-                // A service without a process was stopped on purpose.
-                let Some(process) = service.process() else {
-                    alive = true;
-                    continue;
-                };
-                if process.is_alive() {
-                    alive = true;
-                } else if reported.insert(process.pid) {
-                    display::say(&format!(
-                        "{} on {} has ended; the end of {}:\n{}",
-                        service.name,
-                        host.name,
-                        service.log,
-                        crate::process::tail(&service.log)
-                    ));
-                }
+        if state
+            .services()
+            .any(|(_, service)| service.process().is_some_and(|process| !process.is_alive()))
+        {
+            // A `lab stop` or `lab kill` beside us notes what it ends only after the end, under the lock: what is dead
+            // once nobody holds that has ended by itself.
+            let _lock = StateLock::take(lab.dir())?;
+            let Some(now) = LabState::read(lab.dir())? else {
+                bail!("the lab was stopped by another program")
+            };
+            state = now;
+        }
+        for line in seen.look(&state, |process| lab.ending(process)) {
+            display::say(&line);
+        }
+        ensure!(seen.alive, "every service of the lab has ended");
+    }
+}
+
+/// What the watch has told already.
+#[derive(Debug)]
+struct Seen {
+    /// Process of each service at the last look, and whether its end was told.
+    services: BTreeMap<(String, String), (Option<ProcessRef>, bool)>,
+    /// Whether anything runs, or was stopped on purpose and may be started again.
+    alive: bool,
+}
+
+impl Seen {
+    /// Everything runs as it was started.
+    fn of(state: &LabState) -> Self {
+        let note = |(host, service): (&HostState, &ServiceState)| {
+            (
+                (host.name.clone(), service.name.clone()),
+                (service.process(), false),
+            )
+        };
+        Self {
+            services: state.services().map(note).collect(),
+            alive: true,
+        }
+    }
+
+    /// A line for each service that has ended by itself, was stopped by another command, or was started again.
+    fn look(&mut self, state: &LabState, ending: impl Fn(ProcessRef) -> String) -> Vec<String> {
+        let mut lines = vec![];
+        self.alive = state
+            .hosts
+            .iter()
+            .any(|host| host.machine.is_some_and(ProcessRef::is_alive));
+        for (host, service) in state.services() {
+            let process = service.process();
+            let what = format!("{} on {}", service.name, host.name);
+            let key = (host.name.clone(), service.name.clone());
+            let last = self.services.entry(key).or_insert((process, false));
+            if last.0 != process {
+                lines.push(match process {
+                    Some(process) => format!("{what} runs again as process {}", process.pid),
+                    None => format!("{what} was stopped by another command"),
+                });
+                *last = (process, false);
+            }
+            // A service without a process was stopped on purpose.
+            let Some(dead) = process.filter(|process| !process.is_alive()) else {
+                self.alive = true;
+                continue;
+            };
+            if !last.1 {
+                last.1 = true;
+                lines.push(format!(
+                    "{what} has ended{} (process {}); its log is {}",
+                    ending(dead),
+                    dead.pid,
+                    service.log
+                ));
             }
         }
-        ensure!(alive, "every service of the lab has ended");
+        lines
     }
 }
 
@@ -191,4 +248,62 @@ fn wipe(dir: &Path, yes: bool) -> Result<()> {
         display::say(&format!("deleted {}", folder.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Form;
+
+    fn state(process: Option<ProcessRef>) -> LabState {
+        let value = serde_json::json!({
+            "name": "l", "form": Form::Process, "owner": null, "hosts": [{
+                "name": "node1", "address": "127.0.0.11", "dir": "/l", "path": [], "env": {}, "config_dir": "/l/etc",
+                "services": [{
+                    "name": "etcd", "pid": process.map(|p| p.pid), "start_time": process.map(|p| p.start_time),
+                    "log": "/l/etcd.log", "ready": "tcp://127.0.0.11:1"
+                }]
+            }]
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn every_change_of_a_service_is_told_once_in_one_line() {
+        let runs = ProcessRef::own();
+        let ended = ProcessRef {
+            start_time: runs.start_time + 1,
+            ..runs
+        };
+        let mut seen = Seen::of(&state(Some(runs)));
+        let mut look = |process| {
+            let lines = seen.look(&state(process), |_| ": signal 9".to_owned());
+            (lines, seen.alive)
+        };
+        assert_eq!(look(Some(runs)), (vec![], true));
+        assert_eq!(
+            look(None),
+            (
+                vec!["etcd on node1 was stopped by another command".to_owned()],
+                true
+            )
+        );
+        assert_eq!(look(None), (vec![], true));
+        let pid = runs.pid;
+        assert_eq!(
+            look(Some(runs)),
+            (vec![format!("etcd on node1 runs again as process {pid}")], true)
+        );
+        let mut seen = Seen::of(&state(Some(ended)));
+        let line = format!("etcd on node1 has ended: signal 9 (process {pid}); its log is /l/etcd.log");
+        assert_eq!(
+            seen.look(&state(Some(ended)), |_| ": signal 9".to_owned()),
+            [line]
+        );
+        assert!(!seen.alive);
+        assert_eq!(
+            seen.look(&state(Some(ended)), |_| String::new()),
+            Vec::<String>::new()
+        );
+    }
 }

@@ -66,10 +66,10 @@ data_dir = "{{data_dir}}"
     )
 }
 
-/// The one-machine plane that `mainstay up` starts: one host, one Chainfire.
+/// The lab that `mainstay up` starts: one host, one Chainfire.
 pub fn one_node() -> Topology {
     Topology {
-        name: "plane".into(),
+        name: "mainstay".into(),
         hosts: vec![HostSpec {
             name: "node1".into(),
             services: vec![service(1)],
