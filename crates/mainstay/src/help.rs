@@ -66,16 +66,47 @@ pub(crate) fn list() -> String {
 
 /// Says on stderr that there is no such name and which there are.
 pub(crate) fn unknown(name: &str) -> ExitCode {
-    let near = TABLE
-        .iter()
-        .map(|applet| (strsim::damerau_levenshtein(name, applet.name), applet.name))
-        .filter(|(distance, _)| *distance <= SLIP_MAX)
-        .min();
-    let hint = near
-        .map(|(_, known)| format!("; did you mean `{known}`?"))
-        .unwrap_or_default();
+    let hint = match near(name) {
+        Some(known) => format!("; did you mean `{known}`?"),
+        None => "; there are:".to_owned(),
+    };
     terminal::error(&format_args!("no command or program `{name}`{hint}"));
     refuse(&lines("  ", |_| true))
+}
+
+/// Words that other tools use for what a command does here.
+const OTHER_WORDS: [(&str, &str); 6] = [
+    ("start", "up"),
+    ("stop", "down"),
+    ("ps", "status"),
+    ("ls", "lab list"),
+    ("programs", "--list"),
+    ("runbooks", "runbook list"),
+];
+
+/// What somebody who typed `name` may have meant: another tool's word for it, a slip of a command's name, or a command
+/// that is one level further down, such as `lab logs`.
+fn near(name: &str) -> Option<String> {
+    if let Some((_, known)) = OTHER_WORDS.iter().find(|(word, _)| *word == name) {
+        return Some((*known).to_owned());
+    }
+    // Of a short word a slip leaves little, and then everything short looks like it.
+    let slip = SLIP_MAX.min(name.chars().count() / 2);
+    let slips = TABLE
+        .iter()
+        .map(|applet| (strsim::damerau_levenshtein(name, applet.name), applet.name))
+        .filter(|(distance, _)| *distance <= slip);
+    if let Some((_, known)) = slips.min() {
+        return Some(known.to_owned());
+    }
+    TABLE
+        .iter()
+        .filter(|applet| !applet.is_program())
+        .find_map(|applet| {
+            let command = (applet.command)();
+            let found = command.find_subcommand(name)?;
+            Some(format!("{} {}", applet.name, found.get_name()))
+        })
 }
 
 /// Prints to stderr and ends with the code for wrong usage.

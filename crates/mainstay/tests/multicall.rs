@@ -74,6 +74,26 @@ fn unknown_name_is_refused_with_the_list() {
 }
 
 #[test]
+fn words_of_other_tools_and_of_deeper_commands_are_understood() {
+    for (word, right) in [("start", "up"), ("logs", "lab logs"), ("check", "runbook check")] {
+        let output = run(&[word]);
+        assert_eq!(output.status.code(), Some(64));
+        let start = format!("Error: no command or program `{word}`; did you mean `{right}`?\n");
+        assert!(
+            text(&output.stderr).starts_with(&start),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    let bogus = run(&["bogus"]);
+    assert!(
+        text(&bogus.stderr).starts_with("Error: no command or program `bogus`; there are:\n"),
+        "{}",
+        text(&bogus.stderr)
+    );
+}
+
+#[test]
 fn no_argument_shows_what_there_is_and_fails() {
     let output = run(&[]);
     assert_eq!(output.status.code(), Some(64));
@@ -171,6 +191,34 @@ fn manual_pages_exist_for_every_program_and_subcommand() {
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
     }
     assert!(text(&run(&["man", "runbook"]).stdout).contains(".TH mainstay-runbook 1"));
+    let page = |name: &str| std::fs::read_to_string(dir.join(name)).expect("the page was written");
+    let run_page = page("mainstay-runbook-run.1");
+    for part in [
+        ".SH OPTIONS",
+        ".SH \"EXIT STATUS\"",
+        ".SH \"ENVIRONMENT\"",
+        "\\fBMAINSTAY_LAB\\fR",
+        ".SH \"FILES\"",
+        ".SH \"SEE ALSO\"\n\\fBmainstay\\-runbook\\fR(1)\n",
+    ] {
+        assert!(run_page.contains(part), "{part} in {run_page}");
+    }
+    assert!(page("chainfire.1").contains("/etc/centra\\-cloud/chainfire.toml"));
+    for words in [
+        &["runbook run"][..],
+        &["runbook", "run"],
+        &["runbook-run"],
+        &["mainstay-runbook-run"],
+    ] {
+        let output = run(&[&["man"], words].concat());
+        assert_eq!(text(&output.stdout), run_page, "{words:?}");
+    }
+    let unknown = run(&["man", "runbook", "rnu"]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert_eq!(
+        text(&unknown.stderr),
+        "Error: no manual page `runbook rnu`; did you mean `runbook run`?\n"
+    );
     let refused = run(&["man", "--dir", &Path::new(BINARY).join("x").display().to_string()]);
     assert_eq!(refused.status.code(), Some(1));
 }
