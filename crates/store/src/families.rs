@@ -148,14 +148,14 @@ impl Store {
     /// Carries out `batch`, whole or not at all.
     pub fn write(&self, batch: Batch<'_>, durability: Durability) -> Result<()> {
         let mut options = WriteOptions::default();
-        match durability {
-            Durability::Synced => options.set_sync(true),
-            Durability::Logged => {}
-            Durability::Volatile => options.disable_wal(true),
+        options.disable_wal(durability == Durability::Volatile);
+        let failed = Error::operation("write");
+        self.database.write_opt(batch.inner, &options).map_err(&failed)?;
+        if durability == Durability::Synced {
+            // Not with the write: RocksDB admits one write at a time, and every other one would wait for the disk too.
+            self.database.flush_wal(true).map_err(&failed)?;
         }
-        self.database
-            .write_opt(batch.inner, &options)
-            .map_err(Error::operation("write"))
+        Ok(())
     }
 
     /// A cursor over `[from, to)` of `family`; `None` leaves that side open. It starts nowhere: seek first.
