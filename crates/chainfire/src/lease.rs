@@ -13,7 +13,7 @@ use store::{Batch, Store};
 use crate::error::{Error, Result};
 use crate::mvcc::family;
 
-pub use lessor::{Lessor, Remaining};
+pub use lessor::{CHECKPOINT_EVERY_MS, Lessor, Remaining};
 
 /// Longest time to live in seconds (etcd's `MaxLeaseTTL`).
 pub const TTL_SECONDS_MAX: i64 = 9_000_000_000;

@@ -1,8 +1,15 @@
 //! Deadlines. A pure state machine: every method that needs the time is given it, in milliseconds on the leader's own clock.
+//!
+//! A next leader does not know how long ago a lease was renewed. So that a long one does not start anew with each change of
+//! leader, the leader notes in the log what is left of it, every [`CHECKPOINT_EVERY_MS`] in which nobody has renewed it
+//! ([`Lessor::checkpoints_due`]); a renewal takes the note back.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::Lease;
+
+/// How often what is left of a lease is noted. A lease with less than this left is not worth it (etcd's number).
+pub const CHECKPOINT_EVERY_MS: u64 = 5 * 60 * 1000;
 
 /// What a client is told about a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +27,18 @@ struct Entry {
     checkpointed: i64,
     /// When it runs out; `None` once its expiry has been proposed, or while this node does not lead.
     deadline: Option<u64>,
+    /// When what is left is to be noted next.
+    checkpoint: Option<u64>,
 }
 
 /// All leases and, while this node leads, when they run out.
 ///
-/// Invariant: `wheel` holds exactly the entries with a deadline.
+/// Invariant: `wheel` holds exactly the entries with a deadline, `checkpoints` those with a checkpoint to come.
 #[derive(Debug, Default)]
 pub struct Lessor {
     leases: HashMap<i64, Entry>,
     wheel: BTreeSet<(u64, i64)>,
+    checkpoints: BTreeSet<(u64, i64)>,
     leading: bool,
 }
 
@@ -39,10 +49,12 @@ impl Lessor {
             ttl: lease.ttl,
             checkpointed: lease.remaining,
             deadline: None,
+            checkpoint: None,
         };
         Lessor {
             leases: leases.into_iter().map(|lease| (lease.id, entry(lease))).collect(),
             wheel: BTreeSet::new(),
+            checkpoints: BTreeSet::new(),
             leading: false,
         }
     }
@@ -52,6 +64,7 @@ impl Lessor {
     pub fn lead(&mut self, now: u64) {
         self.leading = true;
         self.wheel.clear();
+        self.checkpoints.clear();
         for (id, entry) in &mut self.leases {
             let seconds = if entry.checkpointed > 0 {
                 entry.checkpointed
@@ -61,6 +74,8 @@ impl Lessor {
             let deadline = now.saturating_add(milliseconds(seconds));
             entry.deadline = Some(deadline);
             self.wheel.insert((deadline, *id));
+            entry.checkpoint = checkpoint_after(now, deadline);
+            self.checkpoints.extend(entry.checkpoint.map(|due| (due, *id)));
         }
     }
 
@@ -68,8 +83,10 @@ impl Lessor {
     pub fn follow(&mut self) {
         self.leading = false;
         self.wheel.clear();
+        self.checkpoints.clear();
         for entry in self.leases.values_mut() {
             entry.deadline = None;
+            entry.checkpoint = None;
         }
     }
 
@@ -98,23 +115,30 @@ impl Lessor {
     /// A grant was applied.
     pub fn grant(&mut self, id: i64, ttl: i64, now: u64) {
         let deadline = self.leading.then(|| now.saturating_add(milliseconds(ttl)));
-        if let Some(deadline) = deadline {
-            self.wheel.insert((deadline, id));
-        }
+        let checkpoint = deadline.and_then(|deadline| checkpoint_after(now, deadline));
+        self.wheel.extend(deadline.map(|deadline| (deadline, id)));
+        self.checkpoints.extend(checkpoint.map(|due| (due, id)));
         self.leases.insert(
             id,
             Entry {
                 ttl,
                 checkpointed: 0,
                 deadline,
+                checkpoint,
             },
         );
     }
 
     /// A revocation or expiry was applied.
     pub fn remove(&mut self, id: i64) {
-        if let Some(deadline) = self.leases.remove(&id).and_then(|entry| entry.deadline) {
+        let Some(entry) = self.leases.remove(&id) else {
+            return;
+        };
+        if let Some(deadline) = entry.deadline {
             self.wheel.remove(&(deadline, id));
+        }
+        if let Some(due) = entry.checkpoint {
+            self.checkpoints.remove(&(due, id));
         }
     }
 
@@ -138,6 +162,11 @@ impl Lessor {
         entry.deadline = Some(deadline);
         self.wheel.remove(&(old, id));
         self.wheel.insert((deadline, id));
+        if let Some(due) = entry.checkpoint {
+            self.checkpoints.remove(&(due, id));
+        }
+        entry.checkpoint = checkpoint_after(now, deadline);
+        self.checkpoints.extend(entry.checkpoint.map(|due| (due, id)));
         Some((entry.ttl, entry.checkpointed > 0))
     }
 
@@ -181,10 +210,59 @@ impl Lessor {
         }
     }
 
+    /// Takes out up to `most` leases of which it is time to note what is left, in seconds.
+    pub fn checkpoints_due(&mut self, now: u64, most: usize) -> Vec<(i64, i64)> {
+        let mut due = Vec::new();
+        while due.len() < most {
+            match self.checkpoints.first() {
+                Some((when, _)) if *when <= now => {}
+                _ => break,
+            }
+            let (_, id) = self.checkpoints.pop_first().expect("looked at just now");
+            let Some(entry) = self.leases.get_mut(&id) else {
+                continue;
+            };
+            entry.checkpoint = None;
+            // One that is running out needs none.
+            let Some(deadline) = entry.deadline else { continue };
+            entry.checkpoint = checkpoint_after(now, deadline);
+            self.checkpoints.extend(entry.checkpoint.map(|due| (due, id)));
+            let left = seconds_left(deadline, now);
+            if left > 0 && left < entry.ttl {
+                // At once, so that a renewal from now on takes it back.
+                entry.checkpointed = left;
+                due.push((id, left));
+            }
+        }
+        due
+    }
+
+    /// Of leases whose checkpoints were noted, those that have been renewed on the way: their checkpoints now tell the next
+    /// leader too little.
+    pub fn renewed_since(&self, noted: &[(i64, i64)], now: u64) -> Vec<i64> {
+        let renewed = |(id, left): &&(i64, i64)| {
+            self.leases
+                .get(id)
+                .and_then(|entry| entry.deadline)
+                .is_some_and(|deadline| seconds_left(deadline, now) > *left)
+        };
+        noted.iter().filter(renewed).map(|(id, _)| *id).collect()
+    }
+
     /// When the next lease runs out.
     pub fn next_deadline(&self) -> Option<u64> {
         self.wheel.first().map(|(deadline, _)| *deadline)
     }
+}
+
+/// When to note what is left of a lease, if that is worth it.
+fn checkpoint_after(now: u64, deadline: u64) -> Option<u64> {
+    (deadline.saturating_sub(now) > CHECKPOINT_EVERY_MS).then(|| now + CHECKPOINT_EVERY_MS)
+}
+
+/// Rounded up: never less than there is.
+fn seconds_left(deadline: u64, now: u64) -> i64 {
+    deadline.saturating_sub(now).div_ceil(1000).cast_signed()
 }
 
 fn milliseconds(seconds: i64) -> u64 {
@@ -261,5 +339,56 @@ mod tests {
         assert_eq!(lessor.expire(1000, 1000).len(), 1000);
         assert_eq!(lessor.expire(1000, 1000).len(), 1000);
         assert_eq!(lessor.expire(1000, 1000).len(), 500);
+    }
+
+    #[test]
+    fn what_is_left_of_long_leases_is_noted_while_nobody_renews_them() {
+        const EVERY: u64 = CHECKPOINT_EVERY_MS;
+        let mut lessor = leading();
+        lessor.grant(1, 1000, 0);
+        lessor.grant(2, 300, 0);
+        assert_eq!(lessor.checkpoints_due(EVERY - 1, 10), []);
+        assert_eq!(lessor.checkpoints_due(EVERY, 10), [(1, 700)]);
+        assert_eq!(lessor.checkpoints_due(2 * EVERY + 1, 10), [(1, 400)]);
+        // A renewal takes it back, and the time until the next begins anew.
+        assert_eq!(lessor.renew(1, 2 * EVERY + 2), Some((1000, true)));
+        assert_eq!(lessor.checkpoints_due(3 * EVERY + 1, 10), []);
+        assert_eq!(lessor.checkpoints_due(3 * EVERY + 2, 10), [(1, 700)]);
+        // Near its end it is left alone.
+        assert_eq!(lessor.checkpoints_due(4 * EVERY + 2, 10), [(1, 400)]);
+        assert_eq!(lessor.checkpoints_due(5 * EVERY + 2, 10), [(1, 100)]);
+        assert_eq!(lessor.checkpoints_due(u64::MAX, 10), []);
+        assert!(lessor.checkpoints.is_empty());
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_renewal_overtook_is_found() {
+        let mut lessor = leading();
+        lessor.grant(1, 1000, 0);
+        lessor.grant(2, 1000, 0);
+        let noted = lessor.checkpoints_due(CHECKPOINT_EVERY_MS, 10);
+        assert_eq!(noted, [(1, 700), (2, 700)]);
+        lessor.renew(2, CHECKPOINT_EVERY_MS);
+        assert_eq!(lessor.renewed_since(&noted, CHECKPOINT_EVERY_MS + 10), [2]);
+    }
+
+    #[test]
+    fn only_the_leader_notes_and_what_is_gone_is_not_noted() {
+        let lease = Lease {
+            id: 1,
+            ttl: 10_000,
+            remaining: 5000,
+        };
+        let mut lessor = Lessor::new([lease]);
+        assert_eq!(lessor.checkpoints_due(u64::MAX, 10), []);
+        lessor.lead(0);
+        lessor.grant(2, 10_000, 0);
+        lessor.grant(3, 10_000, 0);
+        lessor.remove(2);
+        assert_eq!(lessor.checkpoints_due(CHECKPOINT_EVERY_MS, 1), [(1, 4700)]);
+        assert_eq!(lessor.checkpoints_due(CHECKPOINT_EVERY_MS, 1), [(3, 9700)]);
+        assert_eq!(lessor.checkpoints_due(CHECKPOINT_EVERY_MS, 1), []);
+        lessor.follow();
+        assert_eq!(lessor.checkpoints_due(u64::MAX, 10), []);
     }
 }

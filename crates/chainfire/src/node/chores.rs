@@ -12,7 +12,9 @@ use super::Node;
 use crate::config::Retention;
 use crate::error::{Error, Result};
 use crate::wire::etcdserverpb::alarm_request::AlarmAction;
-use crate::wire::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest};
+use crate::wire::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest,
+};
 use crate::wire::logpb::LeaseExpire;
 use crate::wire::logpb::command::Request;
 
@@ -21,6 +23,10 @@ const EXPIRE_MAX: usize = 1000;
 
 /// When an expiry that could not be proposed is tried again, in milliseconds.
 const EXPIRE_RETRY_MS: u64 = 500;
+
+/// Leases whose rest one log entry notes (etcd's number), and how often it is looked which are due.
+const CHECKPOINTS_MAX: usize = 1000;
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(10);
 
 /// How often space and stalls are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +55,8 @@ impl Node {
     pub fn start_chores(self: &Arc<Node>, shutdown: &Shutdown) {
         let (leases, sweeper, space, retention) = (self.clone(), self.clone(), self.clone(), self.clone());
         until(shutdown, async move { leases.expire_leases().await });
+        let checkpoints = self.clone();
+        until(shutdown, async move { checkpoints.checkpoint_leases().await });
         until(shutdown, async move { sweeper.sweep().await });
         until(shutdown, async move { space.watch_space().await });
         until(shutdown, async move { retention.compact_by_itself().await });
@@ -79,6 +87,45 @@ impl Node {
                 self.machine.lessor.lock().retry(&expired, now + EXPIRE_RETRY_MS);
             }
         }
+    }
+
+    /// Notes in the log what is left of long leases.
+    async fn checkpoint_leases(&self) {
+        let mut looks = interval(CHECKPOINT_LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            loop {
+                let noted = self
+                    .machine
+                    .lessor
+                    .lock()
+                    .checkpoints_due(self.now_ms(), CHECKPOINTS_MAX);
+                if noted.is_empty() {
+                    break;
+                }
+                let mut result = self.propose_checkpoints(noted.iter().copied()).await;
+                let renewed = self.machine.lessor.lock().renewed_since(&noted, self.now_ms());
+                if !renewed.is_empty() {
+                    result = self
+                        .propose_checkpoints(renewed.into_iter().map(|id| (id, 0)))
+                        .await;
+                }
+                if let Err(error) = result {
+                    // Due again one interval later. Meanwhile a next leader would give these leases more time, never less.
+                    tracing::warn!(target: "chainfire_storage", error = %error, "What is left of leases not noted");
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn propose_checkpoints(&self, left: impl Iterator<Item = (i64, i64)>) -> Result<()> {
+        let checkpoints = left
+            .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
+            .collect();
+        let request = Request::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
+        self.propose_internal(request).await.map(drop)
     }
 
     async fn sweep(self: &Arc<Node>) {
