@@ -192,8 +192,8 @@ struct RunArgs {
     place: PlaceArgs,
     /// Name of the host, such as node1
     host: String,
-    /// Program and arguments; a single word is run by the shell
-    #[arg(last = true, required = true, value_name = "CMD")]
+    /// Program and arguments, also after --; a single word is run by the shell
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     words: Vec<String>,
 }
 

@@ -1,5 +1,7 @@
 //! `mainstay up` and its relatives with a real Chainfire: what a person reads, and that what is printed can be typed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -295,6 +297,23 @@ fn down_says_what_it_did_also_when_that_is_nothing() {
         (again.code, again.stderr.as_str()),
         (0, "nothing to stop: no lab of this user is up\n")
     );
+}
+
+#[test]
+fn commands_run_on_a_host_with_and_without_dashes_before_them() {
+    let place = Place::new();
+    place.up_detached();
+    for args in [
+        &["lab", "run", "node1", "printf", "%s-%s", "-a", "--", "b"][..],
+        &["lab", "run", "node1", "--", "printf", "%s-%s", "-a", "--", "b"],
+    ] {
+        let said = place.at_lab(args);
+        assert_eq!(
+            (said.code, said.stdout.as_str()),
+            (0, "-a---b-"),
+            "{args:?}: {said:?}"
+        );
+    }
 }
 
 #[test]
