@@ -131,6 +131,7 @@ impl Metrics {
         registry.register_build_info("chainfire_build_info", version);
         let m = &registry;
         let etcd = "As the metric of etcd with this name";
+        let etcd_total = "As the metric of etcd with this name, a gauge there too in spite of its ending";
         Metrics {
             write_duration: m.register_histogram(
                 "chainfire_write_duration_seconds",
@@ -173,9 +174,10 @@ impl Metrics {
             etcd_pending: m.register_gauge("etcd_server_proposals_pending", etcd),
             proposals_committed: m
                 .register_gauge("chainfire_proposals_committed", "Commands in the log so far"),
-            // Totals that start where the log stands, so gauges by type; the names are etcd's, which does the same.
-            etcd_committed: m.register_gauge("etcd_server_proposals_committed_total", etcd),
-            etcd_applied: m.register_gauge("etcd_server_proposals_applied_total", etcd),
+            // Totals that start where the log stands, so gauges by type. Dashboards know etcd's names and types, so promtool's
+            // remark about the ending is answered here rather than followed.
+            etcd_committed: m.register_gauge("etcd_server_proposals_committed_total", etcd_total),
+            etcd_applied: m.register_gauge("etcd_server_proposals_applied_total", etcd_total),
             proposals_failed: m
                 .register_counter("chainfire_proposals_failed_total", "Commands without outcome"),
             etcd_failed: m.register_counter("etcd_server_proposals_failed_total", etcd),

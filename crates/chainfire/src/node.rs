@@ -194,6 +194,12 @@ impl Node {
         Ok(())
     }
 
+    /// True if writes are refused for want of room on the file system, whether or not an alarm says so: below the reserve, or
+    /// when the store met a full disk and has to be opened anew.
+    pub fn refuses_writes(&self) -> bool {
+        self.disk_full.load(Ordering::Acquire) || self.pipeline.is_halted()
+    }
+
     /// A random number that names something for a while.
     pub fn entropy_id(&self) -> Result<u64> {
         let mut bytes = [0; 8];

@@ -9,6 +9,7 @@ mod auth;
 mod authority;
 mod calls;
 mod cluster;
+mod deadline;
 mod dispatch;
 mod election;
 pub mod gateway;
@@ -22,6 +23,8 @@ mod maintenance;
 mod pages;
 mod recipes;
 mod snapshot;
+mod unfinished;
+mod values;
 mod watch;
 
 use std::sync::Arc;

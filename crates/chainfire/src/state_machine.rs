@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use store::Store;
+use tokio::sync::watch;
 
 use crate::auth::{AuthStore, Identity, Tokens};
 use crate::error::{Error, Result};
@@ -82,6 +83,8 @@ pub struct StateMachine {
     pub lessor: Mutex<Lessor>,
     /// Users and roles.
     pub auth: RwLock<AuthStore>,
+    /// Told when users or roles have changed.
+    permissions: watch::Sender<()>,
     alarms: RwLock<BTreeSet<(u64, i32)>>,
     store: Arc<Store>,
 }
@@ -114,9 +117,15 @@ impl StateMachine {
             mvcc: Mvcc::load(store.clone())?,
             lessor: Mutex::new(lessor),
             auth: RwLock::new(auth),
+            permissions: watch::Sender::new(()),
             alarms: RwLock::new(alarms),
             store,
         })
+    }
+
+    /// Tells when what somebody may do has changed. A change is told before events of later ones are published.
+    pub fn permissions(&self) -> watch::Receiver<()> {
+        self.permissions.subscribe()
     }
 
     /// Active alarms, by member and kind.
@@ -247,6 +256,7 @@ impl StateMachine {
             | Request::AuthRoleGrantPermission(_)
             | Request::AuthRoleRevokePermission(_)) => {
                 let outcome = self.auth.write().apply(&request)?;
+                self.permissions.send_replace(());
                 for change in outcome.changes {
                     match change.value {
                         Some(value) => group.batch().put(family::AUTH, &change.key, &value),

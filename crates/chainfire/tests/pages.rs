@@ -475,3 +475,61 @@ fn who_is_slow_holds_up_nobody() {
     late.write(b"P/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(late.answer().status, 200);
 }
+
+/// Open sockets of the server, the one it listens on among them.
+fn sockets(server: &Chainfire) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", server.pid().unwrap())).unwrap();
+    files
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
+#[test]
+fn connections_beyond_what_the_file_limit_leaves_wait_their_turn() {
+    // A quarter of the limit, because the database's files would take all of it.
+    const FILES: usize = 400;
+    const CONNECTIONS: usize = FILES / 4;
+    let mut server = Chainfire::builder().build().unwrap();
+    let program = testkit::mainstay_binary().unwrap().display().to_string();
+    let config = server.config_file().display().to_string();
+    server.set_command(
+        "prlimit".into(),
+        [
+            &format!("--nofile={FILES}:{FILES}"),
+            &program,
+            "chainfire",
+            "--config",
+            &config,
+        ],
+    );
+    server.start().unwrap();
+    let log = server.log();
+    assert!(log.contains("Few open files are left for connections"), "{log}");
+    wait_until(LIMIT, "the probes' connections to be closed", || {
+        get(server.socket(), "/livez").status == 200
+    });
+    let idle = sockets(&server);
+    let mut open: Vec<Connection> = (0..CONNECTIONS)
+        .map(|_| Connection::open(server.socket()))
+        .collect();
+    for connection in &mut open {
+        connection.send("GET", "/livez", &[], "");
+        assert_eq!(connection.answer().status, 200);
+    }
+    let full = sockets(&server);
+    assert!(
+        full >= CONNECTIONS && full <= idle + CONNECTIONS,
+        "{idle} before, {full} now"
+    );
+    // One more is not taken, while the others are served.
+    let mut waiting = Connection::open(server.socket());
+    waiting.send("GET", "/livez", &[], "");
+    for connection in &mut open {
+        connection.send("GET", "/livez", &[], "");
+        assert_eq!(connection.answer().status, 200);
+    }
+    assert_eq!(sockets(&server), full);
+    drop(open.pop());
+    assert_eq!(waiting.answer().status, 200);
+}

@@ -1,15 +1,21 @@
 //! Counting calls, and telling slow ones.
 
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use service::SharedClock;
 use service::clock::Stopwatch;
 use service::logs::Throttle;
 use service::metrics::{Counter, Histogram};
+use tokio::time::Instant;
+use tokio_stream::Stream;
 use tonic::{Code, Status};
 
+use super::deadline;
 use crate::metrics::{CallLabels, HandledLabels, Metrics};
 
 /// Requests that took longer are always logged, in milliseconds.
@@ -24,6 +30,7 @@ struct Method {
     seconds: Histogram,
     newest: Throttle,
     newest_refused: Throttle,
+    is_stream: bool,
 }
 
 /// Counters of all methods.
@@ -103,6 +110,15 @@ const STREAMS: &[(&str, &str, &str)] = &[
     ("v3electionpb.Election", "Observe", "server_stream"),
 ];
 
+/// True for the paths of calls whose request is a stream of messages.
+pub(super) fn is_sent_a_stream(path: &str) -> bool {
+    let (service, method) = path
+        .strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .unwrap_or_default();
+    STREAMS.contains(&(service, method, "bidi_stream"))
+}
+
 impl Calls {
     /// Counters for every method there is.
     pub fn new(metrics: Arc<Metrics>, clock: SharedClock) -> Calls {
@@ -128,6 +144,7 @@ impl Calls {
                 seconds: metrics.grpc_seconds.get_or_create(&labels).clone(),
                 newest: Throttle::new(Duration::from_secs(1)),
                 newest_refused: Throttle::new(Duration::from_secs(1)),
+                is_stream: grpc_type != "unary",
             };
             methods.insert(name, method);
         }
@@ -144,33 +161,43 @@ impl Calls {
         name: &'static str,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<tonic::Response<T>, Status> {
-        let watch = Stopwatch::start();
-        let method = self.methods.get(name);
-        if let Some(method) = method {
-            method.started.inc();
-        }
+        let mut begun = Begun::new(self, name);
         let result = call.await;
-        if let Some(method) = method {
-            let took = watch.elapsed();
-            method.seconds.observe(took.as_secs_f64());
-            match &result {
-                Ok(_) => {
-                    method.ok.inc();
-                    self.tell(name, method, took);
-                }
-                Err(status) => {
-                    self.failed(name, method, status.code());
-                    self.tell_refused(name, method, status.code(), took);
-                }
-            }
-        }
+        begun.end(result.as_ref().err().map_or(Code::Ok, Status::code));
         result.map(tonic::Response::new)
     }
 
-    /// Counts a stream that begins.
-    pub fn stream_started(&self, name: &'static str) {
-        if let Some(method) = self.methods.get(name) {
-            method.started.inc();
+    /// Begins a stream of replies and counts it; it ends when its last reply is taken, or when it is dropped.
+    pub(super) async fn count_stream<T, S>(
+        self: &Arc<Calls>,
+        name: &'static str,
+        begin: impl Future<Output = Result<S, Status>>,
+    ) -> Result<tonic::Response<Replies<T>>, Status>
+    where
+        T: 'static,
+        S: Stream<Item = Result<T, Status>> + Send + Unpin + 'static,
+    {
+        let mut begun = Begun::new(self.clone(), name);
+        let replies = begin.await.inspect_err(|status| begun.end(status.code()))?;
+        Ok(tonic::Response::new(Box::pin(Counted { replies, begun })))
+    }
+
+    fn ended(&self, name: &'static str, took: Duration, code: Code) {
+        let Some(method) = self.methods.get(name) else {
+            return;
+        };
+        method.seconds.observe(took.as_secs_f64());
+        if code == Code::Ok {
+            method.ok.inc();
+        } else {
+            self.failed(name, method, code);
+        }
+        if method.is_stream {
+            tracing::debug!(target: "chainfire_api", code = code_name(code), "Ended {} stream", spoken(name));
+        } else if code == Code::Ok {
+            self.tell(name, method, took);
+        } else {
+            self.tell_refused(name, method, code, took);
         }
     }
 
@@ -191,6 +218,7 @@ impl Calls {
             return;
         }
         let latency = format_args!("{ms}ms").to_string();
+        let held_back = method.newest_refused.held_back_field();
         let code_name = code_name(code);
         let of_the_client = matches!(
             code,
@@ -199,11 +227,12 @@ impl Calls {
                 | Code::OutOfRange
                 | Code::FailedPrecondition
                 | Code::Cancelled
+                | Code::DeadlineExceeded
         );
         if of_the_client && name != "Authenticate" {
-            tracing::info!(target: "chainfire_api", latency = %latency, code = code_name, "Refused {} request", spoken(name));
+            tracing::info!(target: "chainfire_api", latency = %latency, code = code_name, held_back, "Refused {} request", spoken(name));
         } else {
-            tracing::warn!(target: "chainfire_api", latency = %latency, code = code_name, "Refused {} request", spoken(name));
+            tracing::warn!(target: "chainfire_api", latency = %latency, code = code_name, held_back, "Refused {} request", spoken(name));
         }
     }
 
@@ -212,10 +241,75 @@ impl Calls {
         let ms = took.as_millis() as u64;
         if ms > SLOW_MS || method.newest.permit(self.clock.now()) {
             let latency = format_args!("{ms}ms").to_string();
-            tracing::info!(target: "chainfire_api", latency = %latency, "Handled {} request", spoken(name));
+            let held_back = method.newest.held_back_field();
+            tracing::info!(target: "chainfire_api", latency = %latency, held_back, "Handled {} request", spoken(name));
         } else {
             tracing::debug!(target: "chainfire_api", latency_us = took.as_micros() as u64, "Handled {} request", spoken(name));
         }
+    }
+}
+
+/// A call under way. One that is dropped without having ended was given up by its client, or its time has passed.
+struct Begun<C: Deref<Target = Calls>> {
+    calls: C,
+    name: &'static str,
+    watch: Stopwatch,
+    until: Option<Instant>,
+    has_ended: bool,
+}
+
+impl<C: Deref<Target = Calls>> Begun<C> {
+    fn new(calls: C, name: &'static str) -> Begun<C> {
+        if let Some(method) = calls.methods.get(name) {
+            method.started.inc();
+        }
+        Begun {
+            calls,
+            name,
+            watch: Stopwatch::start(),
+            until: deadline::of_this_call(),
+            has_ended: false,
+        }
+    }
+
+    /// It has ended like this; only the first end counts.
+    fn end(&mut self, code: Code) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.calls.ended(self.name, self.watch.elapsed(), code);
+        }
+    }
+}
+
+impl<C: Deref<Target = Calls>> Drop for Begun<C> {
+    fn drop(&mut self) {
+        let is_late = self.until.is_some_and(|until| until <= Instant::now());
+        self.end(if is_late {
+            Code::DeadlineExceeded
+        } else {
+            Code::Cancelled
+        });
+    }
+}
+
+/// The replies of a call that answers with a stream.
+pub(super) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+struct Counted<S> {
+    replies: S,
+    begun: Begun<Arc<Calls>>,
+}
+
+impl<T, S: Stream<Item = Result<T, Status>> + Unpin> Stream for Counted<S> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(Pin::new(&mut self.replies).poll_next(cx));
+        match &next {
+            None => self.begun.end(Code::Ok),
+            Some(Err(status)) => self.begun.end(status.code()),
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(next)
     }
 }
 

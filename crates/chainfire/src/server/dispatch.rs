@@ -3,12 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
+use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{Server, gateway, pages};
+use super::unfinished::Unfinished;
+use super::{Server, gateway, http2, pages};
 use crate::wire::etcdserverpb::auth_server::AuthServer;
 use crate::wire::etcdserverpb::cluster_server::ClusterServer;
 use crate::wire::etcdserverpb::kv_server::KvServer;
@@ -40,6 +43,12 @@ pub(super) struct Services {
     pub(super) gateway: gateway::Gateway,
     /// The largest gRPC message taken.
     pub(super) message_bytes_max: usize,
+    /// Requests that have begun, of all connections.
+    pub(super) unfinished: Arc<Unfinished>,
+    /// Large replies that clients have not read, of all connections.
+    pub(super) unread: Arc<http2::Unread>,
+    /// Room for streams and rare calls, of all connections.
+    pub(super) streams: Arc<Semaphore>,
     kv: KvServer<Server>,
     watch: WatchServer<Server>,
     lease: LeaseServer<Server>,
@@ -65,6 +74,9 @@ impl Services {
         Services {
             gateway: gateway::Gateway::new(most),
             message_bytes_max: most,
+            unfinished: Unfinished::of_server(server.node.clock.clone()),
+            unread: Arc::default(),
+            streams: Arc::new(Semaphore::new(http2::RELAYED_MAX)),
             kv: service!(KvServer),
             watch: service!(WatchServer),
             lease: service!(LeaseServer),
@@ -80,13 +92,14 @@ impl Services {
 
     /// Answers a request that came in on the port.
     pub(super) async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        let is_grpc = request
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         // Boxed, so that the future of a call is not as large as that of the largest page.
-        if is_grpc {
-            self.call(request).await
+        if is_grpc(request.headers()) {
+            match no_call(&request) {
+                Some(refusal) => refusal,
+                None => self.call(request).await,
+            }
+        } else if names_a_service(request.uri().path()) {
+            wrong_content_type(request.headers())
         } else if request.uri().path().starts_with("/v3") {
             Box::pin(gateway::answer(self, request)).await
         } else {
@@ -144,6 +157,57 @@ impl Services {
         }
         response
     }
+}
+
+/// True for the content types that gRPC has: `application/grpc`, alone or with an encoding or parameters behind it.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+fn names_a_service(path: &str) -> bool {
+    let service = path.split('/').nth(1).unwrap_or_default();
+    SERVICES.contains(&service) || service == "grpc.health.v1.Health"
+}
+
+/// Why a request that says it is gRPC is none. Status, code and text are those of etcd's gRPC library.
+fn no_call(request: &Request<Body>) -> Option<Response<Body>> {
+    if request.version() < Version::HTTP_2 {
+        let text = "gRPC requires HTTP/2\n";
+        return Some(pages::page(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            pages::TEXT,
+            text,
+        ));
+    }
+    if request.method() == Method::POST {
+        return None;
+    }
+    let text = format!(
+        "Received a HEADERS frame with :method \"{}\" which should be POST",
+        request.method()
+    );
+    let mut refusal = Status::internal(text).into_http();
+    *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    refusal
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("POST"));
+    Some(refusal)
+}
+
+fn wrong_content_type(headers: &HeaderMap) -> Response<Body> {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let text = format!(
+        "invalid gRPC request content-type {:?}: want application/grpc",
+        String::from_utf8_lossy(kind)
+    );
+    let mut refusal = Status::invalid_argument(text).into_http();
+    *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    refusal
 }
 
 fn unimplemented(service: &str) -> Response<Body> {

@@ -1,14 +1,12 @@
 //! Elections: the oldest key under a name leads, and its value says what the leader proclaims.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Server;
+use super::calls::Replies;
 use super::recipes::{created_at, delete_if, prefix, put_if};
 use crate::auth::{Access, Identity};
 use crate::error::Error;
@@ -21,7 +19,8 @@ use crate::wire::v3electionpb::{
     ProclaimResponse, ResignRequest, ResignResponse,
 };
 
-type Replies = Pin<Box<dyn Stream<Item = Result<LeaderResponse, Status>> + Send>>;
+/// Leaders between the task and the connection.
+const REPLIES_IN_FLIGHT: usize = 16;
 
 /// These three are plain errors in etcd, which gRPC calls unknown.
 fn no_leader() -> Status {
@@ -125,44 +124,50 @@ impl Election for Server {
             .await
     }
 
-    type ObserveStream = Replies;
+    type ObserveStream = Replies<LeaderResponse>;
 
-    async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Replies>, Status> {
-        self.calls.stream_started("Observe");
-        let identity = self.identify(request.metadata())?;
-        let name = request.into_inner().name;
-        let range = KeyRange::prefix(&prefix(&name));
-        let range_end = range.end.clone().unwrap_or_else(|| Bytes::from_static(&[0]));
-        let access = Access::Read {
-            key: &range.start,
-            range_end: &range_end,
-        };
-        self.node
-            .machine
-            .auth
-            .read()
-            .check(&identity, access)
-            .map_err(Status::from)?;
-        let (sender, receiver) = mpsc::channel(16);
-        let server = self.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                result = server.tell_leaders(name, identity, sender.clone()) => {
-                    if let Err(error) = result {
-                        let _ = sender.send(Err(error.into())).await;
+    async fn observe(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<Replies<LeaderResponse>>, Status> {
+        self.calls
+            .count_stream("Observe", async {
+                let identity = self.identify(request.metadata())?;
+                let name = request.into_inner().name;
+                self.check_observe(&name, &identity)?;
+                let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
+                let server = self.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        result = server.tell_leaders(name, identity, sender.clone()) => {
+                            if let Err(error) = result {
+                                let _ = sender.send(Err(error.into())).await;
+                            }
+                        }
+                        () = sender.closed() => {}
+                        () = server.shutdown.wait() => {
+                            let _ = sender.try_send(Err(Error::Stopped.into()));
+                        }
                     }
-                }
-                () = sender.closed() => {}
-                () = server.shutdown.wait() => {
-                    let _ = sender.try_send(Err(Error::Stopped.into()));
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+                });
+                Ok(ReceiverStream::new(receiver))
+            })
+            .await
     }
 }
 
 impl Server {
+    /// Whether `identity` may observe the election `name`.
+    fn check_observe(&self, name: &Bytes, identity: &Identity) -> Result<(), Error> {
+        let range = KeyRange::prefix(&prefix(name));
+        let range_end = range.end.unwrap_or_else(|| Bytes::from_static(&[0]));
+        let access = Access::Read {
+            key: &range.start,
+            range_end: &range_end,
+        };
+        self.node.machine.auth.read().check(identity, access)
+    }
+
     /// Sends the leader of the moment, and again whenever it or its value changes. Changes that follow each other faster
     /// than they can be sent are told as the last of them, as in etcd.
     async fn tell_leaders(

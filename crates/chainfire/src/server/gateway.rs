@@ -6,12 +6,14 @@
 //! 64-bit numbers as strings, default values left out), with fields under their own names as etcd's gateway has them.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use prost_reflect::{
@@ -19,12 +21,16 @@ use prost_reflect::{
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::dispatch::{Services, whole};
 use super::pages::page;
+use super::unfinished::{TIME_MAX, Unfinished, Waiting};
+use super::values::Values;
+use crate::error::Error;
 use crate::wire::DESCRIPTORS;
 
 /// Path below `/v3` → gRPC method. The same paths are served below `/v3beta`.
@@ -174,31 +180,104 @@ pub(super) async fn answer(services: Arc<Services>, request: Request<Body>) -> R
 /// when the connection closes never sees why.
 const READ_ANYWAY: usize = 8;
 
+/// A request body as it comes in, counted among what is unfinished while more is waited for.
+struct Incoming {
+    body: Body,
+    unfinished: Arc<Unfinished>,
+    waiting: Option<(Waiting, Instant)>,
+}
+
+impl Incoming {
+    fn new(body: Body, services: &Services) -> Incoming {
+        Incoming {
+            body,
+            unfinished: services.unfinished.clone(),
+            waiting: None,
+        }
+    }
+
+    /// The next part, or none at the end. `held` bytes of a message are there already; between two messages of a stream
+    /// nothing is held and the client may take its time, but a request that is one message is waited for from its start.
+    async fn part(&mut self, held: Option<usize>) -> Result<Option<Bytes>, Status> {
+        loop {
+            let next = std::future::poll_fn(|cx| {
+                Poll::Ready(match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(next) => Some(next),
+                    Poll::Pending => None,
+                })
+            });
+            let next = match (next.await, held) {
+                (Some(next), _) => next,
+                (None, None) => {
+                    self.waiting = None;
+                    self.body.frame().await
+                }
+                (None, Some(held)) => {
+                    let until = self.wait(held)?;
+                    let Ok(next) = tokio::time::timeout_at(until, self.body.frame()).await else {
+                        let limit = TIME_MAX.as_secs();
+                        let text = format!("the request did not come in whole within {limit} s");
+                        return Err(Status::cancelled(text));
+                    };
+                    next
+                }
+            };
+            match next {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    return Err(Status::invalid_argument(format!(
+                        "the request broke off: {error}"
+                    )));
+                }
+                // Trailers say nothing here.
+                Some(Ok(part)) => {
+                    if let Ok(data) = part.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts `held` bytes; answers until when more is waited for.
+    fn wait(&mut self, held: usize) -> Result<Instant, Status> {
+        let full = |_| Status::from(Error::TooManyRequests);
+        if let Some((waiting, until)) = &mut self.waiting {
+            waiting.hold(held).map_err(full)?;
+            return Ok(*until);
+        }
+        let until = Instant::now() + TIME_MAX;
+        self.waiting = Some((self.unfinished.wait(held).map_err(full)?, until));
+        Ok(until)
+    }
+}
+
 /// A body of up to `most` bytes.
-async fn read_whole(mut body: Body, most: usize) -> Result<Bytes, Status> {
+async fn read_whole(mut body: Incoming, most: usize) -> Result<Bytes, Status> {
     let mut read = BytesMut::new();
     let mut length = 0;
-    while let Some(part) = body.frame().await {
-        let part = part.map_err(|error| Status::cancelled(error.to_string()))?;
-        let Ok(data) = part.into_data() else { continue };
-        length += data.len();
+    while let Some(part) = body.part(Some(read.len())).await? {
+        length += part.len();
         if length <= most {
-            read.extend_from_slice(&data);
+            read.extend_from_slice(&part);
         } else if length > most * READ_ANYWAY {
             break;
         }
     }
     if length > most {
-        return Err(Status::resource_exhausted(format!(
-            "request body is larger than {most} bytes"
-        )));
+        return Err(too_large(most));
     }
     Ok(read.freeze())
+}
+
+fn too_large(most: usize) -> Status {
+    Status::resource_exhausted(format!("request message is larger than {most} bytes"))
 }
 
 /// One request message; one reply, or a stream of them.
 async fn unary(services: Arc<Services>, route: Route, headers: &HeaderMap, body: Body) -> Response<Body> {
     let most = services.gateway.json_bytes_max;
+    let body = Incoming::new(body, &services);
     let json = match read_whole(body, most).await {
         Ok(json) => json,
         Err(status) => return failure(&status),
@@ -228,84 +307,42 @@ async fn unary(services: Arc<Services>, route: Route, headers: &HeaderMap, body:
 
 /// A stream in both directions: one JSON object after the other in, one line each out. The replies go on when the request
 /// body has ended.
-async fn stream(
-    services: Arc<Services>,
-    route: Route,
-    headers: &HeaderMap,
-    mut body: Body,
-) -> Response<Body> {
+async fn stream(services: Arc<Services>, route: Route, headers: &HeaderMap, body: Body) -> Response<Body> {
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, Status>>(IN_FLIGHT);
     // What is wrong with a later message ends the call, and its last line says so.
     let (complain, complaint) = oneshot::channel();
-    let most = services.gateway.json_bytes_max;
-    let input = route.input.clone();
-    let mut pending = BytesMut::new();
+    let mut messages = Messages {
+        kind: route.input.clone(),
+        most: services.gateway.json_bytes_max,
+        body: Incoming::new(body, &services),
+        values: Values::default(),
+        ended: false,
+    };
     // The first message is read before the call is made, so that nonsense is answered with a status of its own.
-    let first = loop {
-        match take_value(&input, &mut pending) {
-            Ok(Some(message)) => break message,
-            Ok(None) => {}
-            Err(status) => return failure(&status),
-        }
-        match body.frame().await {
-            Some(Ok(part)) => {
-                if let Ok(data) = part.into_data() {
-                    pending.extend_from_slice(&data);
-                }
-                if pending.len() > most {
-                    let text = format!("request body is larger than {most} bytes");
-                    return failure(&Status::resource_exhausted(text));
-                }
-            }
-            Some(Err(error)) => return failure(&Status::cancelled(error.to_string())),
-            None => match parse_one(&input, &pending) {
-                Ok(message) => {
-                    pending.clear();
-                    break message;
-                }
-                Err(status) => return failure(&status),
-            },
-        }
+    let first = match messages.first().await {
+        Ok(message) => message,
+        Err(status) => return failure(&status),
     };
     tokio::spawn(async move {
-        let mut next = Some(first);
+        let mut next: Result<_, Status> = Ok(Some(first));
         loop {
-            if let Some(message) = next.take()
-                && sender.send(Ok(Frame::data(frame(&message)))).await.is_err()
-            {
-                return;
-            }
-            match take_value(&input, &mut pending) {
+            match next {
                 Ok(Some(message)) => {
-                    next = Some(message);
-                    continue;
+                    if sender.send(Ok(Frame::data(frame(&message)))).await.is_err() {
+                        return;
+                    }
                 }
-                Ok(None) => {}
+                Ok(None) => return,
                 Err(status) => {
                     let _ = complain.send(status.clone());
                     let _ = sender.send(Err(status)).await;
                     return;
                 }
             }
-            let part = tokio::select! {
-                part = body.frame() => part,
+            next = tokio::select! {
+                next = messages.next() => next,
                 () = sender.closed() => return,
             };
-            match part {
-                Some(Ok(part)) => {
-                    if let Ok(data) = part.into_data() {
-                        pending.extend_from_slice(&data);
-                    }
-                    if pending.len() > most {
-                        let text = format!("request message is larger than {most} bytes");
-                        let status = Status::resource_exhausted(text);
-                        let _ = complain.send(status.clone());
-                        let _ = sender.send(Err(status)).await;
-                        return;
-                    }
-                }
-                Some(Err(_)) | None => return,
-            }
         }
     });
     let request = grpc_request(
@@ -316,6 +353,49 @@ async fn stream(
     match Replies::of(services.call(request).await) {
         Ok(replies) => lines(route.output, replies, Some(complaint)),
         Err(status) => failure(&status),
+    }
+}
+
+/// The messages of a request that is a stream of them.
+struct Messages {
+    kind: MessageDescriptor,
+    most: usize,
+    body: Incoming,
+    values: Values,
+    ended: bool,
+}
+
+impl Messages {
+    /// The first one; a body without any is a message without fields.
+    async fn first(&mut self) -> Result<DynamicMessage, Status> {
+        match self.next().await? {
+            Some(message) => Ok(message),
+            None => Ok(DynamicMessage::new(self.kind.clone())),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<DynamicMessage>, Status> {
+        loop {
+            if let Some(value) = self.values.take() {
+                return parse_one(&self.kind, &value).map(Some);
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let held = Some(self.values.len()).filter(|held| *held > 0);
+            let Some(part) = self.body.part(held).await? else {
+                self.ended = true;
+                let rest = self.values.rest();
+                if rest.iter().all(u8::is_ascii_whitespace) {
+                    return Ok(None);
+                }
+                return parse_one(&self.kind, &rest).map(Some);
+            };
+            if self.values.len() + part.len() > self.most {
+                return Err(too_large(self.most));
+            }
+            self.values.add(&part);
+        }
     }
 }
 
@@ -360,21 +440,6 @@ fn parse_one(kind: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, St
         .map_err(|error| invalid(&error))?;
     reader.end().map_err(|error| invalid(&error))?;
     Ok(message)
-}
-
-/// Takes the next complete JSON value out of `pending`, if there is one.
-fn take_value(kind: &MessageDescriptor, pending: &mut BytesMut) -> Result<Option<DynamicMessage>, Status> {
-    let mut values =
-        serde_json::Deserializer::from_slice(pending).into_iter::<&serde_json::value::RawValue>();
-    let message = match values.next() {
-        None => return Ok(None),
-        Some(Err(error)) if error.is_eof() => return Ok(None),
-        Some(Err(error)) => return Err(invalid(&error)),
-        Some(Ok(raw)) => parse_one(kind, raw.get().as_bytes())?,
-    };
-    let taken = values.byte_offset();
-    pending.advance(taken);
-    Ok(Some(message))
 }
 
 /// A message in gRPC's framing.
@@ -545,8 +610,11 @@ pub fn parse_body(path: &str, json: &[u8]) -> bool {
         let Some(route) = gateway.route(path) else {
             return false;
         };
-        let mut pending = BytesMut::from(json);
-        let _ = take_value(&route.input, &mut pending);
+        let mut values = Values::default();
+        values.add(json);
+        while let Some(value) = values.take() {
+            let _ = parse_one(&route.input, &value);
+        }
         parse_one(&route.input, json).is_ok_and(|message| {
             let bytes = frame(&message);
             to_json(&route.input, bytes.slice(FRAME_HEADER..)).is_ok()
@@ -587,21 +655,5 @@ mod tests {
             "{}",
             status.message()
         );
-    }
-
-    #[test]
-    fn a_stream_of_values_is_taken_apart_as_it_arrives() {
-        let gateway = Gateway::new(1024);
-        let route = gateway.route("/v3/watch").expect("route");
-        let mut pending = BytesMut::from(&b"{\"create_request\":{\"key\":\"YQ==\"}} {\"cancel"[..]);
-        assert!(take_value(&route.input, &mut pending).expect("first").is_some());
-        assert!(
-            take_value(&route.input, &mut pending)
-                .expect("incomplete")
-                .is_none()
-        );
-        pending.extend_from_slice(b"_request\":{\"watch_id\":1}}");
-        assert!(take_value(&route.input, &mut pending).expect("second").is_some());
-        assert!(take_value(&route.input, &mut pending).expect("end").is_none());
     }
 }

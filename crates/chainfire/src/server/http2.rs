@@ -8,10 +8,12 @@
 //! A turn: take what has come in and start calls; poll the calls that were woken; repeat while calls have ended, because their
 //! answers have to be turned into frames; flush.
 //!
-//! **Invariant:** what one connection may hold is bounded: requests by its windows and [`call`]'s count, replies that nobody
-//! reads by [`Backlog`], streams by `STREAMS_MAX`.
+//! **Invariant:** what one connection may hold is bounded: unfinished requests by [`Unfinished`], replies that nobody reads by
+//! [`Backlog`], streams by `STREAMS_MAX`, frames that ask for an answer (PING, SETTINGS) by the engine, which reads no further
+//! before its answer is written, and headers, resets and continuations by the limits the engine is given.
 
 mod call;
+mod framing;
 mod relay;
 mod reply;
 mod wire;
@@ -32,14 +34,17 @@ use service::Shutdown;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-use self::call::{Call, Hot, Unfinished};
-use self::reply::{Backlog, Outgoing};
+use self::call::{Call, Hot};
+use self::reply::{Backlog, Outgoing, Stall};
 use self::wire::{Facade, Wire};
 
+pub(super) use self::relay::STREAMS_MAX as RELAYED_MAX;
+pub(super) use self::reply::Unread;
 pub(super) use self::wire::Socket;
 
 use super::authority::Lenient;
 use super::dispatch::Services;
+use super::unfinished::Unfinished;
 
 /// What an HTTP/2 client says first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,8 +53,9 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Open streams of a connection: none that a real client meets, and an end to what a hostile one can make us hold.
-const STREAMS_MAX: u32 = 100_000;
+/// Open streams of a connection. Clients wait when they have as many, so it is no less than what real ones keep open (ten
+/// thousand watch streams have been seen), and no more than what a hostile one may make us hold.
+const STREAMS_MAX: u32 = 16 << 10;
 
 /// Streams that the client reset before we had looked at them, beyond which the connection is ended.
 const RESETS_MAX: usize = 100;
@@ -80,6 +86,9 @@ pub(super) enum Error {
     /// A ping was not answered.
     #[error("the client gave no sign of life")]
     Silent,
+    /// Replies were not taken.
+    #[error("the client takes none of its replies")]
+    Stalled,
     /// The socket failed.
     #[error(transparent)]
     Socket(std::io::Error),
@@ -123,13 +132,15 @@ pub(super) async fn serve(
         .await
         .map_err(|_| Error::Handshake)??;
     let liveness = Liveness::new(connection.ping_pong());
+    let unfinished = Unfinished::of_connection(&services.unfinished);
     let mut driver = Driver {
         connection,
         wire,
         calls: FuturesUnordered::new(),
+        backlog: Backlog::new(services.unread.clone()),
         services,
-        backlog: Backlog::new(),
-        unfinished: Arc::default(),
+        stall: Stall::default(),
+        unfinished,
         deadlines: Deadlines::default(),
         liveness,
         draining: false,
@@ -151,7 +162,8 @@ struct Driver {
     calls: FuturesUnordered<Call>,
     services: Arc<Services>,
     backlog: Arc<Backlog>,
-    unfinished: Unfinished,
+    stall: Stall,
+    unfinished: Arc<Unfinished>,
     deadlines: Deadlines,
     liveness: Liveness,
     draining: bool,
@@ -177,6 +189,9 @@ impl Driver {
         }
         if self.liveness.poll(cx, &mut wire).is_ready() {
             return Poll::Ready(Err(Error::Silent));
+        }
+        if self.liveness.has_looked() && self.stall.look(&self.backlog, Instant::now()) {
+            return Poll::Ready(Err(Error::Stalled));
         }
         Poll::Pending
     }
@@ -205,7 +220,7 @@ impl Driver {
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>, cx: &mut Context<'_>) {
         let services = self.services.clone();
         let Some(hot) = Hot::of(&request) else {
-            tokio::spawn(relay::relay(services, request, respond));
+            tokio::spawn(relay::relay(services, request, respond, self.unfinished.clone()));
             return;
         };
         let backlog = self.backlog.clone();
@@ -293,6 +308,8 @@ struct Liveness {
     ping: Option<PingPong>,
     timer: Pin<Box<Sleep>>,
     asked: bool,
+    /// The timer has run out since the last question.
+    looked: bool,
 }
 
 impl Liveness {
@@ -301,7 +318,13 @@ impl Liveness {
             ping,
             timer: Box::pin(tokio::time::sleep(PING_EVERY)),
             asked: false,
+            looked: false,
         }
+    }
+
+    /// True once after each time that the peer was looked at, which is every so often however busy the connection is.
+    fn has_looked(&mut self) -> bool {
+        std::mem::take(&mut self.looked)
     }
 
     /// Ready when the peer must be taken for gone.
@@ -313,6 +336,7 @@ impl Liveness {
             self.asked = false;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
+            self.looked = true;
             let silence = wire.silence();
             if silence < PING_EVERY {
                 self.timer

@@ -1,13 +1,11 @@
 //! Leases: grant, revoke, keep alive, look at.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::calls::Replies;
 use super::{Server, mismatched};
 use crate::auth::{Access, Identity};
 use crate::error::Error;
@@ -24,11 +22,9 @@ use crate::wire::logpb::command::Request as Command;
 /// Keep-alive replies between the task and the connection.
 const REPLIES_IN_FLIGHT: usize = 16;
 
-type Replies = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl Lease for Server {
-    type LeaseKeepAliveStream = Replies;
+    type LeaseKeepAliveStream = Replies<LeaseKeepAliveResponse>;
 
     async fn lease_grant(
         &self,
@@ -70,34 +66,16 @@ impl Lease for Server {
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        self.calls.stream_started("LeaseKeepAlive");
-        let identity = self.identify(request.metadata())?;
-        let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
-        let server = self.clone();
-        let mut requests = request.into_inner();
-        tokio::spawn(async move {
-            let serve = async {
-                while let Ok(Some(request)) = requests.message().await {
-                    let reply = server
-                        .keep_alive(request.id, &identity)
-                        .await
-                        .map_err(Status::from);
-                    let failed = reply.is_err();
-                    if sender.send(reply).await.is_err() || failed {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = serve => {}
-                () = sender.closed() => {}
-                () = server.shutdown.wait() => {
-                    let _ = sender.try_send(Err(Error::Stopped.into()));
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    ) -> Result<Response<Replies<LeaseKeepAliveResponse>>, Status> {
+        self.calls
+            .count_stream("LeaseKeepAlive", async {
+                let identity = self.identify(request.metadata())?;
+                let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
+                let server = self.clone();
+                tokio::spawn(server.keep_all_alive(request.into_inner(), identity, sender));
+                Ok(ReceiverStream::new(receiver))
+            })
+            .await
     }
 
     async fn lease_time_to_live(
@@ -164,6 +142,36 @@ impl Lease for Server {
 }
 
 impl Server {
+    async fn keep_all_alive(
+        self,
+        mut requests: Streaming<LeaseKeepAliveRequest>,
+        identity: Identity,
+        replies: mpsc::Sender<Result<LeaseKeepAliveResponse, Status>>,
+    ) {
+        let serve = async {
+            loop {
+                let reply = match requests.message().await {
+                    Ok(Some(request)) => self.keep_alive(request.id, &identity).await.map_err(Status::from),
+                    Ok(None) => return,
+                    // A client that has gone away does not hear of it.
+                    Err(status) => Err(status),
+                };
+                let failed = reply.is_err();
+                if replies.send(reply).await.is_err() || failed {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = replies.closed() => {}
+            () = self.shutdown.wait() => {
+                // Best effort: a client that does not read now sees the stream end.
+                let _ = replies.try_send(Err(Error::Stopped.into()));
+            }
+        }
+    }
+
     /// Grants a lease; the response's header is the caller's.
     pub(super) async fn grant_lease(
         &self,
@@ -196,7 +204,8 @@ impl Server {
         (election_ms * 3 / 2).div_ceil(1000) as i64
     }
 
-    fn new_lease_id(&self) -> Result<i64, Error> {
+    /// A lease id that nobody has, as far as chance goes.
+    pub(super) fn new_lease_id(&self) -> Result<i64, Error> {
         loop {
             let mut bytes = [0; 8];
             (self.node.entropy)(&mut bytes)?;

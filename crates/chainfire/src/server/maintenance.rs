@@ -1,10 +1,8 @@
 //! Looking after a node: status, alarms, hashes, space, snapshots.
 
-use std::pin::Pin;
-
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::calls::Replies;
 use super::{Server, mismatched, snapshot};
 use crate::auth::{Access, Identity};
 use crate::error::Error;
@@ -123,15 +121,18 @@ impl Maintenance for Server {
             .await
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = Replies<SnapshotResponse>;
 
     async fn snapshot(
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.calls.stream_started("Snapshot");
-        self.admin(&request)?;
-        Ok(Response::new(Box::pin(snapshot::stream(self.node.clone()))))
+        self.calls
+            .count_stream("Snapshot", async {
+                self.admin(&request)?;
+                Ok(snapshot::stream(self.node.clone()))
+            })
+            .await
     }
 
     async fn move_leader(

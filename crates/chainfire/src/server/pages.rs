@@ -11,7 +11,7 @@ use crate::node::VERSION;
 use crate::wire::etcdserverpb::{AlarmType, RangeRequest};
 
 const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A page of text.
 pub(super) fn page(
@@ -95,6 +95,11 @@ async fn health(server: &Server, query: &Query) -> Response<Body> {
             reason = format!("ALARM {name}");
             break;
         }
+    }
+    // What would be alarm NOSPACE if it could still be written down.
+    if reason.is_empty() && server.node.refuses_writes() && !query.excludes(AlarmType::Nospace.as_str_name())
+    {
+        "DISK FULL: writes are refused".clone_into(&mut reason);
     }
     if reason.is_empty()
         && let Err(error) = read_something(server, query.serializable).await

@@ -18,9 +18,10 @@ use crate::wire::etcdserverpb::request_op::Request as Op;
 use crate::wire::etcdserverpb::response_op::Response as OpResponse;
 use crate::wire::etcdserverpb::watch_create_request::FilterType;
 use crate::wire::etcdserverpb::{
-    Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    TxnResponse, WatchCreateRequest,
+    Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp,
+    TxnRequest, TxnResponse, WatchCreateRequest,
 };
+use crate::wire::logpb::command::Request as Command;
 use crate::wire::mvccpb::KeyValue;
 
 /// Seconds of a lease made here for a client that brought none (etcd's default for a session).
@@ -95,12 +96,29 @@ struct Standing {
     server: Server,
     identity: Identity,
     key: Option<(Bytes, Revision)>,
+    /// A lease that was made for this place alone, and goes with it.
+    own_lease: Option<i64>,
+}
+
+impl Standing {
+    fn won(mut self) {
+        self.key = None;
+        self.own_lease = None;
+    }
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        if let Some((key, created)) = self.key.take() {
-            let (server, identity) = (self.server.clone(), self.identity.clone());
+        let server = self.server.clone();
+        if let Some(id) = self.own_lease.take() {
+            tokio::spawn(async move {
+                let revoke = Command::LeaseRevoke(LeaseRevokeRequest { id });
+                if let Err(error) = server.node.propose_internal(revoke).await {
+                    tracing::debug!(target: "chainfire_api", error = %error, "Lease of a place left to run out");
+                }
+            });
+        } else if let Some((key, created)) = self.key.take() {
+            let identity = self.identity.clone();
             tokio::spawn(async move {
                 let request = delete_if(created_at(&key, created), key);
                 if let Err(error) = server.run_txn(request, &identity).await {
@@ -111,29 +129,57 @@ impl Drop for Standing {
     }
 }
 
-/// Takes a place with `request`, which puts `key` or reads it if it stands already.
+/// Takes a place: puts `PREFIX/LEASE`, or reads it if it stands already. A lease of 0 stands for a new one.
 async fn stand(
     server: Server,
     identity: Identity,
-    request: TxnRequest,
-    key: Bytes,
+    prefix: Bytes,
     lease: i64,
+    value: Bytes,
 ) -> Result<(Place, Standing), Error> {
+    let own = lease == 0;
+    let lease = if own { server.new_lease_id()? } else { lease };
+    let key = Bytes::from([prefix.as_ref(), format!("{lease:x}").as_bytes()].concat());
+    let get = RangeRequest {
+        key: key.clone(),
+        ..Default::default()
+    };
+    let request = TxnRequest {
+        failure: vec![operation(Op::RequestRange(get))],
+        ..put_if(created_at(&key, 0), key.clone(), value, lease)
+    };
+    let mut standing = Standing {
+        server: server.clone(),
+        identity: identity.clone(),
+        key: None,
+        own_lease: None,
+    };
+    if own {
+        // Asked before there is a lease, which nobody would revoke if the server stopped between the two.
+        let none = |_| Vec::new();
+        server
+            .node
+            .machine
+            .auth
+            .read()
+            .check_txn(&identity, &request, &none)?;
+        let grant = LeaseGrantRequest {
+            ttl: OWN_LEASE_TTL,
+            id: lease,
+        };
+        server.grant_lease(grant, &identity).await?;
+        standing.own_lease = Some(lease);
+    }
     let response = server.run_txn(request, &identity).await?;
     let revision = response.header.map_or(0, |header| header.revision);
     // A place that stood before this request belongs to another one, which may still wait for it.
     let before = found(&response).map(|kv| (kv.create_revision, kv.value.clone()));
-    let own = before.is_none().then(|| (key.clone(), revision));
+    standing.key = before.is_none().then(|| (key.clone(), revision));
     let place = Place {
         key,
         created: before.as_ref().map_or(revision, |(created, _)| *created),
         lease,
         old_value: before.map(|(_, value)| value),
-    };
-    let standing = Standing {
-        server,
-        identity,
-        key: own,
     };
     Ok((place, standing))
 }
@@ -147,47 +193,19 @@ impl Server {
         value: Bytes,
         identity: &Identity,
     ) -> Result<Place, Error> {
-        let own_lease = lease == 0;
-        let lease = match lease {
-            0 => {
-                self.grant_lease(
-                    LeaseGrantRequest {
-                        ttl: OWN_LEASE_TTL,
-                        id: 0,
-                    },
-                    identity,
-                )
-                .await?
-                .id
-            }
-            lease => lease,
-        };
         let prefix = prefix(name);
-        let key = Bytes::from([prefix.as_ref(), format!("{lease:x}").as_bytes()].concat());
-        let get = RangeRequest {
-            key: key.clone(),
-            ..Default::default()
-        };
-        let request = TxnRequest {
-            failure: vec![operation(Op::RequestRange(get))],
-            ..put_if(created_at(&key, 0), key.clone(), value, lease)
-        };
         // In a task of its own: once asked for, the place is taken whether or not the client still waits, and somebody has to
         // give it up again if not.
-        let taking = stand(self.clone(), identity.clone(), request, key.clone(), lease);
-        let (place, mut standing) = tokio::spawn(taking).await.map_err(|_| Error::Stopped)??;
-        self.wait_for_turn(&prefix, place.created, own_lease.then_some(lease), identity)
+        let taking = stand(self.clone(), identity.clone(), prefix.clone(), lease, value);
+        let (place, standing) = tokio::spawn(taking).await.map_err(|_| Error::Stopped)??;
+        self.wait_for_turn(&prefix, place.created, standing.own_lease, identity)
             .await?;
         // The lease may have run out meanwhile, and the place with it.
-        let still = self
-            .read(
-                RangeRequest {
-                    key,
-                    ..Default::default()
-                },
-                identity,
-            )
-            .await?;
+        let get = RangeRequest {
+            key: place.key.clone(),
+            ..Default::default()
+        };
+        let still = self.read(get, identity).await?;
         if still
             .kvs
             .first()
@@ -195,7 +213,7 @@ impl Server {
         {
             return Err(Error::LeaseNotFound);
         }
-        standing.key = None;
+        standing.won();
         Ok(place)
     }
 

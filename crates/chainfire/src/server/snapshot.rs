@@ -47,7 +47,7 @@ const RESTORED: &str = "RESTORED";
 type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 
 /// The stream of one snapshot.
-pub(super) fn stream(node: Arc<Node>) -> impl Stream<Item = Result<SnapshotResponse, Status>> + Send {
+pub(super) fn stream(node: Arc<Node>) -> impl Stream<Item = Result<SnapshotResponse, Status>> + Send + Unpin {
     let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
     tokio::spawn(async move {
         let turn = tokio::select! {

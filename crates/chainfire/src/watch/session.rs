@@ -178,6 +178,10 @@ impl Session {
                 self.next_id += 1;
                 self.next_id - 1
             }
+            // etcd takes it, and then the client cannot tell the watch's replies from those about no watch.
+            NO_WATCH => {
+                return vec![self.refused("mvcc: watch ID -1 means no watch: choose another, or 0 for any")];
+            }
             id if self.watches.contains_key(&id) => {
                 return vec![self.refused("mvcc: duplicate watch ID provided on the WatchStream")];
             }
@@ -260,18 +264,27 @@ impl Session {
         }
     }
 
+    /// The watches and the keys they are for.
+    pub fn ranges(&self) -> impl Iterator<Item = (WatchId, &KeyRange)> {
+        self.watches.iter().map(|(id, watch)| (*id, &watch.range))
+    }
+
     /// Ends a watch. An id that is not there is ignored, as etcd does.
     pub fn cancel(&mut self, id: WatchId) -> Vec<WatchResponse> {
-        let Some(watch) = self.remove(id) else {
-            return Vec::new();
-        };
+        self.withdraw(id, "").into_iter().collect()
+    }
+
+    /// Ends a watch that the client did not want to end, and says why.
+    pub fn withdraw(&mut self, id: WatchId, reason: &str) -> Option<WatchResponse> {
+        let watch = self.remove(id)?;
         self.hub.leave(&self.stream, id, &watch.range);
         // The id may be used again, and must not inherit anything.
         self.stream.forget(id);
-        vec![WatchResponse {
+        Some(WatchResponse {
             canceled: true,
+            cancel_reason: reason.to_owned(),
             ..self.reply(self.mvcc().revision(), id)
-        }]
+        })
     }
 
     /// The client wants to know how far everything is. Answered once it is.

@@ -133,6 +133,20 @@ impl Client {
         self.send(path, &[], frame(message)).await
     }
 
+    /// A request of any method and content type, none if empty; its head alone.
+    pub(crate) async fn raw(&self, method: &str, path: &str, kind: &str, body: Bytes) -> Response<()> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.server));
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        let mut requests = soon(self.requests.clone().ready()).await.unwrap();
+        let (response, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        stream.send_data(body, true).unwrap();
+        soon(response).await.unwrap().map(drop)
+    }
+
     /// A request that is no call.
     pub(crate) async fn page(&self, method: &str, path: &str) -> (Response<()>, Bytes) {
         let request = Request::builder()

@@ -7,6 +7,8 @@
 )]
 
 mod client;
+mod floods;
+mod halves;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

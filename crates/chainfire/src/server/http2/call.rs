@@ -7,13 +7,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, header};
 use prost::Message;
 use tokio::time::Instant;
@@ -21,17 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::reply::{self, Backlog, FRAME_HEADER, Outgoing, Reply};
-use crate::error::Error;
 use crate::mvcc;
+use crate::server::deadline::{self, DEADLINE};
 use crate::server::dispatch::Services;
+use crate::server::unfinished::{Full, TIME_MAX, Unfinished};
 use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
-
-/// Bytes of an unfinished request that its stream's window alone may hold. Beyond them the window is opened again, so that a
-/// message larger than it gets through, and the connection counts them.
-const WINDOW_HOLDS: usize = 256 << 10;
-
-/// Bytes of unfinished large requests on one connection beyond which they are refused.
-const UNFINISHED_MAX: usize = 256 << 20;
 
 /// A call carried out here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +55,39 @@ impl Hot {
     }
 }
 
-/// Bytes of unfinished large requests of a connection.
-pub(super) type Unfinished = Arc<AtomicUsize>;
+/// Why a call has no reply.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The client is told in words.
+    Status(Status),
+    /// Its stream is reset, which says that it may try again.
+    Reset(Reason),
+}
 
-type Work = Pin<Box<dyn Future<Output = Result<Reply, Status>> + Send>>;
+impl Refused {
+    /// The end did not come within this time.
+    pub(super) fn late(limit: Duration) -> Refused {
+        let text = format!("the request did not come in whole within {} s", limit.as_secs());
+        Refused::Status(Status::deadline_exceeded(text))
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Refused {
+        Refused::Status(status)
+    }
+}
+
+impl From<Full> for Refused {
+    fn from(full: Full) -> Refused {
+        Refused::Reset(match full {
+            Full::Requests => Reason::REFUSED_STREAM,
+            Full::Bytes => Reason::ENHANCE_YOUR_CALM,
+        })
+    }
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Reply, Refused>> + Send>>;
 
 /// A call under way: ends when the answer is with the engine or the client has given up.
 pub(super) struct Call {
@@ -82,17 +104,16 @@ impl Call {
         request: Request<RecvStream>,
         respond: SendResponse<Outgoing>,
         backlog: Arc<Backlog>,
-        unfinished: Unfinished,
+        unfinished: Arc<Unfinished>,
     ) -> Call {
         let (head, body) = request.into_parts();
-        let deadline = timeout(&head.headers).and_then(|limit| Instant::now().checked_add(limit));
-        let work = start(
-            hot,
-            services,
-            backlog.clone(),
-            head.headers,
-            Body { body, unfinished },
-        );
+        let deadline = deadline::of(&head.headers);
+        let body = Body {
+            stream: body,
+            unfinished,
+            time_max: TIME_MAX,
+        };
+        let work = start(hot, services, backlog.clone(), head.headers, body);
         Call {
             respond,
             work,
@@ -108,9 +129,9 @@ impl Call {
 
     /// Tells the client that it is too late.
     pub(super) fn expire(mut self) {
-        let late = Status::deadline_exceeded("context deadline exceeded");
+        let late = Err(deadline::exceeded().into());
         // Fails if the client has given up just now, which is as good.
-        drop(reply::send(&mut self.respond, Err(late), &self.backlog));
+        drop(reply::send(&mut self.respond, late, &self.backlog));
     }
 }
 
@@ -119,7 +140,8 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let call = &mut *self;
-        if let Poll::Ready(result) = call.work.as_mut().poll(cx) {
+        let worked = DEADLINE.sync_scope(call.deadline, || call.work.as_mut().poll(cx));
+        if let Poll::Ready(result) = worked {
             // Fails if the client has given up just now.
             if let Err(error) = reply::send(&mut call.respond, result, &call.backlog) {
                 tracing::debug!(target: "chainfire_network", error = %error, "Answer not sent");
@@ -136,37 +158,37 @@ fn start(hot: Hot, services: Arc<Services>, backlog: Arc<Backlog>, headers: Head
     match hot {
         Hot::Put => Box::pin(async move {
             let request: PutRequest = body.message(most).await?;
-            reply::encode(services.server.call_put(&headers, request).await?.get_ref())
+            let reply = services.server.call_put(&headers, request).await?;
+            Ok(reply::encode(reply.get_ref())?)
         }),
         Hot::Range => Box::pin(async move {
             let request: RangeRequest = body.message(most).await?;
             if request.range_end.is_empty() {
-                return reply::encode(services.server.call_range(&headers, request).await?.get_ref());
+                let reply = services.server.call_range(&headers, request).await?;
+                return Ok(reply::encode(reply.get_ref())?);
             }
-            apart(&backlog, async move {
-                reply::encode(services.server.call_range(&headers, request).await?.get_ref())
-            })
-            .await
+            let work = async move {
+                let reply = services.server.call_range(&headers, request).await?;
+                reply::encode(reply.get_ref())
+            };
+            Ok(apart(&backlog, work).await?)
         }),
         Hot::DeleteRange => Box::pin(async move {
             let request: DeleteRangeRequest = body.message(most).await?;
-            reply::encode(
-                services
-                    .server
-                    .call_delete_range(&headers, request)
-                    .await?
-                    .get_ref(),
-            )
+            let reply = services.server.call_delete_range(&headers, request).await?;
+            Ok(reply::encode(reply.get_ref())?)
         }),
         Hot::Txn => Box::pin(async move {
             let request: TxnRequest = body.message(most).await?;
             if mvcc::writes(&request) {
-                return reply::encode(services.server.call_txn(&headers, request).await?.get_ref());
+                let reply = services.server.call_txn(&headers, request).await?;
+                return Ok(reply::encode(reply.get_ref())?);
             }
-            apart(&backlog, async move {
-                reply::encode(services.server.call_txn(&headers, request).await?.get_ref())
-            })
-            .await
+            let work = async move {
+                let reply = services.server.call_txn(&headers, request).await?;
+                reply::encode(reply.get_ref())
+            };
+            Ok(apart(&backlog, work).await?)
         }),
     }
 }
@@ -177,6 +199,7 @@ async fn apart(
     work: impl Future<Output = Result<Reply, Status>> + Send + 'static,
 ) -> Result<Reply, Status> {
     let leave = backlog.scan().await?;
+    let work = DEADLINE.scope(deadline::of_this_call(), work);
     match AbortOnDropHandle::new(tokio::spawn(work)).await {
         Ok(reply) => Ok(Reply {
             scan: Some(leave),
@@ -188,78 +211,113 @@ async fn apart(
 
 /// A request on its way in.
 struct Body {
-    body: RecvStream,
-    unfinished: Unfinished,
+    stream: RecvStream,
+    unfinished: Arc<Unfinished>,
+    time_max: Duration,
 }
 
 impl Body {
     /// The one message of a unary call.
-    async fn message<M: Message + Default>(mut self, most: usize) -> Result<M, Status> {
-        let mut frame = match self.body.data().await {
-            Some(part) => part.map_err(broken)?,
-            None => return Err(Status::internal("Missing request message.")),
-        };
-        if !self.body.is_end_stream() {
-            frame = self.rest(frame, most).await?;
+    async fn message<M: Message + Default>(mut self, most: usize) -> Result<M, Refused> {
+        let mut gathered = Gathered::Nothing;
+        let ended = std::future::poll_fn(|cx| Poll::Ready(self.take(cx, &mut gathered, most))).await?;
+        if !ended {
+            // Boxed, because few calls come here and all would have to be as large.
+            gathered = Box::pin(self.rest(gathered, most)).await?;
         }
-        let mut message = whole_message(frame, most)?;
+        let mut message = whole_message(gathered.bytes(), most)?;
         // Text and code as those of the full stack.
-        M::decode(&mut message).map_err(|error| Status::internal(error.to_string()))
+        M::decode(&mut message).map_err(|error| Status::internal(error.to_string()).into())
     }
 
-    /// Gathers a request that did not come in one piece.
-    async fn rest(&mut self, first: Bytes, most: usize) -> Result<Bytes, Status> {
-        let mut counted = Counted {
-            unfinished: self.unfinished.clone(),
-            bytes: 0,
-        };
-        let mut gathered = BytesMut::from(&*first);
-        let mut held = gathered.len();
+    /// Takes what is there; true if that was the end.
+    fn take(&mut self, cx: &mut Context<'_>, gathered: &mut Gathered, most: usize) -> Result<bool, Status> {
         loop {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(part)) => gathered.add(part.map_err(broken)?),
+                Poll::Ready(None) => return Ok(true),
+                Poll::Pending => return Ok(false),
+            }
+            if self.stream.is_end_stream() {
+                return Ok(true);
+            }
             // Nonsense is refused as soon as it shows, not when it ends.
-            if let Some(size) = announced(&gathered, most)?
+            if let Some(size) = announced(gathered.as_ref(), most)?
                 && gathered.len() > FRAME_HEADER + size
             {
                 return Err(surplus());
             }
-            if held > WINDOW_HOLDS {
-                counted.add(held)?;
-                // Fails only if the stream is gone, and then so says the next read.
-                drop(self.body.flow_control().release_capacity(held));
-                held = 0;
-            }
-            match self.body.data().await {
-                Some(part) => {
-                    let part = part.map_err(broken)?;
-                    held += part.len();
-                    gathered.extend_from_slice(&part);
+        }
+    }
+
+    /// Waits for what has not come yet.
+    async fn rest(&mut self, mut gathered: Gathered, most: usize) -> Result<Gathered, Refused> {
+        let mut released = 0;
+        let mut waiting = self.unfinished.wait(gathered.len())?;
+        let waited = tokio::time::timeout(self.time_max, async {
+            loop {
+                // What is here no longer fills the windows, which must not be full of halves that wait for one another. It is
+                // counted instead. Fails only if the stream is gone, and then so says the next read.
+                let held = gathered.len();
+                drop(self.stream.flow_control().release_capacity(held - released));
+                released = held;
+                let ended = std::future::poll_fn(|cx| match self.take(cx, &mut gathered, most) {
+                    Ok(false) if gathered.len() == held => Poll::Pending,
+                    taken => Poll::Ready(taken),
+                });
+                if ended.await? {
+                    return Ok(());
                 }
-                None => return Ok(gathered.freeze()),
+                waiting.hold(gathered.len())?;
             }
+        });
+        match waited.await {
+            Ok(result) => result.map(|()| gathered),
+            Err(_) => Err(Refused::late(self.time_max)),
         }
     }
 }
 
-/// Bytes counted as unfinished until dropped.
-struct Counted {
-    unfinished: Unfinished,
-    bytes: usize,
+/// The parts of a request that are there. One part, which is the rule, is not copied.
+enum Gathered {
+    Nothing,
+    One(Bytes),
+    Many(BytesMut),
 }
 
-impl Counted {
-    fn add(&mut self, bytes: usize) -> Result<(), Status> {
-        self.bytes += bytes;
-        if self.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes > UNFINISHED_MAX {
-            return Err(Error::TooManyRequests.into());
+impl Gathered {
+    fn add(&mut self, part: Bytes) {
+        match self {
+            Gathered::Nothing => *self = Gathered::One(part),
+            Gathered::One(first) => {
+                let mut all = BytesMut::with_capacity(first.len() + part.len());
+                all.extend_from_slice(first);
+                all.extend_from_slice(&part);
+                *self = Gathered::Many(all);
+            }
+            Gathered::Many(all) => all.extend_from_slice(&part),
         }
-        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    fn bytes(self) -> Bytes {
+        match self {
+            Gathered::Nothing => Bytes::new(),
+            Gathered::One(part) => part,
+            Gathered::Many(all) => all.freeze(),
+        }
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.unfinished.fetch_sub(self.bytes, Ordering::Relaxed);
+impl AsRef<[u8]> for Gathered {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Gathered::Nothing => &[],
+            Gathered::One(part) => part,
+            Gathered::Many(all) => all,
         }
     }
 }
@@ -316,45 +374,9 @@ fn broken(error: h2::Error) -> Status {
     Status::cancelled(format!("the request broke off: {error}"))
 }
 
-/// The `grpc-timeout` header: up to eight digits and a unit. One that is not understood is none.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if number.is_empty() || number.len() > 8 || !number.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_eight_digits_and_a_unit() {
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", text.parse().unwrap());
-            timeout(&headers)
-        };
-        assert_eq!(parse("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(parse("99999999H"), Some(Duration::from_hours(99_999_999)));
-        assert_eq!(parse("20m"), Some(Duration::from_millis(20)));
-        assert_eq!(parse("7u"), Some(Duration::from_micros(7)));
-        assert_eq!(parse("7n"), Some(Duration::from_nanos(7)));
-        for nonsense in ["", "S", "5", "5x", "-5S", "+5S", "999999999S", "5 S"] {
-            assert_eq!(parse(nonsense), None, "{nonsense}");
-        }
-    }
 
     #[test]
     fn a_frame_is_one_plain_message() {
