@@ -44,6 +44,44 @@ fn ok(host: &Host<'_>, line: &str) -> String {
     output.stdout
 }
 
+/// The timer's service saves, and the runbook's lines bring it back.
+fn backed_up_and_restored(host: &Host<'_>) {
+    assert_eq!(
+        host.run("systemctl is-enabled chainfire-backup.timer")
+            .unwrap()
+            .stdout,
+        "disabled\n"
+    );
+    ok(host, "systemctl enable --now chainfire-backup.timer");
+    assert_eq!(ok(host, "systemctl is-active chainfire-backup.timer"), "active\n");
+    ok(
+        host,
+        "for n in 0 1 2 3 4 5 6; do : > /var/backups/chainfire/chainfire-2020010${n}T000000Z.tar.gz; done",
+    );
+    ok(host, "systemctl start chainfire-backup.service");
+    // The newest seven are kept.
+    assert_eq!(ok(host, "ls /var/backups/chainfire/*.tar.gz | wc -l"), "7\n");
+    assert_eq!(
+        ok(
+            host,
+            "stat -c '%U %a' $(ls -t /var/backups/chainfire/*.tar.gz | head -1)"
+        ),
+        "chainfire 600\n"
+    );
+    ok(host, "chainfire-client put hello changed");
+    ok(
+        host,
+        "systemctl stop chainfire && mv /var/lib/chainfire /var/lib/chainfire.corrupted && mkdir -p /var/lib/chainfire && \
+         tar -xzf $(ls -t /var/backups/chainfire/*.tar.gz | head -1) -C /var/lib/chainfire --strip-components=1 && \
+         chown -R chainfire:chainfire /var/lib/chainfire && systemctl start chainfire",
+    );
+    assert_eq!(ok(host, "chainfire-client get hello"), "hello\nworld\n");
+    assert!(
+        ok(host, "journalctl -u chainfire").contains("Data restored from a snapshot"),
+        "the server tells that it begins with restored data"
+    );
+}
+
 #[test]
 fn installed_package_runs_under_systemd_and_is_purged_without_trace() {
     let (lab, package) = match machine_and_package() {
@@ -81,6 +119,8 @@ fn installed_package_runs_under_systemd_and_is_purged_without_trace() {
             && host.run("systemctl is-active chainfire").unwrap().stdout == "active\n"
     });
     assert_eq!(ok(&host, "chainfire-client get hello"), "hello\nworld\n");
+
+    backed_up_and_restored(&host);
 
     // A clean stop is a success, and so is a boot with the service enabled after a power cut.
     ok(
