@@ -4,8 +4,8 @@
 //! text, JSON or a table ([`output`]). One file per noun holds the arguments of its commands and one function per verb.
 //! Nothing here knows more of the server than its gRPC interface, so the same program works against a real etcd.
 //!
-//! Exit codes: 0 done, 1 the server (or this machine) refused, 2 wrong usage, 3 not reachable or no answer in time; `lock`
-//! with a command ends with the code of that command. Results go to standard output, everything else to standard error.
+//! Exit codes: 0 done, 1 the server refused or a file of this machine could not be used, 2 wrong usage, 3 not reachable or no
+//! answer in time; `lock` with a command ends with the code of that command (127 if there is none such). Results go to standard output, everything else to standard error.
 //!
 //! Invariants: each event of a stream is flushed as it is printed; a reader that closes our output ends the program
 //! quietly; a signal releases what `lock` and `elect` hold before the program ends.
@@ -14,8 +14,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufWriter, Read, Write};
 use std::process::ExitCode;
-
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod argument;
 mod auth;
@@ -72,7 +70,7 @@ impl Console {
 
 /// The argument tree, for completions, man pages and tests.
 pub fn command() -> clap::Command {
-    cli::Cli::command()
+    cli::tree()
 }
 
 /// Runs the program. `args[0]` is its name.
@@ -82,11 +80,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 /// Runs one command on the given streams and returns its exit code.
 pub fn run(args: Vec<OsString>, mut console: Console) -> u8 {
-    let parsed = command()
-        .try_get_matches_from(args)
-        .and_then(|matches| cli::Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+    let parsed = match cli::Parsed::from_args(args) {
+        Ok(parsed) => parsed,
         Err(refusal) => return print_refusal(&refusal, &mut console),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -103,14 +98,18 @@ pub fn run(args: Vec<OsString>, mut console: Console) -> u8 {
         output,
         errors,
     } = console;
-    let mut context = match cli::Context::new(cli.global, &cli.command, input, output, errors) {
+    let mut context = match cli::Context::new(parsed.global, parsed.format, input, output, errors) {
         Ok(context) => context,
         Err((failure, mut errors)) => return print_failure(&failure, &mut errors),
     };
-    let result = runtime.block_on(Box::pin(cli::dispatch(cli.command, &mut context)));
+    let result = runtime.block_on(Box::pin(cli::dispatch(parsed.command, &mut context)));
     let result = context.printer.flush().and(result);
     match result {
         Ok(()) => 0,
+        Err(Failure::NotConnected(text)) => {
+            let advised = Failure::NotConnected(format!("{text}; {}", context.settings.advice()));
+            print_failure(&advised, &mut context.errors)
+        }
         Err(failure) => print_failure(&failure, &mut context.errors),
     }
 }

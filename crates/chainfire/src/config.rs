@@ -1,15 +1,19 @@
 //! Settings of the server, as `chainfire.toml` spells them.
 //!
 //! Order, lowest first: defaults, environment (`CHAINFIRE__SECTION__KEY`), file, command line. Names and defaults are
-//! interfaces; the shipped sample `config/chainfire.toml` explains each.
+//! interfaces; the comments of the fields are their documentation, which [`reference`] makes a page of. The shipped sample
+//! `config/chainfire.toml` explains those that are changed most.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use service::logs::{self, LogSettings};
+use service::logs::LogSettings;
 use service::settings::{ByteSize, Error, Loaded, Loader};
 
 use crate::auth::AuthSettings;
+
+mod checks;
+pub mod reference;
 
 /// Everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,11 +45,11 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
-    /// Unique in the cluster, not 0, never changed.
+    /// Number of this node: unique in the cluster, not 0, and never changed, for the data directory remembers it.
     pub id: u64,
-    /// Shown to people and clients.
+    /// Its name, as people and clients see it.
     pub name: String,
-    /// A free label.
+    /// A free label that other nodes see: `control_plane` or `worker`.
     pub role: String,
 }
 
@@ -53,11 +57,12 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
-    /// Peers with another id are refused.
+    /// Number of the cluster, not 0. Nodes of another one are refused; the data directory remembers it.
     pub id: u64,
-    /// May this node start a cluster?
+    /// Whether this node may start a new cluster. Must be false on a node that joins an existing one.
     pub bootstrap: bool,
-    /// The first members of a cluster of several nodes.
+    /// All first members of a new cluster, this node included, as `{ id = 1, peer_url = "node1:2380" }` or `"1=node1:2380"`. Empty
+    /// for a single node, which is all that this release runs.
     pub initial_members: Vec<Member>,
 }
 
@@ -97,17 +102,17 @@ impl From<MemberForm> for Member {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// Clients: gRPC, HTTP/JSON, metrics.
+    /// Where clients are served: gRPC, HTTP/JSON and metrics on one port.
     pub api_addr: String,
-    /// Other members.
+    /// Where other members are served. Not opened by a single node.
     pub raft_addr: String,
-    /// Other nodes.
+    /// Where gossip of other nodes is taken. Not opened by a single node.
     pub gossip_addr: String,
-    /// What clients are told; empty: worked out from `api_addr`.
+    /// Where clients are told to come, `http://HOST:PORT`. Empty: worked out from `api_addr`.
     pub advertise_api_url: String,
-    /// What members are told; empty: worked out from `raft_addr`.
+    /// Where members are told to come, `HOST:PORT`. Empty: worked out from `raft_addr`.
     pub advertise_raft_addr: String,
-    /// Absent: plain text.
+    /// Certificates. Absent: plain text. This release refuses the section rather than ignore it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
@@ -118,11 +123,11 @@ pub struct Network {
 pub struct Tls {
     /// PEM certificate of this node.
     pub cert_file: PathBuf,
-    /// Its key.
+    /// PEM key of that certificate.
     pub key_file: PathBuf,
-    /// Whom to trust.
+    /// PEM certificates of the authorities to trust.
     pub ca_file: PathBuf,
-    /// Must clients show a certificate?
+    /// Whether clients must show a certificate.
     pub require_client_cert: bool,
 }
 
@@ -130,31 +135,32 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
-    /// The database lies directly in it.
+    /// The directory of the data; the database lies directly in it.
     pub data_dir: PathBuf,
-    /// One memory buffer.
+    /// Memory for writes before they go to disk. 64KiB or more.
     pub write_buffer_size: ByteSize,
-    /// Memory buffers.
+    /// How many such buffers there may be. 2 or more.
     pub max_write_buffer_number: u32,
-    /// Cache of blocks read.
+    /// Memory for data read from disk.
     pub block_cache_size: ByteSize,
-    /// Level-0 files that start a compaction.
+    /// Files in level 0 that start a compaction.
     pub level0_file_num_compaction_trigger: u32,
-    /// 0 is off.
+    /// 10 makes reads of absent keys cheaper; 0 is off.
     pub bloom_filter_bits_per_key: u32,
-    /// Files kept open.
+    /// Files of the database kept open.
     pub max_open_files: u32,
-    /// Past the page cache.
+    /// Whether the database writes past the page cache. For a disk of its own.
     pub use_direct_io_for_flush_and_compaction: bool,
-    /// At a time.
+    /// Compactions of files at a time.
     pub max_background_compactions: u32,
-    /// At a time.
+    /// Writes of full buffers at a time.
     pub max_background_flushes: u32,
-    /// Bytes in use at which only what frees space is taken; 0 is no limit.
+    /// Bytes in use at which only reads, deletes and compactions are taken until space is freed; 0 is no limit.
     pub quota_backend_bytes: ByteSize,
-    /// `periodic` or `revision`.
+    /// What `auto_compaction_retention` counts: `periodic` (time) or `revision`.
     pub auto_compaction_mode: AutoCompactionMode,
-    /// An age such as `5m`, or a number of revisions; `0` keeps all.
+    /// Old revisions beyond this are dropped: an age such as `"5m"` (a bare number is hours), or a number of revisions; `"0"` keeps
+    /// all.
     pub auto_compaction_retention: String,
 }
 
@@ -173,9 +179,9 @@ pub enum AutoCompactionMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Raft {
-    /// What this node asks for when it joins.
+    /// What this node asks for when it joins: `voter` or `learner`.
     pub role: RaftRole,
-    /// Milliseconds of a tick.
+    /// Milliseconds of a tick, 10 to 1000. Slower ticks forgive a slow network; an absent leader is noticed later.
     pub tick_interval_ms: u64,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: u32,
@@ -204,17 +210,17 @@ pub enum RaftRole {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Of one request.
+    /// Longest request, 1KiB to 1GiB.
     pub max_request_bytes: ByteSize,
-    /// In any list of a transaction.
+    /// Operations in any list of a transaction.
     pub max_txn_ops: u32,
-    /// 0 is no limit.
+    /// Watches at a time; 0 is no limit.
     pub max_watchers: u64,
-    /// How long a request waits for its answer.
+    /// Milliseconds that a request waits for its answer.
     pub request_timeout_ms: u64,
-    /// In the cluster.
+    /// Learners in the cluster at a time.
     pub max_learners: u32,
-    /// Milliseconds between progress notices of a quiet watch; etcd's 10 minutes unless changed.
+    /// Milliseconds between progress notices of a quiet watch, 100 or more. The default is etcd's 10 minutes.
     pub watch_progress_interval_ms: u64,
 }
 
@@ -222,9 +228,9 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compat {
-    /// What `/version` and Status call the server.
+    /// The version of etcd that `/version` and Status name to clients.
     pub etcd_server_version: String,
-    /// What they call the cluster.
+    /// The version that they name for the cluster.
     pub etcd_cluster_version: String,
 }
 
@@ -232,9 +238,9 @@ pub struct Compat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gossip {
-    /// Extra `host:port` to try.
+    /// More `host:port` to try; members are tried anyway.
     pub seeds: Vec<String>,
-    /// Never use UDP.
+    /// Whether gossip keeps off UDP.
     pub tcp_only: bool,
 }
 
@@ -382,119 +388,33 @@ impl Storage {
 impl Config {
     /// Reads `file` and the environment and checks everything that can be checked without touching anything.
     pub fn load(file: &Path) -> Result<Config, Error> {
-        Config::checked(Config::loader().env("CHAINFIRE")?.file(file)?.load()?)
+        Ok(Config::read(file)?.value)
+    }
+
+    /// The same, with the places where the settings were written.
+    pub fn read(file: &Path) -> Result<Loaded<Config>, Error> {
+        checks::checked(Config::loader().env("CHAINFIRE")?.file(file)?)
     }
 
     /// The same from a text, for tests and fuzzing; `name` stands for the file in messages.
     pub fn parse(name: &Path, text: &str) -> Result<Config, Error> {
-        Config::checked(Config::loader().file_content(name, text)?.load()?)
+        Ok(checks::checked(Config::loader().file_content(name, text)?)?.value)
     }
 
     fn loader() -> Loader<Config> {
+        Loader::new().example(&Config::example())
+    }
+
+    /// Every key there is.
+    fn example() -> Config {
         let mut example = Config::default();
         example.network.tls = Some(Tls::default());
         example.cluster.initial_members = vec![Member {
             id: 1,
             peer_url: String::new(),
         }];
-        Loader::new().example(&example)
+        example
     }
-
-    fn checked(loaded: Loaded<Config>) -> Result<Config, Error> {
-        let config = &loaded.value;
-        let refuse = |key: &str, expected: &str| Err(loaded.refuse(key, expected));
-        if config.node.id == 0 {
-            return refuse("node.id", "a number from 1 up, unique in the cluster");
-        }
-        if config.cluster.id == 0 {
-            return refuse("cluster.id", "a number from 1 up");
-        }
-        let members = &config.cluster.initial_members;
-        if members
-            .iter()
-            .any(|member| member.id == 0 || !is_host_port(&member.peer_url))
-        {
-            return refuse(
-                "cluster.initial_members",
-                "entries such as { id = 1, peer_url = \"node1:2380\" } or \"1=node1:2380\"",
-            );
-        }
-        if config.cluster.bootstrap
-            && !members.is_empty()
-            && !members.iter().any(|member| member.id == config.node.id)
-        {
-            return refuse(
-                "cluster.initial_members",
-                "a list that has this node's own id, since bootstrap is true",
-            );
-        }
-        if members.iter().any(|member| member.id != config.node.id) {
-            return refuse(
-                "cluster.initial_members",
-                "this node alone: clusters of several nodes are not in this release",
-            );
-        }
-        if config.network.tls.is_some() {
-            return refuse("network.tls", "no such section: TLS is not in this release");
-        }
-        for (key, address) in [
-            ("network.api_addr", &config.network.api_addr),
-            ("network.raft_addr", &config.network.raft_addr),
-            ("network.gossip_addr", &config.network.gossip_addr),
-        ] {
-            if !is_host_port(address) {
-                return refuse(key, "host:port, for example 0.0.0.0:2379");
-            }
-        }
-        if !(10..=1000).contains(&config.raft.tick_interval_ms) {
-            return refuse("raft.tick_interval_ms", "10 to 1000");
-        }
-        if config.raft.heartbeat_ticks == 0 {
-            return refuse("raft.heartbeat_ticks", "1 or more");
-        }
-        if config.raft.election_ticks <= config.raft.heartbeat_ticks {
-            return refuse("raft.election_ticks", "more than raft.heartbeat_ticks");
-        }
-        if config.raft.snapshot_entries == 0 {
-            return refuse("raft.snapshot_entries", "1 or more");
-        }
-        if config.limits.max_txn_ops == 0 {
-            return refuse("limits.max_txn_ops", "1 or more");
-        }
-        if !(1024..=1 << 30).contains(&config.limits.max_request_bytes.bytes()) {
-            return refuse("limits.max_request_bytes", "1KiB to 1GiB");
-        }
-        if config.limits.request_timeout_ms == 0 {
-            return refuse("limits.request_timeout_ms", "1 or more");
-        }
-        if config.limits.watch_progress_interval_ms < 100 {
-            return refuse("limits.watch_progress_interval_ms", "100 or more");
-        }
-        if config.storage.write_buffer_size.bytes() < 64 << 10 {
-            return refuse("storage.write_buffer_size", "64KiB or more");
-        }
-        if config.storage.max_write_buffer_number < 2 {
-            return refuse("storage.max_write_buffer_number", "2 or more");
-        }
-        if config.storage.retention().is_none() {
-            let expected = match config.storage.auto_compaction_mode {
-                AutoCompactionMode::Periodic => {
-                    "a time such as \"5m\" or \"12h\", a number of hours, or \"0\""
-                }
-                AutoCompactionMode::Revision => "a number of revisions, or \"0\"",
-            };
-            return refuse("storage.auto_compaction_retention", expected);
-        }
-        if logs::check_level(&config.log.level).is_err() {
-            return refuse("log.level", "error, warn, info, debug or trace");
-        }
-        Ok(loaded.value)
-    }
-}
-
-fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -558,6 +478,76 @@ mod tests {
         ] {
             let error = parse(text).expect_err(text);
             assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "[node]\nid = 0\n[storage]\ndata_dir = \"\"\nmax_open_fils = 3\n[raft]\ntick_interval_ms = \"fast\"\n\
+                    election_ticks = 0\n[network]\nraft_addr = \"0.0.0.0:2379\"\ngossip_addr = \"here\"\n";
+        let error = Config::parse(Path::new("c.toml"), text).unwrap_err();
+        let lines: Vec<String> = error.each().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                r#"bad value 0 for "node.id" in c.toml line 2: expected a number from 1 up, unique in the cluster"#,
+                r#"bad value "" for "storage.data_dir" in c.toml line 4: expected a directory, for example /var/lib/chainfire"#,
+                r#"unknown key "storage.max_open_fils" in c.toml line 5: did you mean "max_open_files"?"#,
+                r#"bad value "fast" for "raft.tick_interval_ms" in c.toml line 7: expected a whole number, not negative"#,
+                r#"bad value 0 for "raft.election_ticks" in c.toml line 8: expected more than raft.heartbeat_ticks, which is 1"#,
+                r#"bad value "0.0.0.0:2379" for "network.raft_addr" in c.toml line 10: expected another port than network.api_addr has, which is 0.0.0.0:2379"#,
+                r#"bad value "here" for "network.gossip_addr" in c.toml line 11: expected host:port, for example 0.0.0.0:2381"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn ports_clash_only_where_addresses_meet() {
+        let parsed = |api: &str, raft: &str| {
+            parse(&format!(
+                "[network]\napi_addr = \"{api}\"\nraft_addr = \"{raft}\"\n"
+            ))
+        };
+        for (api, raft) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("127.0.0.1:1", "[::]:1"),
+        ] {
+            let error = parsed(api, raft).unwrap_err();
+            assert!(
+                error.contains("network.raft_addr") && error.contains("another port"),
+                "{error}"
+            );
+        }
+        for (api, raft) in [
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.1:1", "127.0.0.1:2"),
+        ] {
+            parsed(api, raft).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_that_nothing_can_work_with_are_refused() {
+        for (section, key, value) in [
+            ("node", "name", "\"\""),
+            ("network", "advertise_api_url", "\"node1:2379\""),
+            ("network", "advertise_raft_addr", "\"node1\""),
+            ("storage", "level0_file_num_compaction_trigger", "0"),
+            ("storage", "max_background_compactions", "0"),
+            ("storage", "max_background_flushes", "0"),
+            ("storage", "max_open_files", "0"),
+            ("storage", "auto_compaction_retention", "\"-5m\""),
+            ("compat", "etcd_server_version", "\"new\""),
+            ("compat", "etcd_cluster_version", "\"\""),
+            ("gossip", "seeds", "[\"node1\"]"),
+        ] {
+            let error = parse(&format!("[{section}]\n{key} = {value}\n")).expect_err(key);
+            assert!(
+                error.contains(&format!("{section}.{key}")) && error.contains("expected"),
+                "{error}"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! One running node: its state, its pipeline, and the chores that go on beside requests.
 
 mod chores;
+pub(crate) mod restore;
 mod start;
 
 use std::sync::Arc;

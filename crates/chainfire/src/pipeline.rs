@@ -518,7 +518,8 @@ impl Applier {
 fn log_committed(clock: &SharedClock, index: u64) {
     static NEWEST: service::logs::Throttle = service::logs::Throttle::new(std::time::Duration::from_secs(1));
     if NEWEST.permit(clock.now()) {
-        tracing::info!(target: "chainfire_storage", index, "Committed entry");
+        let held_back = NEWEST.held_back_field();
+        tracing::info!(target: "chainfire_storage", index, held_back, "Committed entry");
     } else {
         tracing::debug!(target: "chainfire_storage", index, "Committed entry");
     }

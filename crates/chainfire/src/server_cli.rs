@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{CommandFactory, Parser};
 use parking_lot::Mutex;
+use service::settings::{Error, Loaded};
 use service::{Runner, SystemClock, exit, logs};
 
-use crate::config::Config;
+use crate::auth::{self, TokenProvider};
+use crate::config::{Config, reference};
 use crate::node::{Node, StartError};
 use crate::pipeline::Fatal;
 use crate::server::{Calls, Server, serve};
@@ -34,6 +36,9 @@ struct Arguments {
     /// Read and check the settings, say what is wrong, and exit.
     #[arg(long)]
     check_config: bool,
+    /// Print the page of all settings and their defaults, and exit.
+    #[arg(long, conflicts_with = "check_config")]
+    config_reference: bool,
 }
 
 /// The argument tree, for help, completions and man pages.
@@ -61,15 +66,61 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Tells everything that is wrong with the settings, the last of it as the error that ends the program.
+fn refused(error: Error) -> anyhow::Error {
+    let error = match error {
+        Error::Several(mut errors) => {
+            let last = errors.pop().expect("several errors are more than none");
+            for error in errors {
+                terminal::error(&error);
+            }
+            anyhow::Error::new(last)
+        }
+        Error::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => anyhow!(
+            "read settings from {}: there is no such file; name another with --config FILE",
+            path.display()
+        ),
+        single => single.into(),
+    };
+    exit::with_code(exit::CONFIG, error)
+}
+
+/// The keys with the places where they were written, for the end of an error.
+fn places(settings: &Loaded<Config>, keys: &[&str]) -> String {
+    let each: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{key} {}", settings.origin(key)))
+        .collect();
+    each.join(", ")
+}
+
+fn start_error(error: StartError, settings: &Loaded<Config>) -> anyhow::Error {
+    let (code, keys) = (error.exit_code(), error.keys());
+    let error = match keys.as_slice() {
+        [] => error.into(),
+        keys => anyhow!("{error} ({})", places(settings, keys)),
+    };
+    exit::with_code(code, error)
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config).map_err(|error| exit::with_code(exit::CONFIG, error))?;
+    if arguments.config_reference {
+        terminal::out(&reference::page());
+        return Ok(());
+    }
+    let settings = Config::read(&arguments.config).map_err(refused)?;
+    let config = settings.value.clone();
     if arguments.check_config {
+        // Reads the files of keys, if there are any.
+        TokenProvider::new(&config.auth, auth::system_entropy())
+            .map_err(|error| start_error(error.into(), &settings))?;
         terminal::out(&format!("{}: ok\n", arguments.config.display()));
         return Ok(());
     }
     let log = logs::init(&config.log).map_err(|error| exit::with_code(exit::CONFIG, error))?;
     logs::install_panic_hook(true);
-    let listener = service::net::bind("network.api_addr", &config.network.api_addr)
+    let place = places(&settings, &["network.api_addr"]);
+    let listener = service::net::bind(&place, &config.network.api_addr)
         .map_err(|error| exit::with_code(exit::CONFIG, error))?;
 
     let path = arguments.config.clone();
@@ -93,7 +144,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let node = tokio::task::spawn_blocking(move || Node::start(config, SystemClock::shared(), fail))
             .await
             .context("start")?
-            .map_err(|error: StartError| exit::with_code(error.exit_code(), error))?;
+            .map_err(|error| start_error(error, &settings))?;
         // The database is never closed, only flushed: connections that outlive the drain would close it while the process
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());

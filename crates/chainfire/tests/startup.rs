@@ -77,6 +77,20 @@ fn set(server: &Chainfire, section: &str, key: &str, value: impl Into<toml::Valu
     std::fs::write(server.config_file(), config.to_string()).unwrap();
 }
 
+/// How an error says where a key was written, which only one section has.
+fn place(server: &Chainfire, key: &str) -> String {
+    let file = server.config_file();
+    let config: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    let has = |section: &toml::Value| section.get(key).is_some();
+    let (section, _) = config.iter().find(|(_, section)| has(section)).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = text
+        .lines()
+        .position(|line| line.starts_with(&format!("{key} =")))
+        .unwrap();
+    format!("{section}.{key} in {} line {}", file.display(), line + 1)
+}
+
 fn put(server: &Chainfire, key: &str, value: &str) {
     server.client(&["put", key, value]).unwrap().ok();
 }
@@ -113,12 +127,38 @@ fn settings_that_cannot_be_are_refused_with_the_key_and_the_place() {
     assert!(line.starts_with("FILE:1:"), "{line}");
 }
 
+/// A newcomer mends a file in one go, not in as many as it has mistakes.
+#[test]
+fn all_mistakes_of_a_file_are_told_at_once() {
+    let dir = TestDir::new("chainfire-config").unwrap();
+    let path = dir.join("chainfire.toml");
+    let config = "[storage]\ndata_dir = \"\"\nwrite_bufer_size = 1\n[network]\nraft_addr = \"0.0.0.0:2379\"\n[raft]\n\
+                  tick_interval_ms = \"fast\"\n";
+    std::fs::write(&path, config).unwrap();
+    for check in [&[][..], &["--check-config"]] {
+        let output = chainfire(&[&["--config", path.to_str().unwrap()], check].concat());
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+        assert_eq!(
+            output.stderr.replace(path.to_str().unwrap(), "FILE"),
+            "\
+Error: bad value \"\" for \"storage.data_dir\" in FILE line 2: expected a directory, for example /var/lib/chainfire
+Error: unknown key \"storage.write_bufer_size\" in FILE line 3: did you mean \"write_buffer_size\"?
+Error: bad value \"0.0.0.0:2379\" for \"network.raft_addr\" in FILE line 5: expected another port than network.api_addr has, which is 0.0.0.0:2379
+Error: bad value \"fast\" for \"raft.tick_interval_ms\" in FILE line 7: expected a whole number, not negative
+"
+        );
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = TestDir::new("chainfire-config").unwrap();
     let missing = dir.join("missing.toml");
     for (path, reason) in [
-        (missing.as_path(), "No such file or directory (os error 2)"),
+        (
+            missing.as_path(),
+            "there is no such file; name another with --config FILE",
+        ),
         (dir.path(), "Is a directory (os error 21)"),
     ] {
         let path = path.to_str().unwrap();
@@ -153,6 +193,16 @@ fn check_config_says_ok_or_what_is_wrong_and_touches_nothing() {
         "{}",
         bad.stderr
     );
+    let keys = check(&format!(
+        "{storage}[auth]\ntoken = \"jwt\"\n[auth.jwt]\nsign_method = \"RS256\"\nprivate_key = \"/no/such/key\"\n"
+    ));
+    assert_eq!(keys.code, 2);
+    let error = one_error(&keys.stderr);
+    let place = format!("auth.jwt.private_key in {} line 7", path.display());
+    assert!(
+        error.contains("/no/such/key") && error.contains(&place),
+        "{error}"
+    );
     assert!(!data.exists());
     assert_eq!(chainfire(&["--no-such-flag"]).code, 64);
 }
@@ -169,8 +219,9 @@ fn an_address_in_use_is_refused_before_the_data_is_touched() {
     assert_eq!(
         error,
         format!(
-            "address in use: {} (network.api_addr): another process listens there",
-            running.socket()
+            "address in use: {} ({}): another process listens there",
+            running.socket(),
+            place(&second, "api_addr")
         )
     );
     assert!(!second.data_dir().exists());
@@ -190,8 +241,9 @@ fn a_directory_held_by_a_running_server_is_refused() {
     assert_eq!(
         error,
         format!(
-            "open {}: the database is in use: another process holds its LOCK file",
-            data.display()
+            "open {}: the database is in use: another process holds its LOCK file ({})",
+            data.display(),
+            place(&second, "data_dir")
         )
     );
     put(&running, "still", "here");
@@ -206,12 +258,27 @@ fn a_directory_of_another_node_or_cluster_is_refused() {
     set(&server, "node", "id", 3);
     let (code, error, _) = start_and_end(&mut server);
     let belongs = "data directory belongs to node 1 of cluster 1, config says node";
-    assert_eq!((code, error), (2, format!("{belongs} 3 of cluster 1")));
+    let data = server.data_dir().display().to_string();
+    let places = |key: &str| {
+        let config: String = std::fs::read_to_string(server.config_file()).unwrap();
+        let section = config.find(&format!("[{key}]")).unwrap();
+        let line = section + config[section..].find("\nid =").unwrap() + 1;
+        let line = config[..line].lines().count() + 1;
+        let file = server.config_file();
+        format!(
+            "{key}.id in {} line {line}, {}",
+            file.display(),
+            place(&server, "data_dir")
+        )
+    };
+    let wanted = format!("{belongs} 3 of cluster 1: {data} ({})", places("node"));
+    assert_eq!((code, error), (2, wanted));
 
     set(&server, "node", "id", 1);
     set(&server, "cluster", "id", 9);
     let (code, error, _) = start_and_end(&mut server);
-    assert_eq!((code, error), (2, format!("{belongs} 1 of cluster 9")));
+    let wanted = format!("{belongs} 1 of cluster 9: {data} (cluster.id in ");
+    assert!(code == 2 && error.starts_with(&wanted), "{error}");
 
     set(&server, "cluster", "id", 1);
     server.start().unwrap();
@@ -243,15 +310,16 @@ fn an_empty_directory_without_bootstrap_is_refused_and_stays_usable() {
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let mut server = Chainfire::builder().build().unwrap();
-    let place = server.config_file().join("data");
-    set(&server, "storage", "data_dir", place.to_str().unwrap());
+    let data = server.config_file().join("data");
+    set(&server, "storage", "data_dir", data.to_str().unwrap());
     let (code, error, _) = start_and_end(&mut server);
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert_eq!(
         error,
         format!(
-            "create directory {}: Not a directory (os error 20)",
-            place.display()
+            "create directory {}: Not a directory (os error 20) ({})",
+            data.display(),
+            place(&server, "data_dir")
         )
     );
 }
@@ -401,7 +469,19 @@ fn a_torn_write_at_the_end_of_the_log_is_dropped() {
             _ => torn.extend_from_slice(&[0; 5000]),
         }
         std::fs::write(&path, &torn).unwrap();
+        let before = server.log().len();
         holds_everything(&mut server);
+        // RocksDB says nothing of it; room for a record is no record.
+        let warning = format!(
+            "WARN chainfire_storage: Dropped a torn write at the end of the log, which nobody was told of, file={}, bytes=20\n",
+            path.file_name().unwrap().display()
+        );
+        assert_eq!(
+            server.log()[before..].contains(&warning),
+            tail == "record",
+            "{}",
+            server.log()
+        );
         server.kill9().unwrap();
         holds_everything(&mut server);
     }
@@ -522,6 +602,37 @@ fn the_lines_that_operators_search_for_appear_as_they_know_them() {
             rest.and_then(|rest| rest.strip_suffix("ms"))
                 .is_some_and(is_number)
         }),
+        "{log}"
+    );
+}
+
+#[test]
+fn lines_that_were_held_back_are_counted() {
+    let server = Chainfire::start_new().unwrap();
+    let counted = |log: &str| {
+        log.lines().any(|line| {
+            let rest = line.strip_prefix("INFO chainfire_api: Handled put request, latency=");
+            let held_back = rest.and_then(|rest| rest.split_once("ms, held_back="));
+            held_back.is_some_and(|(_, count)| count.parse::<u64>().is_ok_and(|count| count > 0))
+        })
+    };
+    wait_until(LIMIT, "a line that tells how many it stands for", || {
+        put(&server, "a", "1");
+        put(&server, "a", "2");
+        counted(&server.log())
+    });
+}
+
+#[test]
+fn lines_in_a_file_begin_with_the_time() {
+    let server = Chainfire::builder()
+        .config("[log]\ntimestamps = \"auto\"")
+        .start()
+        .unwrap();
+    let log = server.log();
+    let (time, line) = log.lines().next().unwrap().split_once(' ').unwrap();
+    assert!(
+        time.len() == 24 && time.ends_with('Z') && line.starts_with("INFO "),
         "{log}"
     );
 }

@@ -40,6 +40,43 @@ pub(super) fn member_id(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number that the operator gives to a node or to a cluster.
+pub(super) fn node_id(text: &str) -> Result<u64, String> {
+    let id = text.parse().ok().filter(|id| *id != 0);
+    id.ok_or_else(|| "want a whole number from 1 up".to_owned())
+}
+
+/// A member as `cluster.initial_members` has it: `1=node1:2380`.
+pub(super) fn member(text: &str) -> Result<(u64, String), String> {
+    let member = text
+        .split_once('=')
+        .and_then(|(id, address)| Some((node_id(id.trim()).ok()?, peer_address(address.trim()).ok()?)));
+    member.ok_or_else(|| "want ID=HOST:PORT, for example 1=node1:2380".to_owned())
+}
+
+/// Seconds a lease lives.
+pub(super) fn seconds(text: &str) -> Result<i64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "want whole seconds from 1 up, for example 60".to_owned())
+}
+
+/// A revision; 0 stands for the newest.
+pub(super) fn revision(text: &str) -> Result<i64, String> {
+    let revision = text.parse().ok().filter(|revision| *revision >= 0);
+    revision.ok_or_else(|| "want a revision, a whole number such as the one that `status` prints".to_owned())
+}
+
+/// A revision up to which something is dropped.
+pub(super) fn past_revision(text: &str) -> Result<i64, String> {
+    revision(text).and_then(|revision| {
+        if revision > 0 {
+            Ok(revision)
+        } else {
+            Err("want a revision from 1 up".to_owned())
+        }
+    })
+}
+
 /// A duration with its unit; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || "want a duration above zero such as 500ms, 5s or 2m".to_owned();
@@ -124,6 +161,28 @@ mod tests {
         assert_eq!(member_id("2"), Ok(2));
         assert_eq!(member_id("0x8e9e05c52164694d"), Ok(0x8e9e_05c5_2164_694d));
         assert!(member_id("0").is_err() && member_id("node2").is_err());
+    }
+
+    #[test]
+    fn members_have_a_number_and_an_address() {
+        assert_eq!(member("1=node1:2380"), Ok((1, "node1:2380".to_owned())));
+        for bad in ["", "1", "0=node1:2380", "node1:2380", "x=node1:2380", "1=node1"] {
+            assert!(member(bad).is_err(), "{bad}");
+        }
+        assert!(node_id("7") == Ok(7) && node_id("0").is_err() && node_id("-1").is_err());
+    }
+
+    #[test]
+    fn numbers_say_what_is_wanted() {
+        assert_eq!(seconds("60"), Ok(60));
+        for bad in ["", "abc", "0", "-5", "1.5", "60s", "99999999999999999999"] {
+            assert_eq!(
+                seconds(bad),
+                Err("want whole seconds from 1 up, for example 60".to_owned())
+            );
+        }
+        assert!(revision("0") == Ok(0) && past_revision("0").is_err() && past_revision("5") == Ok(5));
+        assert!(revision("latest").is_err() && revision("-1").is_err());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //!
 //! The arguments of each command stand in the file of its noun. Doc comments are the help text.
 
-use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum as _};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use terminal::OutputFormat;
 
-use super::connection::{Login, Session, Settings, Tls};
+use super::connection::{DEFAULT_ENDPOINT, Login, Session, Settings, Tls};
 use super::failure::{Failure, Result};
 use super::output::Printer;
 use super::{
@@ -22,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Client of Chainfire and of any other server that speaks the etcd v3 interface
 ///
-/// Exit codes: 0 done, 1 the server refused, 2 wrong usage, 3 not reachable or no answer in time.
+/// Exit codes: 0 done, 1 the server refused or a file could not be used, 2 wrong usage, 3 not reachable or no answer in time.
 #[derive(Debug, Parser)]
 #[command(
     name = "chainfire-client",
@@ -42,8 +43,8 @@ pub(super) struct Cli {
 
 /// Flags of every command.
 ///
-/// A global flag whose id a command uses too would be filled from that command's argument, so the ids are their own. The one
-/// wanted case is `--output`, which names the file of `backup` and the format everywhere else.
+/// A global flag whose id a command uses too would be filled from that command's argument, so the ids are their own. The form
+/// of the output is a flag of every command too, but not of this kind: see [`tree`].
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
@@ -56,7 +57,7 @@ pub(super) struct Global {
         value_name = "URL",
         value_delimiter = ',',
         env = "CHAINFIRE_ENDPOINT",
-        default_value = "http://127.0.0.1:2379"
+        default_value = DEFAULT_ENDPOINT
     )]
     endpoints: Vec<String>,
     /// CA that signed the server's certificate, PEM; makes https the default
@@ -85,25 +86,96 @@ pub(super) struct Global {
         id = "global-user",
         long = "user",
         global = true,
-        value_name = "NAME[:PASSWORD]"
+        value_name = "NAME[:PASSWORD]",
+        env = "CHAINFIRE_USER",
+        hide_env_values = true
     )]
     user: Option<String>,
     /// Limit of each request: 500ms, 5s, 1m [default: 5s; member-add 60s]
     #[arg(id = "global-timeout", long = "timeout", global = true, value_name = "DURATION", value_parser = argument::duration)]
     timeout: Option<Duration>,
-    /// How to print the reply: text, json or table
-    #[arg(
-        id = "output",
-        long,
-        short,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    output: OsString,
     /// Print keys and values as \x61\x62
     #[arg(id = "global-hex", long = "hex", global = true)]
     hex: bool,
+}
+
+/// Id of the flag that chooses the form of the output.
+const FORMAT: &str = "global-format";
+
+/// The whole argument tree: [`Cli`], and on every command the flag that chooses the form of the output.
+///
+/// It is `--output FORMAT` or `-o FORMAT`. On `backup`, where `--output` has named the archive since the runbooks were written,
+/// it is `-o FORMAT` or `--format FORMAT`. A flag that clap spreads by itself could not differ like that.
+pub(super) fn tree() -> clap::Command {
+    with_format(Cli::command())
+}
+
+fn with_format(command: clap::Command) -> clap::Command {
+    let values = [
+        // What etcdctl calls it.
+        PossibleValue::new("text").alias("simple"),
+        PossibleValue::new("json"),
+        PossibleValue::new("table"),
+    ];
+    let parser = PossibleValuesParser::new(values).map(|text| match text.as_str() {
+        "json" => OutputFormat::Json,
+        "table" => OutputFormat::Table,
+        _ => OutputFormat::Text,
+    });
+    let flag = Arg::new(FORMAT)
+        .short('o')
+        .value_name("FORMAT")
+        .value_parser(parser)
+        .default_value("text")
+        .help("How to print the reply")
+        .help_heading("Global options");
+    let flag = if command.get_name() == "backup" {
+        flag.long("format")
+    } else {
+        // The second and third are what etcdctl calls it.
+        flag.long("output")
+            .visible_alias("format")
+            .alias("write-out")
+            .short_alias('w')
+    };
+    command.arg(flag).mut_subcommands(with_format)
+}
+
+/// What was written on the command line.
+pub(super) struct Parsed {
+    pub(super) global: Global,
+    pub(super) format: OutputFormat,
+    pub(super) command: Command,
+}
+
+impl Parsed {
+    pub(super) fn from_args(
+        args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> std::result::Result<Self, clap::Error> {
+        let matches = tree().try_get_matches_from(args)?;
+        let format = format(&matches);
+        let Cli { global, command } = Cli::from_arg_matches(&matches)?;
+        Ok(Self {
+            global,
+            format,
+            command,
+        })
+    }
+}
+
+/// The innermost form that was asked for.
+fn format(matches: &ArgMatches) -> OutputFormat {
+    let mut format = OutputFormat::Text;
+    let mut level = Some(matches);
+    while let Some(matches) = level {
+        if matches.value_source(FORMAT) == Some(ValueSource::CommandLine)
+            && let Some(asked) = matches.get_one(FORMAT)
+        {
+            format = *asked;
+        }
+        level = matches.subcommand().map(|(_, inner)| inner);
+    }
+    format
 }
 
 /// The commands.
@@ -118,7 +190,10 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  chainfire-client member-list")]
     MemberList(cluster::List),
     /// Add a node: as learner first, then as voter once it has caught up
-    #[command(after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380")]
+    #[command(
+        after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380\n\nA Chainfire of this release runs \
+                      alone and refuses; an etcd cluster takes it."
+    )]
     MemberAdd(membership::Add),
     /// Remove a node
     #[command(after_help = "Example:\n  chainfire-client member-remove --node-id 2")]
@@ -127,7 +202,9 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  chainfire-client member-promote --node-id 2")]
     MemberPromote(membership::Target),
     /// Hand leadership to another node
-    #[command(after_help = "Example:\n  chainfire-client leader-transfer --to 2")]
+    #[command(
+        after_help = "Example:\n  chainfire-client leader-transfer --to 2\n\nNeeds a cluster; a Chainfire of this release runs alone."
+    )]
     LeaderTransfer(cluster::Transfer),
     /// Write a key
     #[command(
@@ -169,7 +246,8 @@ pub(super) enum Command {
     Snapshot(snapshot::Snapshot),
     /// Save the store as an archive that a new node can be unpacked from
     #[command(
-        after_help = "Example:\n  chainfire-client backup --output chainfire-2026-01-31.tar.gz\n\n\
+        after_help = "Examples:\n  chainfire-client backup --output chainfire-2026-01-31.tar.gz\n  \
+                      chainfire-client backup --dir /var/backups/chainfire --keep 7\n\n\
                       Unpack with: tar -xzf FILE -C /var/lib/chainfire --strip-components=1"
     )]
     Backup(snapshot::Backup),
@@ -211,7 +289,7 @@ pub(super) enum Command {
     /// Manage roles and what they permit
     #[command(subcommand)]
     Role(auth::Role),
-    /// Print the nodes as gossip sees them (not available in this release)
+    /// Print the nodes as gossip sees them (needs a cluster, which this release does not run)
     Gossip,
 }
 
@@ -229,14 +307,14 @@ impl Context {
     /// Checks the global flags. On failure gives standard error back.
     pub(super) fn new(
         global: Global,
-        command: &Command,
+        format: OutputFormat,
         input: Box<dyn Read + Send>,
         output: Box<dyn Write + Send>,
         errors: Box<dyn Write + Send>,
     ) -> std::result::Result<Self, (Failure, Box<dyn Write + Send>)> {
         let (hex, timeout) = (global.hex, global.timeout);
-        match format(&global.output, command).and_then(|format| Ok((format, settings(global)?))) {
-            Ok((format, settings)) => {
+        match settings(global) {
+            Ok(settings) => {
                 let printer = Printer::new(format, hex, output);
                 Ok(Self {
                     settings,
@@ -265,21 +343,6 @@ impl Context {
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(self.errors, "{text}");
     }
-}
-
-fn format(written: &OsStr, command: &Command) -> Result<OutputFormat> {
-    if matches!(command, Command::Backup(_)) {
-        return Ok(OutputFormat::Text);
-    }
-    let known = written
-        .to_str()
-        .and_then(|text| OutputFormat::from_str(text, true).ok());
-    known.ok_or_else(|| {
-        Failure::usage(format!(
-            "--output {}: want text, json or table",
-            written.display()
-        ))
-    })
 }
 
 fn settings(global: Global) -> Result<Settings> {
@@ -353,14 +416,14 @@ pub(super) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Auth(command) => auth::auth(command, context).await,
         Command::User(command) => auth::user(command, context).await,
         Command::Role(command) => auth::role(command, context).await,
-        Command::Gossip => Err(Failure::refused("gossip is not available in this release")),
+        Command::Gossip => Err(Failure::refused(
+            "gossip needs a cluster: this release runs single nodes, which have nobody to gossip with",
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn code(line: &str) -> (u8, String, String) {
@@ -369,7 +432,30 @@ mod tests {
 
     #[test]
     fn the_tree_is_consistent() {
-        Cli::command().debug_assert();
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn the_form_of_the_output_may_stand_anywhere() {
+        let format = |line: &str| Parsed::from_args(line.split_whitespace()).unwrap().format;
+        for line in [
+            "x get k -o json",
+            "x -o json get k",
+            "x get k --output=json",
+            "x -o table get k --output json",
+            "x get k --format json",
+            "x get k -w json",
+            "x snapshot status f -o json",
+            "x snapshot -o json status f",
+            "x backup --output f.tar.gz -o json",
+            "x -o json backup --output f.tar.gz",
+            "x backup --format json --output f.tar.gz",
+        ] {
+            assert_eq!(format(line), OutputFormat::Json, "{line}");
+        }
+        for line in ["x get k", "x get k -w simple", "x backup --output json"] {
+            assert_eq!(format(line), OutputFormat::Text, "{line}");
+        }
     }
 
     #[test]
@@ -398,7 +484,7 @@ mod tests {
                 check(inner, &format!("{path} {}", inner.get_name()));
             }
         }
-        check(&Cli::command(), "chainfire-client");
+        check(&tree(), "chainfire-client");
     }
 
     #[test]
@@ -441,20 +527,21 @@ mod tests {
     fn nobody_there_is_code_3() {
         let (code, output, errors) = code("get k --endpoint http://127.83.0.3:1");
         assert_eq!((code, output.as_str()), (3, ""));
-        assert!(errors.starts_with("Error: http://127.83.0.3:1: "), "{errors}");
+        assert_eq!(
+            errors,
+            "Error: http://127.83.0.3:1: connection refused; does it run there? endpoints come from --endpoint URL or from \
+             CHAINFIRE_ENDPOINT\n"
+        );
     }
 
     #[test]
     fn arguments_are_not_mistaken_for_global_flags() {
-        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let parse = |line: &str| Parsed::from_args(line.split_whitespace()).unwrap();
         let user = parse("x user get alice");
         assert!(user.global.user.is_none() && matches!(user.command, Command::User(_)));
         assert!(parse("x get k").global.key.is_none());
         let global = parse("x get k --user bob:pw --key f --cert g --hex --timeout 1s -o json").global;
-        assert_eq!(
-            (global.user.as_deref(), global.output.to_str(), global.hex),
-            (Some("bob:pw"), Some("json"), true)
-        );
+        assert_eq!((global.user.as_deref(), global.hex), (Some("bob:pw"), true));
     }
 
     #[test]
@@ -464,7 +551,7 @@ mod tests {
             (
                 1,
                 String::new(),
-                "Error: gossip is not available in this release\n".to_owned()
+                "Error: gossip needs a cluster: this release runs single nodes, which have nobody to gossip with\n".to_owned()
             )
         );
     }

@@ -178,7 +178,7 @@ impl Probed {
     fn status(&self) -> &'static str {
         match &self.answer {
             None => "unstarted",
-            Some(Err(Failure::Unreachable(_))) => "unreachable",
+            Some(Err(Failure::Unreachable(_) | Failure::NotConnected(_))) => "unreachable",
             // A refusal is an answer, too.
             Some(_) => "started",
         }

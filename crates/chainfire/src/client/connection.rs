@@ -13,7 +13,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
 
-use super::failure::{Failure, Result, chain};
+use super::failure::{Failure, Result, chain, system};
 use crate::wire::etcdserverpb as pb;
 use crate::wire::etcdserverpb::auth_client::AuthClient;
 use crate::wire::etcdserverpb::cluster_client::ClusterClient;
@@ -23,6 +23,9 @@ use crate::wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use crate::wire::etcdserverpb::watch_client::WatchClient;
 use crate::wire::v3electionpb::election_client::ElectionClient;
 use crate::wire::v3lockpb::lock_client::LockClient;
+
+/// Who is asked when nobody is named.
+pub(super) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 
 /// Longest wait for one endpoint to take the connection; the request's own limit when that is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,6 +118,17 @@ services! {
     election: ElectionClient;
 }
 
+impl Settings {
+    /// What to do when no endpoint takes the connection.
+    pub(super) fn advice(&self) -> &'static str {
+        if self.endpoints == [DEFAULT_ENDPOINT] {
+            "does it run (systemctl status chainfire)? name another server with --endpoint URL or in CHAINFIRE_ENDPOINT"
+        } else {
+            "does it run there? endpoints come from --endpoint URL or from CHAINFIRE_ENDPOINT"
+        }
+    }
+}
+
 impl Session {
     /// Connects to the first endpoint that can be reached, and logs in.
     pub(super) async fn open(settings: &Settings) -> Result<Self> {
@@ -122,11 +136,11 @@ impl Session {
         for endpoint in &settings.endpoints {
             match Self::open_at(endpoint, settings).await {
                 Ok(session) => return Ok(session),
-                Err(Failure::Unreachable(text)) => failures.push(text),
+                Err(Failure::Unreachable(text) | Failure::NotConnected(text)) => failures.push(text),
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Failure::Unreachable(failures.join("; ")))
+        Err(Failure::NotConnected(failures.join("; ")))
     }
 
     /// Connects to this endpoint and no other.
@@ -214,8 +228,8 @@ async fn connect(endpoint: &str, settings: &Settings) -> Result<Channel> {
     // `connect_timeout` covers TCP only; a server that takes the connection and stays silent must not hold up the next one.
     match tokio::time::timeout(limit, builder.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(Failure::unreachable(format!("{endpoint}: {}", chain(&error)))),
-        Err(_elapsed) => Err(Failure::unreachable(format!(
+        Ok(Err(error)) => Err(Failure::NotConnected(format!("{endpoint}: {}", chain(&error)))),
+        Err(_elapsed) => Err(Failure::NotConnected(format!(
             "{endpoint}: no connection within {limit:?}"
         ))),
     }
@@ -239,7 +253,8 @@ fn tls_config(endpoint: &str, tls: &Tls) -> Result<ClientTlsConfig> {
 }
 
 fn read(path: &Path, flag: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Failure::usage(format!("read {flag} {}: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| Failure::refused(format!("read {flag} {}: {}", path.display(), system(&error))))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) struct Elect {
     #[arg(long, short)]
     listen: bool,
     /// Seconds after which the leadership is free when this program dies
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..), default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", value_parser = argument::seconds, default_value_t = 10)]
     ttl: i64,
 }
 

@@ -7,12 +7,16 @@ use tonic::{Code, Status};
 /// The end of a command that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server refused, or this machine did (a file that cannot be written).
+    /// The server refused, or this machine did (a file that cannot be read or written).
     Refused(String),
     /// Wrong usage that the argument tree itself cannot see.
     Usage(String),
-    /// No endpoint could be reached, or no answer came in time.
+    /// No answer came in time, or the connection broke.
     Unreachable(String),
+    /// No endpoint took the connection. The end of the program adds where endpoints come from.
+    NotConnected(String),
+    /// The command to run under a lock could not be run; the code is what a shell gives for that.
+    NotRun(u8, String),
     /// The command run under a lock ended with this code; it has said itself why.
     Command(u8),
     /// Whoever read our output has enough.
@@ -59,9 +63,13 @@ impl Failure {
                 Self::unreachable(text)
             }
             (Code::DeadlineExceeded, _) => Self::unreachable(format!("{endpoint}: {text}")),
-            (Code::Unimplemented, _) => {
-                Self::refused(format!("{endpoint} does not serve this request: {text}"))
+            // What the library of a server says of a method that it has never heard of.
+            (Code::Unimplemented, _) if text.is_empty() || text.starts_with("unknown ") => {
+                let reason = if text.is_empty() { "unknown method" } else { text };
+                Self::refused(format!("{endpoint} does not serve this request: {reason}"))
             }
+            // Our own servers say what they lack; it is no text of etcd's, whatever stands in front of it.
+            (Code::Unimplemented, _) => Self::refused(text.strip_prefix("etcdserver: ").unwrap_or(text)),
             (code, "") => Self::refused(format!("{endpoint}: {}", code.description())),
             _ => Self::refused(text),
         }
@@ -70,7 +78,7 @@ impl Failure {
     /// Whether another endpoint, or the same a moment later, may do better.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::NotConnected(_) => true,
             Self::Refused(text) => matches!(
                 text.as_str(),
                 "no leader elected"
@@ -79,14 +87,18 @@ impl Failure {
                     | "etcdserver: invalid auth token"
                     | "etcdserver: revision of auth store is old"
             ),
-            Self::Usage(_) | Self::Command(_) | Self::OutputClosed => false,
+            Self::Usage(_) | Self::NotRun(..) | Self::Command(_) | Self::OutputClosed => false,
         }
     }
 
     /// The text after `Error: `, if there is something to say.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
-            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => Some(text),
+            Self::Refused(text)
+            | Self::Usage(text)
+            | Self::Unreachable(text)
+            | Self::NotConnected(text)
+            | Self::NotRun(_, text) => Some(text),
             Self::Command(_) | Self::OutputClosed => None,
         }
     }
@@ -98,8 +110,8 @@ impl Failure {
             Self::OutputClosed => 141,
             Self::Refused(_) => 1,
             Self::Usage(_) => Self::USAGE,
-            Self::Unreachable(_) => 3,
-            Self::Command(code) => *code,
+            Self::Unreachable(_) | Self::NotConnected(_) => 3,
+            Self::NotRun(code, _) | Self::Command(code) => *code,
         }
     }
 }
@@ -113,20 +125,54 @@ fn is_transport(status: &Status) -> bool {
     (status.source().is_some() && !oversized) || foreign_unavailable
 }
 
-/// The causes of an error, outermost first, without repeating one that its parent prints already.
+/// Texts of layers that say only that something below them failed.
+const LAYERS: [&str; 6] = [
+    "transport error",
+    "tcp connect error",
+    "dns error",
+    "client error (Connect)",
+    "error trying to connect",
+    "connection error",
+];
+
+/// The causes of an error, outermost first, without repeating one that its parent prints already, and without layers that add
+/// nothing to what lies below them.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let text = cause
-            .downcast_ref::<Status>()
-            .map_or_else(|| cause.to_string(), |status| status.message().to_owned());
+        let text = match (
+            cause.downcast_ref::<Status>(),
+            cause.downcast_ref::<std::io::Error>(),
+        ) {
+            (Some(status), _) => status.message().to_owned(),
+            (_, Some(error)) => system(error),
+            _ => cause.to_string(),
+        };
         if !text.is_empty() && !texts.iter().any(|seen| seen.contains(&text)) {
             texts.push(text);
         }
         next = cause.source();
     }
-    texts.join(": ")
+    let first = texts.first().cloned().unwrap_or_default();
+    texts.retain(|text| !LAYERS.contains(&text.as_str()));
+    if texts.is_empty() { first } else { texts.join(": ") }
+}
+
+/// What the system said, in the form of all our texts: lower case and without the number.
+pub(super) fn system(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text
+        .rsplit_once(" (os error ")
+        .map_or(text.as_str(), |(text, _)| text);
+    let mut letters = text.chars();
+    match (letters.next(), letters.as_str()) {
+        // `IO error` and the like keep their capitals.
+        (Some(first), rest) if !rest.starts_with(char::is_uppercase) => {
+            first.to_lowercase().collect::<String>() + rest
+        }
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +208,48 @@ mod tests {
         );
         assert_eq!(failure, Failure::refused("etcdserver: requested lease not found"));
         assert!(!failure.is_transient());
+    }
+
+    #[test]
+    fn what_the_server_lacks_is_told_in_its_own_words() {
+        let text = |status| {
+            let failure = Failure::of_status(&status, "http://x:1");
+            failure.text().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            text(Status::unimplemented(
+                "etcdserver: clusters are not in this release"
+            )),
+            "clusters are not in this release"
+        );
+        assert_eq!(
+            text(Status::unimplemented("unknown method Hash")),
+            "http://x:1 does not serve this request: unknown method Hash"
+        );
+        assert_eq!(
+            text(Status::unimplemented("")),
+            "http://x:1 does not serve this request: unknown method"
+        );
+    }
+
+    #[test]
+    fn layers_that_say_nothing_are_left_out() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            source: std::io::Error,
+        }
+        let below = || std::io::Error::from_raw_os_error(111);
+        let shown = |text| {
+            chain(&Layer {
+                text,
+                source: below(),
+            })
+        };
+        assert_eq!(shown("tcp connect error"), "connection refused");
+        assert_eq!(shown("proxy"), "proxy: connection refused");
+        assert_eq!(chain(&std::fmt::Error), std::fmt::Error.to_string());
     }
 
     #[test]

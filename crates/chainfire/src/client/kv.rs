@@ -1,6 +1,6 @@
 //! `put`, `get`, `del` and `compact`. The same arguments are the operations of a transaction ([`super::grammar`]).
 
-use std::io::Read;
+use std::io::{IsTerminal as _, Read};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -106,7 +106,7 @@ pub(super) struct Get {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), default_value_t = 0, hide_default_value = true)]
     limit: i64,
     /// Read as of this revision instead of the newest
-    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..), default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "REVISION", value_parser = argument::revision, default_value_t = 0, hide_default_value = true)]
     rev: i64,
     /// Sort by this
     #[arg(long, ignore_case = true)]
@@ -197,7 +197,7 @@ impl Del {
 #[derive(Debug, Args)]
 pub(super) struct Compact {
     /// Revision up to which history is dropped
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = argument::past_revision, allow_negative_numbers = true)]
     revision: i64,
     /// Return only when the space is free
     #[arg(long)]
@@ -231,10 +231,14 @@ pub(super) fn prefix_end(prefix: &[u8]) -> Bytes {
 }
 
 pub(super) async fn put(arguments: Put, context: &mut Context) -> Result<()> {
-    let input = &mut context.input;
     let request = arguments.request(|value| match value {
         Some(value) if value != "-" => Ok(value),
-        _ => read_value(input),
+        _ => {
+            if std::io::stdin().is_terminal() {
+                context.note("the value is read from standard input: type it, and Ctrl-D at its end");
+            }
+            read_value(&mut *context.input)
+        }
     })?;
     let session = context.open().await?;
     let reply = session.ask(session.kv().put(request)).await?;

@@ -52,7 +52,7 @@ pub(super) enum Lease {
 #[derive(Debug, Args)]
 pub(super) struct Grant {
     /// Time to live in seconds; the server may raise it
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = argument::seconds, allow_negative_numbers = true)]
     ttl: i64,
     /// Use this id instead of one the server chooses
     #[arg(long, value_name = "ID", value_parser = argument::lease_id, default_value = "0", hide_default_value = true)]
@@ -63,7 +63,7 @@ pub(super) struct Grant {
 #[derive(Debug, Args)]
 pub(super) struct Id {
     /// Lease, in hexadecimal
-    #[arg(value_parser = argument::lease_id)]
+    #[arg(value_parser = argument::lease_id, allow_negative_numbers = true)]
     id: i64,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Id {
 #[derive(Debug, Args)]
 pub(super) struct Ttl {
     /// Lease, in hexadecimal
-    #[arg(value_parser = argument::lease_id)]
+    #[arg(value_parser = argument::lease_id, allow_negative_numbers = true)]
     id: i64,
     /// Print the attached keys, too
     #[arg(long)]
@@ -82,7 +82,7 @@ pub(super) struct Ttl {
 #[derive(Debug, Args)]
 pub(super) struct Keepalive {
     /// Lease, in hexadecimal
-    #[arg(value_parser = argument::lease_id)]
+    #[arg(value_parser = argument::lease_id, allow_negative_numbers = true)]
     id: i64,
     /// Renew once and end
     #[arg(long)]

@@ -3,7 +3,7 @@
 //! Whatever ends this program releases the lock: a signal or the end of the command by revoking the lease, a crash by letting
 //! it expire. If the lease cannot be kept, the lock may be someone else's, so the command is told to end before that.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::argument;
 use super::cli::Context;
-use super::failure::{Failure, Result};
+use super::failure::{Failure, Result, system};
 use super::interrupt::{Interrupt, Wish};
 use super::lease::Kept;
 use crate::wire::v3lockpb::{LockRequest, LockResponse};
@@ -29,7 +29,7 @@ pub(super) struct Lock {
     #[arg(value_parser = argument::bytes())]
     name: Bytes,
     /// Seconds after which the lock is free when this program dies
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..), default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", value_parser = argument::seconds, default_value_t = 10)]
     ttl: i64,
     /// Command to run while the lock is held, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
@@ -78,7 +78,7 @@ async fn hold(
             _ = interrupt.wait() => Ok(()),
         };
     };
-    let key = std::ffi::OsStr::from_bytes(&reply.key);
+    let key = OsStr::from_bytes(&reply.key);
     let revision = reply
         .header
         .as_ref()
@@ -90,7 +90,7 @@ async fn hold(
         .env("ETCD_LOCK_KEY", key)
         .env("ETCD_LOCK_REV", revision)
         .spawn()
-        .map_err(|error| Failure::refused(format!("run {}: {error}", program.display())))?;
+        .map_err(|error| not_run(program, &error))?;
     loop {
         tokio::select! {
             status = child.wait() => return ended(status),
@@ -106,6 +106,20 @@ async fn hold(
                 }
             }
         }
+    }
+}
+
+/// As a shell has it: 127 for a command that is not there, 126 for one that cannot be run.
+fn not_run(program: &OsStr, error: &std::io::Error) -> Failure {
+    let name = program.display();
+    match error.kind() {
+        std::io::ErrorKind::NotFound if program.as_bytes().contains(&b'/') => {
+            Failure::NotRun(127, format!("run {name}: no such file, or not its interpreter"))
+        }
+        std::io::ErrorKind::NotFound => {
+            Failure::NotRun(127, format!("run {name}: no such command in any folder of PATH"))
+        }
+        _ => Failure::NotRun(126, format!("run {name}: {}", system(error))),
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use terminal::Table;
 
+use super::argument;
 use super::cli::Context;
 use super::failure::Result;
 use super::output::Text;
@@ -26,7 +27,7 @@ pub(super) enum Alarm {
 #[derive(Debug, Args)]
 pub(super) struct HashKv {
     /// Hash what there was up to this revision instead of the newest
-    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..), default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "REVISION", value_parser = argument::revision, default_value_t = 0, hide_default_value = true)]
     rev: i64,
 }
 

@@ -1,6 +1,7 @@
 //! What is printed: each reply as text for people and `grep`, as JSON, or as a table.
 //!
-//! The text of keys and values is what `etcdctl` prints, byte for byte. Printing a reply flushes it, so that a reader of a
+//! The text of keys and values is what `etcdctl` prints, byte for byte. In a table they are escaped and, where they are long, cut,
+//! so that it stays one; text and JSON have them whole. Printing a reply flushes it, so that a reader of a
 //! stream sees each event as it comes.
 
 use std::fmt::{self, Write as _};
@@ -12,6 +13,9 @@ use terminal::{OutputFormat, Table};
 use super::failure::{Failure, Result};
 use super::json::{self, Named};
 use crate::wire::mvccpb::KeyValue;
+
+/// Characters of a key or a value that a table shows; longer ones are cut. Two such columns fit on a wide screen.
+const CELL_CHARS_MAX: usize = 64;
 
 /// Prints replies in the chosen format.
 pub(super) struct Printer {
@@ -157,11 +161,14 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn bytes(&self, bytes: &[u8]) -> String {
-        if self.hex {
-            hex(bytes)
-        } else {
-            String::from_utf8_lossy(bytes).into_owned()
+        // Nothing behind what can be shown is looked at: a value may have megabytes.
+        let start = &bytes[..bytes.len().min(CELL_CHARS_MAX * LETTER_BYTES_MAX)];
+        let shown = if self.hex { hex(start) } else { escaped(start) };
+        if start.len() == bytes.len() && shown.chars().count() <= CELL_CHARS_MAX {
+            return shown;
         }
+        let cut: String = shown.chars().take(CELL_CHARS_MAX).collect();
+        format!("{cut}... ({} bytes)", bytes.len())
     }
 
     /// Keys with their values and revisions.
@@ -191,6 +198,25 @@ impl Shown {
         }
         table
     }
+}
+
+/// Bytes of the longest letter in UTF-8.
+const LETTER_BYTES_MAX: usize = 4;
+
+/// Text as it is, and everything that is none, or that a terminal would obey, as an escape.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            if letter.is_control() {
+                text.extend(letter.escape_default());
+            } else {
+                text.push(letter);
+            }
+        }
+        text.push_str(&hex(chunk.invalid()));
+    }
+    text
 }
 
 /// Bytes as `etcdctl --hex` shows them: `\x66\x6f`.
@@ -272,6 +298,23 @@ mod tests {
 \x76
 "
         );
+    }
+
+    #[test]
+    fn a_table_stays_one_whatever_the_values_are() {
+        let shown = |bytes: &[u8]| Shown { hex: false }.bytes(bytes);
+        assert_eq!(shown("grüße\u{1f600}".as_bytes()), "grüße\u{1f600}");
+        assert_eq!(shown(b"a\n\x1b[31m\0"), "a\\n\\u{1b}[31m\\u{0}");
+        assert_eq!(shown(b"\xff\xfeok"), r"\xff\xfeok");
+        assert_eq!(shown(&[b'x'; 64]), "x".repeat(64));
+        assert_eq!(shown(&[b'x'; 65]), format!("{}... (65 bytes)", "x".repeat(64)));
+        let long = "ü".repeat(1_000_000);
+        assert_eq!(
+            shown(long.as_bytes()),
+            format!("{}... (2000000 bytes)", "ü".repeat(64))
+        );
+        let hex = Shown { hex: true }.bytes(&[0; 100]);
+        assert_eq!(hex, format!("{}... (100 bytes)", r"\x00".repeat(16)));
     }
 
     #[test]

@@ -2,27 +2,30 @@
 //!
 //! The server streams a consistent copy of the store and, as the last 32 bytes, the SHA-256 of everything before. `snapshot
 //! save` keeps the whole stream; `backup` keeps the copy alone, which is an archive (`.tar.gz`) with one leading directory.
-//! Both check the hash before the file gets its name, so a file with that name is always whole.
+//! Both check the hash before the file gets its name, so a file with that name is always whole. `status` and `restore` take
+//! either: an archive has checksums of its own.
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use service::{Clock as _, SystemClock};
 use sha2::{Digest as _, Sha256};
 
+use super::argument;
 use super::cli::Context;
 use super::connection::Session;
 use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
+use crate::node::restore;
 use crate::wire::etcdserverpb::SnapshotRequest;
 
 mod content;
+mod part;
+mod rotation;
 
-use content::Unpacked;
+use content::{File, Unpacked};
+use part::Part;
 
 /// Length of the hash that ends a snapshot.
 const HASH_BYTES: usize = 32;
@@ -38,30 +41,43 @@ pub(super) enum Snapshot {
         after_help = "Example:\n  chainfire-client snapshot save chainfire.snapshot\n\n\
                       A snapshot of Chainfire has its own format: `etcdctl snapshot status` and `restore` cannot read it."
     )]
-    Save(SnapshotFile),
+    Save(Save),
     /// Check a snapshot and print what it holds
     #[command(after_help = "Example:\n  chainfire-client snapshot status chainfire.snapshot")]
     Status(SnapshotFile),
     /// Make a data directory from a snapshot
     #[command(
-        after_help = "Example:\n  chainfire-client snapshot restore chainfire.snapshot --data-dir /var/lib/chainfire\n\n\
-                      The files belong to whoever runs this: give them to the user of the server before it starts. The\n\
-                      directory is that of the node that was saved; changing its number is not available in this release."
+        after_help = "Examples:\n  chainfire-client snapshot restore chainfire.snapshot --data-dir /var/lib/chainfire\n  \
+                      chainfire-client snapshot restore chainfire.snapshot --data-dir new --node-id 2\n  \
+                      chainfire-client snapshot restore old.snapshot --data-dir new --bump-revision 1000000 --mark-compacted\n\n\
+                      The files belong to whoever runs this: give them to the user of the server before it starts\n\
+                      (chown -R chainfire:chainfire DIR). Clients that have seen revisions newer than the snapshot would take old\n\
+                      data for new: the last example makes the server tell them instead to read everything again."
     )]
     Restore(Restore),
+}
+
+/// A snapshot to write.
+#[derive(Debug, Args)]
+pub(super) struct Save {
+    /// File to write
+    file: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
 }
 
 /// A snapshot file.
 #[derive(Debug, Args)]
 pub(super) struct SnapshotFile {
-    /// File of the snapshot
+    /// File of the snapshot, or archive of `backup`
     file: PathBuf,
 }
 
 /// Restore arguments.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// File of the snapshot
+    /// File of the snapshot, or archive of `backup`
     file: PathBuf,
     /// Directory to make; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
@@ -69,21 +85,49 @@ pub(super) struct Restore {
     /// Do not check the hash
     #[arg(long)]
     skip_hash_check: bool,
+    /// Number of the node that will use the directory, if it is another than the one that was saved
+    #[arg(long, value_name = "N", value_parser = argument::node_id)]
+    node_id: Option<u64>,
+    /// Number of the cluster it will be, if it is another
+    #[arg(long, value_name = "N", value_parser = argument::node_id)]
+    cluster_id: Option<u64>,
+    /// First members of the new cluster, ID=HOST:PORT; in this release the node alone
+    #[arg(long, value_name = "MEMBERS", value_delimiter = ',', value_parser = argument::member)]
+    initial_members: Vec<(u64, String)>,
+    /// Raise the revision by this much, above all that clients have seen
+    #[arg(long, value_name = "N", requires = "mark_compacted", value_parser = clap::value_parser!(u64).range(1..))]
+    bump_revision: Option<u64>,
+    /// Let nobody read or watch what was before the raised revision, so that clients notice
+    #[arg(long, requires = "bump_revision")]
+    mark_compacted: bool,
 }
 
 /// Backup arguments.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
     /// Archive to write
-    // Shares its id, and so its type, with the global flag.
-    #[arg(long, value_name = "FILE.tar.gz")]
-    output: OsString,
+    #[arg(
+        long,
+        value_name = "FILE.tar.gz",
+        required_unless_present = "dir",
+        conflicts_with = "dir"
+    )]
+    output: Option<PathBuf>,
+    /// Write an archive named after the time (UTC) into this directory
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Remove the oldest archives that --dir made there beyond this many
+    #[arg(long, value_name = "N", requires = "dir", conflicts_with = "output", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Replace the file if it exists
+    #[arg(long, conflicts_with = "dir")]
+    force: bool,
 }
 
 pub(super) async fn run(command: Snapshot, context: &mut Context) -> Result<()> {
     match command {
-        Snapshot::Save(SnapshotFile { file }) => {
-            let saved = save(&file, Keep::All, context).await?;
+        Snapshot::Save(Save { file, force }) => {
+            let saved = save(&file, Keep::All, force, context).await?;
             if context.printer.is_text() {
                 return context
                     .printer
@@ -92,54 +136,99 @@ pub(super) async fn run(command: Snapshot, context: &mut Context) -> Result<()> 
             context.printer.facts(&saved.facts(&file))
         }
         Snapshot::Status(SnapshotFile { file }) => status(&file, context),
-        Snapshot::Restore(arguments) => restore(&arguments, context),
+        Snapshot::Restore(arguments) => restore_to(&arguments, context),
     }
 }
 
-fn status(file: &Path, context: &mut Context) -> Result<()> {
-    let Saved { hash, bytes } = check(file)?;
+fn refuse(file: &Path) -> impl Fn(String) -> Failure {
+    move |wrong| Failure::refused(format!("snapshot {}: {wrong}", file.display()))
+}
+
+fn status(path: &Path, context: &mut Context) -> Result<()> {
+    let file = File::open(path).and_then(File::checked).map_err(refuse(path))?;
     let scratch = std::env::temp_dir().join(format!("chainfire-snapshot-{}", std::process::id()));
-    let contents = Unpacked::create(file, scratch).and_then(|unpacked| unpacked.contents());
-    let contents =
-        contents.map_err(|wrong| Failure::refused(format!("snapshot {}: {wrong}", file.display())))?;
+    let contents = Unpacked::create(&file, scratch).and_then(|unpacked| unpacked.contents());
+    let contents = contents.map_err(refuse(path))?;
+    let hash = file
+        .hash
+        .map_or_else(|| "none".to_owned(), |hash| hexadecimal(&hash));
     context.printer.facts(&[
-        ("file", json!(file.display().to_string())),
-        ("hash", json!(hexadecimal(&hash))),
+        ("file", json!(path.display().to_string())),
+        ("hash", json!(hash)),
         ("revision", json!(contents.revision)),
         ("total_keys", json!(contents.keys)),
-        ("total_size", json!(bytes)),
+        ("total_size", json!(file.bytes)),
     ])
 }
 
-fn restore(arguments: &Restore, context: &mut Context) -> Result<()> {
-    let Restore {
-        file,
-        data_dir,
-        skip_hash_check,
-    } = arguments;
+fn restore_to(arguments: &Restore, context: &mut Context) -> Result<()> {
+    let (path, data_dir) = (&arguments.file, &arguments.data_dir);
+    let target = data_dir.display();
     let occupied = std::fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some());
     if occupied || data_dir.is_file() {
         return Err(Failure::refused(format!(
-            "{}: exists and is not an empty directory",
-            data_dir.display()
+            "{target}: exists and is not an empty directory"
         )));
     }
-    if !skip_hash_check {
-        check(file)?;
+    let mut file = File::open(path).map_err(refuse(path))?;
+    if !arguments.skip_hash_check {
+        file = file.checked().map_err(refuse(path))?;
     }
-    let unpacked = Unpacked::create(file, part_name(data_dir)?).and_then(|unpacked| unpacked.keep(data_dir));
-    unpacked.map_err(|wrong| Failure::refused(format!("snapshot {}: {wrong}", file.display())))?;
-    context
-        .printer
-        .text(|text| text.line(format_args!("Snapshot restored to {}", data_dir.display())))
+    let place = part::name_beside(data_dir)?;
+    part::check_folder(data_dir)?;
+    let unpacked = Unpacked::create(&file, place).map_err(refuse(path))?;
+    let changes = restore::Changes {
+        node_id: arguments.node_id,
+        cluster_id: arguments.cluster_id,
+        bump_revision: arguments.bump_revision.unwrap_or(0),
+    };
+    let restored =
+        restore::rework(unpacked.path(), changes).map_err(|error| refuse(path)(error.to_string()))?;
+    let node = restored.node_id;
+    if arguments.initial_members.iter().any(|(id, _)| *id != node) {
+        return Err(Failure::usage(format!(
+            "--initial-members: this release runs single nodes: want node {node} alone"
+        )));
+    }
+    unpacked.keep(data_dir).map_err(refuse(path))?;
+    if context.printer.is_text() {
+        return context
+            .printer
+            .text(|text| text.line(format_args!("Snapshot restored to {target}")));
+    }
+    context.printer.facts(&[
+        ("data_dir", json!(target.to_string())),
+        ("node_id", json!(node)),
+        ("cluster_id", json!(restored.cluster_id)),
+        ("revision", json!(restored.revision)),
+    ])
 }
 
-pub(super) async fn backup(Backup { output }: Backup, context: &mut Context) -> Result<()> {
-    let file = PathBuf::from(output);
-    save(&file, Keep::Archive, context).await?;
-    context
-        .printer
-        .text(|text| text.line(format_args!("Backup saved at {}", file.display())))
+pub(super) async fn backup(arguments: Backup, context: &mut Context) -> Result<()> {
+    let file = match (&arguments.output, &arguments.dir) {
+        (Some(file), _) => file.clone(),
+        (None, Some(dir)) => dir.join(rotation::name(SystemClock::new().unix_ms())),
+        (None, None) => return Err(Failure::usage("backup: want --output FILE.tar.gz or --dir DIR")),
+    };
+    let saved = save(&file, Keep::Archive, arguments.force, context).await?;
+    let removed = match (&arguments.dir, arguments.keep) {
+        (Some(dir), Some(keep)) => rotation::remove_oldest(dir, keep as usize)?,
+        _ => Vec::new(),
+    };
+    let removed: Vec<String> = removed.iter().map(|path| path.display().to_string()).collect();
+    if context.printer.is_text() {
+        return context.printer.text(|text| {
+            text.line(format_args!("Backup saved at {}", file.display()));
+            for path in &removed {
+                text.line(format_args!("Old backup removed: {path}"));
+            }
+        });
+    }
+    context.printer.facts(&[
+        ("file", json!(file.display().to_string())),
+        ("total_size", json!(saved.bytes)),
+        ("removed", json!(removed)),
+    ])
 }
 
 /// What of the stream is written.
@@ -172,10 +261,11 @@ fn hexadecimal(bytes: &[u8]) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-async fn save(file: &Path, keep: Keep, context: &mut Context) -> Result<Saved> {
+async fn save(file: &Path, keep: Keep, force: bool, context: &mut Context) -> Result<Saved> {
     let mut interrupt = Interrupt::listen()?;
+    // Before the server does any work.
+    let mut part = Part::create(file, force)?;
     let session = context.open().await?;
-    let mut part = Part::create(file)?;
     let saved = tokio::select! {
         saved = receive(&session, &mut part, keep) => saved?,
         _ = interrupt.wait() => return Err(Failure::refused(format!("save {}: interrupted", file.display()))),
@@ -221,26 +311,6 @@ async fn receive(session: &Session, part: &mut Part, keep: Keep) -> Result<Saved
     Ok(Saved { hash, bytes })
 }
 
-/// Checks the hash of a snapshot file.
-fn check(path: &Path) -> Result<Saved> {
-    let refuse =
-        |error: &dyn std::fmt::Display| Failure::refused(format!("snapshot {}: {error}", path.display()));
-    let mut file = File::open(path).map_err(|error| refuse(&error))?;
-    let mut tail = Tail::default();
-    let mut piece = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let length = file.read(&mut piece).map_err(|error| refuse(&error))?;
-        if length == 0 {
-            break;
-        }
-        tail.push(&piece[..length]);
-        bytes += length as u64;
-    }
-    let hash = tail.finish().map_err(|wrong| refuse(&wrong))?;
-    Ok(Saved { hash, bytes })
-}
-
 /// Holds back what may be the hash at the end, and hashes all before it.
 #[derive(Default)]
 struct Tail {
@@ -270,86 +340,6 @@ impl Tail {
             Ok(hash)
         } else {
             Err("the hash at its end is not that of its content: it is cut short or damaged")
-        }
-    }
-}
-
-/// The name under which `target` is made, beside it.
-fn part_name(target: &Path) -> Result<PathBuf> {
-    let Some(name) = target.file_name() else {
-        return Err(Failure::usage(format!(
-            "{}: want the name of a file or a directory",
-            target.display()
-        )));
-    };
-    let mut part = OsString::from(".");
-    part.push(name);
-    part.push(format!(".part-{}", std::process::id()));
-    Ok(target.with_file_name(part))
-}
-
-/// The directory that holds `path`.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// A file being written beside its final place, and removed again unless it is finished.
-struct Part {
-    file: File,
-    path: PathBuf,
-    target: PathBuf,
-    finished: bool,
-}
-
-impl Part {
-    fn create(target: &Path) -> Result<Self> {
-        let path = part_name(target)?;
-        // The content is everything anybody ever stored: for the owner's eyes only.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(|error| Failure::refused(format!("create {}: {error}", path.display())))?;
-        Ok(Self {
-            file,
-            path,
-            target: target.to_owned(),
-            finished: false,
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .map_err(|error| self.refuse("write", &error))
-    }
-
-    /// Makes the content durable, then gives it its name, then makes the name durable.
-    fn finish(mut self) -> Result<()> {
-        self.file
-            .sync_all()
-            .map_err(|error| self.refuse("sync", &error))?;
-        std::fs::rename(&self.path, &self.target).map_err(|error| self.refuse("rename", &error))?;
-        self.finished = true;
-        File::open(folder_of(&self.target))
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| self.refuse("sync the folder of", &error))
-    }
-
-    fn refuse(&self, operation: &str, error: &std::io::Error) -> Failure {
-        Failure::refused(format!("{operation} {}: {error}", self.target.display()))
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.finished {
-            // The failure that ended the work is told already.
-            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -390,20 +380,5 @@ mod tests {
             assert!(checked(&damaged, 8).is_err(), "byte {n}");
             assert!(checked(&whole[..n], 8).is_err(), "cut at {n}");
         }
-    }
-
-    #[test]
-    fn an_unfinished_file_is_removed_and_a_finished_one_keeps_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("x.snapshot");
-        let count = || std::fs::read_dir(folder.path()).unwrap().count();
-        let mut part = Part::create(&target).unwrap();
-        part.write(b"half").unwrap();
-        drop(part);
-        assert_eq!(count(), 0);
-        let mut part = Part::create(&target).unwrap();
-        part.write(b"whole").unwrap();
-        part.finish().unwrap();
-        assert_eq!((count(), std::fs::read(&target).unwrap()), (1, b"whole".to_vec()));
     }
 }

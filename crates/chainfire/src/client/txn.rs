@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::cli::Context;
-use super::failure::{Failure, Result};
+use super::failure::{Failure, Result, system};
 use super::output::Text;
 use super::{grammar, json, kv};
 use crate::wire::etcdserverpb::response_op::Response;
@@ -59,7 +59,7 @@ fn read_json(path: &Path, input: &mut dyn Read) -> Result<TxnRequest> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
     };
-    read.map_err(|error| Failure::usage(format!("read {name}: {error}")))?;
+    read.map_err(|error| Failure::refused(format!("read {name}: {}", system(&error))))?;
     json::parse(&text, &name)
 }
 
@@ -90,7 +90,7 @@ fn line_is_blank(lines: &mut impl BufRead, text: &mut Vec<u8>) -> Result<bool> {
     let start = text.len();
     lines
         .read_until(b'\n', text)
-        .map_err(|error| Failure::usage(format!("read standard input: {error}")))?;
+        .map_err(|error| Failure::refused(format!("read standard input: {}", system(&error))))?;
     Ok(text[start..].trim_ascii().is_empty())
 }
 
@@ -124,9 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_json_file_is_wrong_usage() {
+    fn a_json_file_that_cannot_be_read_is_a_failure_and_a_bad_one_is_wrong_usage() {
         let (code, _, errors) = run(["txn", "--json", "/no/such/file"], b"");
+        assert_eq!(
+            (code, errors.as_str()),
+            (1, "Error: read /no/such/file: no such file or directory\n")
+        );
+        let (code, _, errors) = run(["txn", "--json", "-"], b"{]");
         assert_eq!(code, 2);
-        assert!(errors.starts_with("Error: read /no/such/file: "), "{errors}");
+        assert!(
+            errors.starts_with("Error: standard input: not a JSON etcdserverpb.TxnRequest: "),
+            "{errors}"
+        );
     }
 }

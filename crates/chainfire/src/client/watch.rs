@@ -45,7 +45,7 @@ pub(super) struct Watch {
     #[arg(long)]
     prefix: bool,
     /// Start with the changes of this revision instead of the next
-    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..), default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "REVISION", value_parser = argument::revision, default_value_t = 0, hide_default_value = true)]
     rev: i64,
     /// Print the pair as it was before, too
     #[arg(long)]

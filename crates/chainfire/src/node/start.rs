@@ -8,10 +8,10 @@ use bytes::{Buf, BufMut};
 use prost::Message;
 use service::SharedClock;
 use service::clock::Stopwatch;
-use store::{Durability, Store};
+use store::{Batch, Durability, Store};
 use tokio::sync::Notify;
 
-use super::{Node, VERSION};
+use super::{Node, VERSION, restore};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
 use crate::error::Error;
@@ -29,9 +29,12 @@ use crate::wire::logpb::{Command, LeaderStarted};
 pub enum StartError {
     /// The directory is another node's.
     #[error(
-        "data directory belongs to node {node} of cluster {cluster}, config says node {config_node} of cluster {config_cluster}"
+        "data directory belongs to node {node} of cluster {cluster}, config says node {config_node} of cluster {config_cluster}: {}",
+        .path.display()
     )]
     NotOurs {
+        /// The data directory.
+        path: PathBuf,
         /// The node it belongs to.
         node: u64,
         /// That node's cluster.
@@ -71,14 +74,40 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Corrupt { .. } => EXIT_CORRUPT,
-            StartError::NotOurs { .. }
-            | StartError::NothingToJoin(_)
-            | StartError::Auth(_)
-            | StartError::Store(store::Error::Locked { .. }) => 2,
+            StartError::NotOurs { .. } | StartError::NothingToJoin(_) | StartError::Auth(_) => EXIT_REFUSED,
+            // A full disk may have room again at the next start; a directory that is none, or another's, stays so.
+            StartError::Store(error) if error.is_unusable() => EXIT_REFUSED,
             StartError::Store(_) | StartError::Failed(_) => 1,
         }
     }
+
+    /// The settings to look at.
+    pub fn keys(&self) -> Vec<&'static str> {
+        match self {
+            StartError::NotOurs {
+                node,
+                cluster,
+                config_node,
+                config_cluster,
+                ..
+            } => [
+                ("node.id", node != config_node),
+                ("cluster.id", cluster != config_cluster),
+                ("storage.data_dir", true),
+            ]
+            .into_iter()
+            .filter_map(|(key, wrong)| wrong.then_some(key))
+            .collect(),
+            StartError::NothingToJoin(_) => vec!["cluster.bootstrap", "storage.data_dir"],
+            StartError::Store(_) => vec!["storage.data_dir"],
+            StartError::Auth(error) => vec![error.key],
+            StartError::Corrupt { .. } | StartError::Failed(_) => Vec::new(),
+        }
+    }
 }
+
+/// Exit code for settings or a directory that cannot be used.
+const EXIT_REFUSED: u8 = service::exit::CONFIG;
 
 /// Entries applied at a time when the log is replayed.
 const REPLAY_ENTRIES: usize = 4096;
@@ -114,6 +143,10 @@ impl Node {
         let dir = config.storage.data_dir.clone();
         let tokens = TokenProvider::new(&config.auth, auth::system_entropy())?;
         let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
+        for torn in store.torn_writes() {
+            let (file, bytes) = (torn.file.as_str(), torn.bytes);
+            tracing::warn!(target: "chainfire_storage", file, bytes, "Dropped a torn write at the end of the log, which nobody was told of");
+        }
         claim(&store, &config, &dir)?;
         remove_checkpoints(&dir);
 
@@ -136,6 +169,8 @@ impl Node {
             ReplayError::Apply(error @ Error::Damaged(_)) => corrupt(format!("replay the log: {error}")),
             ReplayError::Apply(error) => StartError::Failed(format!("replay the log: {error}")),
         })?;
+
+        restore::first_start(&dir, machine.mvcc.revision())?;
 
         // Alone, a node wins its election by standing for it.
         let hard = log.hard_state();
@@ -218,19 +253,10 @@ fn remove_checkpoints(dir: &Path) {
 /// Checks that the directory is this node's, or makes it so if it is new.
 fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
     let (node, cluster) = (config.node.id, config.cluster.id);
-    if let Some(bytes) = store.get(family::META, IDENTITY)? {
-        let mut bytes = bytes.as_ref();
-        if bytes.len() != 16 {
-            let reason =
-                "read the node's identity: the database holds bytes that are none of ours".to_owned();
-            return Err(StartError::Corrupt {
-                path: dir.to_owned(),
-                reason,
-            });
-        }
-        let found = (bytes.get_u64(), bytes.get_u64());
+    if let Some(found) = identity(store, dir)? {
         if found != (node, cluster) {
             return Err(StartError::NotOurs {
+                path: dir.to_owned(),
                 node: found.0,
                 cluster: found.1,
                 config_node: node,
@@ -245,23 +271,45 @@ fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
     if !config.cluster.bootstrap {
         return Err(StartError::NothingToJoin(dir.to_owned()));
     }
-    let mut identity = Vec::with_capacity(16);
-    identity.put_u64(node);
-    identity.put_u64(cluster);
     let mut batch = store.batch();
-    batch.put(family::META, IDENTITY, &identity);
+    set_identity(&mut batch, node, cluster);
     store.write(batch, Durability::Synced)?;
     Ok(())
 }
 
+/// Numbers of the node and the cluster that a directory belongs to; none if it is new.
+pub(super) fn identity(store: &Store, dir: &Path) -> Result<Option<(u64, u64)>, StartError> {
+    let Some(bytes) = store.get(family::META, IDENTITY)? else {
+        return Ok(None);
+    };
+    let mut bytes = bytes.as_ref();
+    if bytes.len() != 16 {
+        let reason = "read the node's identity: the database holds bytes that are none of ours".to_owned();
+        return Err(StartError::Corrupt {
+            path: dir.to_owned(),
+            reason,
+        });
+    }
+    Ok(Some((bytes.get_u64(), bytes.get_u64())))
+}
+
+pub(super) fn set_identity(batch: &mut Batch<'_>, node: u64, cluster: u64) {
+    let mut identity = Vec::with_capacity(16);
+    identity.put_u64(node);
+    identity.put_u64(cluster);
+    batch.put(family::META, IDENTITY, &identity);
+}
+
 /// Why the log could not be replayed.
-enum ReplayError {
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) enum ReplayError {
     Log(log::Error),
     Apply(Error),
 }
 
 /// Applies what the log has and the state lacks.
-fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), ReplayError> {
+pub(super) fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), ReplayError> {
     let lacking = log.last() - applied;
     if lacking == 0 {
         return Ok(());

@@ -4,7 +4,7 @@
 //! outside the target, and a directory that was being filled when something failed is removed again.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +14,9 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use store::{Options, Store};
 
-use super::{GZIP_MAGIC, HASH_BYTES};
+use super::part::folder_of;
+use super::{GZIP_MAGIC, HASH_BYTES, Tail};
+use crate::client::failure::system;
 use crate::mvcc::{Mvcc, family};
 use crate::wire::etcdserverpb::RangeRequest;
 
@@ -30,6 +32,90 @@ pub(super) struct Contents {
     pub(super) keys: i64,
 }
 
+/// How the file of etcd's database shows: the magic of bbolt, after the header of its first page.
+const BOLT_MAGIC: (usize, [u8; 4]) = (16, 0xed0c_daed_u32.to_le_bytes());
+
+/// A file that begins as an archive does.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    /// Length of the file.
+    pub(super) bytes: u64,
+    /// The hash at its end, if there is one and it was checked.
+    pub(super) hash: Option<[u8; HASH_BYTES]>,
+    /// Length of the archive in it.
+    content: u64,
+}
+
+impl File {
+    /// Looks at the beginning. Until [`File::checked`] says otherwise, a hash is taken to end it.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let mut file = fs::File::open(path).map_err(|error| system(&error))?;
+        let found = file.metadata().map_err(|error| system(&error))?;
+        if found.is_dir() {
+            return Err("it is a directory: want a file of `snapshot save`".to_owned());
+        }
+        let mut start = Vec::new();
+        Read::by_ref(&mut file)
+            .take((BOLT_MAGIC.0 + BOLT_MAGIC.1.len()) as u64)
+            .read_to_end(&mut start)
+            .map_err(|error| system(&error))?;
+        if start.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        if start.get(BOLT_MAGIC.0..) == Some(&BOLT_MAGIC.1[..]) {
+            return Err("it is a snapshot of etcd, which only etcd's own tools read".to_owned());
+        }
+        if !start.starts_with(&GZIP_MAGIC) {
+            return Err("it is no snapshot of Chainfire: it does not begin as one".to_owned());
+        }
+        let bytes = found.len();
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            hash: None,
+            content: bytes.saturating_sub(HASH_BYTES as u64),
+        })
+    }
+
+    /// Checks the hash at its end; an archive without one is checked by reading it through.
+    pub(super) fn checked(mut self) -> Result<Self, String> {
+        let mut file = fs::File::open(&self.path).map_err(|error| system(&error))?;
+        let mut tail = Tail::default();
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let length = file.read(&mut piece).map_err(|error| system(&error))?;
+            if length == 0 {
+                break;
+            }
+            tail.push(&piece[..length]);
+        }
+        match tail.finish() {
+            Ok(hash) => self.hash = Some(hash),
+            Err(_) if self.is_archive() => self.content = self.bytes,
+            Err(wrong) => return Err(wrong.to_owned()),
+        }
+        Ok(self)
+    }
+
+    /// Whether the file is a whole archive of a database from its first byte to its last: gzip and tar have checksums.
+    fn is_archive(&self) -> bool {
+        let read = || -> std::io::Result<bool> {
+            let mut archive = tar::Archive::new(MultiGzDecoder::new(fs::File::open(&self.path)?));
+            let mut database = false;
+            for entry in archive.entries()? {
+                let mut entry = entry?;
+                database |= file_name(&entry.path()?) == Some(OsStr::new(DATABASE_MARK));
+                std::io::copy(&mut entry, &mut std::io::sink())?;
+            }
+            // What follows the archive proper, up to the checksum of the last gzip member.
+            std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+            Ok(database)
+        };
+        read().unwrap_or(false)
+    }
+}
+
 /// A directory being filled, removed again unless it is kept.
 pub(super) struct Unpacked {
     path: PathBuf,
@@ -37,27 +123,22 @@ pub(super) struct Unpacked {
 }
 
 impl Unpacked {
-    /// Unpacks the snapshot `file` into the new directory `path`, durably.
-    pub(super) fn create(file: &Path, path: PathBuf) -> Result<Self, String> {
-        let told = |error: std::io::Error| error.to_string();
-        let mut snapshot = File::open(file).map_err(told)?;
-        let length = snapshot.metadata().map_err(told)?.len();
-        let content = length
-            .checked_sub(HASH_BYTES as u64)
-            .ok_or("it is shorter than the hash that ends it")?;
-        let mut magic = [0; GZIP_MAGIC.len()];
-        snapshot.read_exact(&mut magic).map_err(told)?;
-        if magic != GZIP_MAGIC {
-            return Err("it is no snapshot of Chainfire (one of etcd, perhaps)".to_owned());
-        }
-        let archive = magic.chain(snapshot).take(content);
+    /// Unpacks `file` into the new directory `path`, durably.
+    pub(super) fn create(file: &File, path: PathBuf) -> Result<Self, String> {
+        let snapshot = fs::File::open(&file.path).map_err(|error| system(&error))?;
+        let archive = snapshot.take(file.content);
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(|error| format!("create {}: {error}", path.display()))?;
+            .map_err(|error| format!("create {}: {}", path.display(), system(&error)))?;
         let unpacked = Self { path, kept: false };
         unpacked.fill(archive)?;
         Ok(unpacked)
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn fill(&self, archive: impl Read) -> Result<(), String> {
@@ -85,7 +166,7 @@ impl Unpacked {
         if !self.path.join(DATABASE_MARK).is_file() {
             return Err("it holds no database".to_owned());
         }
-        File::open(&self.path)
+        fs::File::open(&self.path)
             .and_then(|folder| folder.sync_all())
             .map_err(told)
     }
@@ -111,10 +192,9 @@ impl Unpacked {
 
     /// Gives the directory its final name, which must be free or an empty directory's.
     pub(super) fn keep(mut self, target: &Path) -> Result<(), String> {
-        std::fs::rename(&self.path, target)
-            .map_err(|error| format!("rename to {}: {error}", target.display()))?;
+        fs::rename(&self.path, target).map_err(|error| format!("rename to {}: {error}", target.display()))?;
         self.kept = true;
-        File::open(super::folder_of(target))
+        fs::File::open(folder_of(target))
             .and_then(|folder| folder.sync_all())
             .map_err(|error| format!("sync the folder of {}: {error}", target.display()))
     }
@@ -124,7 +204,7 @@ impl Drop for Unpacked {
     fn drop(&mut self) {
         if !self.kept {
             // What is left is in a directory for temporary files, or beside the target under a name that says so.
-            let _ = std::fs::remove_dir_all(&self.path);
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
@@ -177,7 +257,11 @@ mod tests {
             ("top/CURRENT", Regular),
             ("top/000001.log", Regular),
         ];
-        let unpacked = Unpacked::create(&snapshot(folder.path(), &good), target()).unwrap();
+        let create = |entries: &[_]| {
+            let file = File::open(&snapshot(folder.path(), entries)).unwrap();
+            Unpacked::create(&file, target())
+        };
+        let unpacked = create(&good).unwrap();
         assert_eq!(std::fs::read_dir(target()).unwrap().count(), 2);
         drop(unpacked);
         for (bad, kind) in [
@@ -189,24 +273,79 @@ mod tests {
             ("top/link", Symlink),
             ("top/CURRENT", Regular),
         ] {
-            let file = snapshot(folder.path(), &[("top/CURRENT", Regular), (bad, kind)]);
-            assert!(Unpacked::create(&file, target()).is_err(), "{bad}");
+            let entries = [("top/CURRENT", Regular), (bad, kind)];
+            assert!(create(&entries).is_err(), "{bad}");
             assert!(!target().exists(), "{bad}");
         }
-        let empty = snapshot(folder.path(), &[]);
+        assert_eq!(create(&[]).err().as_deref(), Some("it holds no database"));
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let told = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            File::open(&path).and_then(File::checked).unwrap_err()
+        };
+        let strange = "it is no snapshot of Chainfire: it does not begin as one";
+        assert_eq!(told(b""), "it is empty");
+        assert_eq!(told(b"short"), strange);
+        assert_eq!(told(&[7; 100]), strange);
+        let mut etcd = vec![0; 4096];
+        etcd[16..20].copy_from_slice(&0xed0c_daed_u32.to_le_bytes());
         assert_eq!(
-            Unpacked::create(&empty, target()).err().as_deref(),
-            Some("it holds no database")
+            told(&etcd),
+            "it is a snapshot of etcd, which only etcd's own tools read"
+        );
+        assert_eq!(
+            told(b"\x1f\x8b\x08cut"),
+            "it is shorter than the hash that ends it"
+        );
+        assert!(told(&[&b"\x1f\x8b\x08"[..], &[0; 100]].concat()).contains("cut short or damaged"));
+        assert_eq!(
+            File::open(folder.path()).unwrap_err(),
+            "it is a directory: want a file of `snapshot save`"
+        );
+        assert_eq!(
+            File::open(&folder.path().join("none")).unwrap_err(),
+            "no such file or directory"
         );
     }
 
     #[test]
-    fn what_is_no_snapshot_is_refused() {
+    fn an_archive_without_a_hash_is_checked_by_its_own_sums() {
+        use tar::EntryType::Regular;
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("etcd.db");
-        for content in [&b""[..], b"short", &[7; 100]] {
-            std::fs::write(&file, content).unwrap();
-            assert!(Unpacked::create(&file, folder.path().join("target")).is_err());
+        let path = snapshot(folder.path(), &[("top/CURRENT", Regular), ("top/1.log", Regular)]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - HASH_BYTES);
+        std::fs::write(&path, &bytes).unwrap();
+        let file = File::open(&path).and_then(File::checked).unwrap();
+        assert_eq!((file.hash, file.bytes), (None, bytes.len() as u64));
+        Unpacked::create(&file, folder.path().join("target")).unwrap();
+        // Every byte but the flags, time and system of the gzip header is covered.
+        for n in 12..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[n] ^= 1;
+            // Bits that fill a byte up in the compressed form mean nothing.
+            let content = |bytes: &[u8]| {
+                let mut content = Vec::new();
+                MultiGzDecoder::new(bytes)
+                    .read_to_end(&mut content)
+                    .map(|_| content)
+            };
+            let harmless = content(&damaged).is_ok_and(|found| found == content(&bytes).unwrap());
+            std::fs::write(&path, damaged).unwrap();
+            let checked = File::open(&path).and_then(File::checked);
+            assert_eq!(checked.is_ok(), harmless, "byte {n}");
+        }
+        for length in 3..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(
+                File::open(&path).and_then(File::checked).is_err(),
+                "cut at {length}"
+            );
         }
     }
 }

@@ -1,0 +1,91 @@
+//! What becomes of a data directory that was made from a snapshot.
+//!
+//! [`rework`] changes it before its first start, at the wish of the operator: another number of node or cluster, and a revision
+//! above all that clients have seen. The log is applied first, so that no entry gets a revision after the raise that it had not
+//! before. [`first_start`] is the server meeting such a directory: it tells, and takes the mark away.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use store::{Durability, Options, Store};
+
+use super::start::{self, StartError};
+use crate::log::Log;
+use crate::mvcc::family;
+use crate::state_machine::StateMachine;
+
+/// The file that marks a directory as restored. Every snapshot and every backup has it.
+pub(crate) const MARK: &str = "RESTORED";
+
+/// What shall be different.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Number of the node.
+    pub(crate) node_id: Option<u64>,
+    /// Number of the cluster.
+    pub(crate) cluster_id: Option<u64>,
+    /// How far the revision is raised. What was before is then as if compacted, so that clients notice.
+    pub(crate) bump_revision: u64,
+}
+
+/// What a directory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) node_id: u64,
+    pub(crate) cluster_id: u64,
+    pub(crate) revision: i64,
+}
+
+/// Changes a directory that no server uses.
+pub(crate) fn rework(dir: &Path, changes: Changes) -> Result<Restored, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Failed(error.to_string());
+    let store = Arc::new(Store::open(dir, &Options::default(), family::ALL)?);
+    let (node_id, cluster_id) =
+        start::identity(&store, dir)?.ok_or_else(|| failed(&"no node has ever used the database in it"))?;
+    let machine = StateMachine::load(store.clone()).map_err(|error| failed(&error))?;
+    let applied = machine.mvcc.applied_index();
+    let log = Log::open(store.clone(), applied).map_err(|error| failed(&error))?;
+    start::replay(&machine, &log, applied).map_err(|error| failed(&error))?;
+
+    let mut meta = machine.mvcc.meta();
+    let mut batch = store.batch();
+    if changes.bump_revision > 0 {
+        let raised = i64::try_from(changes.bump_revision)
+            .ok()
+            .and_then(|by| meta.revision.checked_add(by));
+        meta.revision = raised.ok_or_else(|| {
+            failed(&format!(
+                "raise revision {} by {}: there is no revision that high",
+                meta.revision, changes.bump_revision
+            ))
+        })?;
+        meta.compacted = meta.revision;
+        meta.save(&mut batch);
+    }
+    let restored = Restored {
+        node_id: changes.node_id.unwrap_or(node_id),
+        cluster_id: changes.cluster_id.unwrap_or(cluster_id),
+        revision: meta.revision,
+    };
+    start::set_identity(&mut batch, restored.node_id, restored.cluster_id);
+    store.write(batch, Durability::Synced)?;
+    store.flush()?;
+    store.stop_background_work();
+    Ok(restored)
+}
+
+/// Tells that the directory was restored, and takes the mark away so that it is told once.
+pub(super) fn first_start(dir: &Path, revision: i64) -> Result<(), StartError> {
+    let path = dir.join(MARK);
+    let mark = match std::fs::read_to_string(&path) {
+        Ok(mark) => mark,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StartError::Failed(format!("read {}: {error}", path.display()))),
+    };
+    // Its first line is the version of the program that made the copy.
+    let made_by = mark.lines().next().unwrap_or_default();
+    tracing::info!(target: "chainfire_storage", revision, made_by, "Data restored from a snapshot");
+    std::fs::remove_file(&path)
+        .and_then(|()| std::fs::File::open(dir)?.sync_all())
+        .map_err(|error| StartError::Failed(format!("remove {}: {error}", path.display())))
+}
