@@ -457,6 +457,15 @@ async fn a_nearly_full_disk_stops_writes_only_and_only_while_it_is() {
         ..Default::default()
     };
     assert_eq!(kv.range(read.clone()).await.unwrap().into_inner().count, 1);
+    let health = disk.get("/health").unwrap();
+    assert_eq!(
+        (health.status, health.body.as_str()),
+        (
+            503,
+            r#"{"health":"false","reason":"DISK FULL: writes are refused"}"#
+        )
+    );
+    assert_eq!(disk.get("/health?exclude=NOSPACE").unwrap().status, 200);
 
     // It starts on such a disk as well.
     disk.kill9().unwrap();
@@ -470,6 +479,7 @@ async fn a_nearly_full_disk_stops_writes_only_and_only_while_it_is() {
         kv.put(put("after", vec![b'x'])).await.is_ok()
     })
     .await;
+    assert_eq!(disk.get("/health").unwrap().status, 200);
     let log = disk.log();
     assert!(
         log.contains("ERROR chainfire_storage: Writes are refused") && log.contains("error=disk_full"),
