@@ -21,6 +21,7 @@ mod leftovers;
 mod network;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -54,6 +55,10 @@ const PROGRAMS: &str = "/usr/local/bin";
 
 /// `PATH` of commands run in a machine: Debian's for root.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Width told to programs whose output no terminal shows: `top` would cut `chainfire` to eight letters at 80. It is the widest
+/// that `top` takes.
+const UNCUT_COLUMNS: u32 = 512;
 
 /// Boots and stops the machines of one lab.
 #[derive(Debug, Default)]
@@ -225,6 +230,9 @@ impl MachineForm {
             "TERM={}",
             std::env::var("TERM").unwrap_or_else(|_| "dumb".into())
         ));
+        if !std::io::stdout().is_terminal() {
+            command.arg(format!("COLUMNS={UNCUT_COLUMNS}"));
+        }
         command.args(host.env.iter().map(|(name, value)| format!("{name}={value}")));
         command.args([
             format!("HOST_NAME={}", host.name),
