@@ -29,8 +29,8 @@ pub(crate) fn root(programs: bool) -> Command {
         )
         .subcommands(entries.map(|applet| (applet.command)().name(applet.name).about(applet.about)))
         .after_help(format!(
-            "Programs, also started through links of their names:\n{}",
-            list()
+            "Programs, also started through links of their names:\n\n{}",
+            lines("  ", Applet::is_program)
         ))
 }
 
@@ -85,7 +85,7 @@ const OTHER_WORDS: [(&str, &str); 6] = [
 ];
 
 /// What somebody who typed `name` may have meant: another tool's word for it, a slip of a command's name, or a command
-/// that is one level further down, such as `lab logs`.
+/// that is one level further down, such as `lab logs` or `chainfire-client put`.
 fn near(name: &str) -> Option<String> {
     if let Some((_, known)) = OTHER_WORDS.iter().find(|(word, _)| *word == name) {
         return Some((*known).to_owned());
@@ -99,14 +99,11 @@ fn near(name: &str) -> Option<String> {
     if let Some((_, known)) = slips.min() {
         return Some(known.to_owned());
     }
-    TABLE
-        .iter()
-        .filter(|applet| !applet.is_program())
-        .find_map(|applet| {
-            let command = (applet.command)();
-            let found = command.find_subcommand(name)?;
-            Some(format!("{} {}", applet.name, found.get_name()))
-        })
+    TABLE.iter().find_map(|applet| {
+        let command = (applet.command)();
+        let found = command.find_subcommand(name)?;
+        Some(format!("{} {}", applet.name, found.get_name()))
+    })
 }
 
 /// Prints to stderr and ends with the code for wrong usage.

@@ -34,18 +34,30 @@ fn main() -> ExitCode {
         return help::refuse(&help::overview());
     };
     match word.as_str() {
+        // `help put` is `put --help`, as in other programs of many commands.
+        "help" if args.len() > 2 => {
+            let mut asked = args.split_off(2);
+            asked.push("--help".into());
+            return start(asked);
+        }
         "--help" | "-h" | "help" => terminal::out(&help::overview()),
         "--version" | "-V" => terminal::out(&help::version()),
         "--list" => terminal::out(&help::list()),
-        name => match applets::find(name) {
-            Some(applet) => {
-                args.remove(0);
-                return (applet.main)(args);
-            }
-            None => return help::unknown(name),
-        },
+        _ => return start(args.split_off(1)),
     }
     ExitCode::SUCCESS
+}
+
+/// Runs the applet that the first word names.
+fn start(words: Vec<OsString>) -> ExitCode {
+    let name = words
+        .first()
+        .map(|word| word.to_string_lossy())
+        .unwrap_or_default();
+    match applets::find(&name) {
+        Some(applet) => (applet.main)(words),
+        None => help::unknown(&name),
+    }
 }
 
 /// Parses a subcommand's arguments; clap has said everything when there is an exit code instead.

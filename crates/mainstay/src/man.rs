@@ -168,7 +168,7 @@ impl Page {
             page.render_subcommands_section(&mut text)?;
         }
         if self.command.get_after_help().is_some() || self.command.get_after_long_help().is_some() {
-            page.render_extra_section(&mut text)?;
+            self.notes(&page, &mut text)?;
         }
         let facts = Facts::of(&self.name);
         list(&mut text, "EXIT STATUS", facts.exits.iter().map(owned));
@@ -187,6 +187,29 @@ impl Page {
             text.extend(format!(".SH \"SEE ALSO\"\n{}\n", pages.join(", ")).into_bytes());
         }
         Ok(text)
+    }
+
+    /// What the help says after the options, as a section with a name that readers of manual pages know.
+    fn notes(&self, page: &Man, text: &mut Vec<u8>) -> std::io::Result<()> {
+        const MADE: &[u8] = b".SH EXTRA\n";
+        let mut section = Vec::new();
+        page.render_extra_section(&mut section)?;
+        let after = self
+            .command
+            .get_after_long_help()
+            .or(self.command.get_after_help());
+        let examples = after.is_some_and(|after| after.to_string().starts_with("Example"));
+        let title: &[u8] = if examples {
+            b".SH EXAMPLES\n"
+        } else {
+            b".SH NOTES\n"
+        };
+        match section.windows(MADE.len()).position(|bytes| bytes == MADE) {
+            Some(at) => drop(section.splice(at..at + MADE.len(), title.iter().copied())),
+            None => return Err(std::io::Error::other("the notes have another title than EXTRA")),
+        }
+        text.append(&mut section);
+        Ok(())
     }
 
     /// Variables that arguments of this command come from.
@@ -215,6 +238,13 @@ const DONE: (&str, &str) = ("0", "Done.");
 const FAILED: (&str, &str) = ("1", "Failed; standard error says why in one line.");
 const USAGE: (&str, &str) = ("64", "Wrong usage: nothing was done.");
 const PIPE: (&str, &str) = ("141", "The reader of standard output went away.");
+
+const CLIENT_USAGE: (&str, &str) = ("2", "Wrong usage: nothing was done.");
+const CLIENT_SILENCE: (&str, &str) = ("3", "The server could not be reached, or did not answer in time.");
+const CLIENT_PASSWORD: (&str, &str) = (
+    "CHAINFIRE_PASSWORD",
+    "The password of the user in --user or CHAINFIRE_USER where it does not stand there.",
+);
 
 const NO_COLOR: (&str, &str) = ("NO_COLOR", "If it is set, output has no colour.");
 const STATE_HOME: (&str, &str) = (
@@ -280,6 +310,26 @@ const FACTS: &[Facts] = &[
         files: &[LAB, PAGES, RULES],
     },
     Facts {
+        start: "chainfire-client-lock",
+        exits: &[
+            DONE,
+            (
+                "CODE",
+                "The exit code of the command that was run under the lock.",
+            ),
+            (
+                "1",
+                "The server refused, or the lock was lost; standard error says so.",
+            ),
+            CLIENT_USAGE,
+            CLIENT_SILENCE,
+            ("126", "The command could not be run."),
+            ("127", "There is no such command."),
+        ],
+        variables: &[CLIENT_PASSWORD, NO_COLOR],
+        files: &[],
+    },
+    Facts {
         start: "chainfire-client",
         exits: &[
             DONE,
@@ -287,11 +337,11 @@ const FACTS: &[Facts] = &[
                 "1",
                 "The server refused, or something else failed; standard error says why in one line.",
             ),
-            ("3", "The server did not answer."),
-            USAGE,
+            CLIENT_USAGE,
+            CLIENT_SILENCE,
             PIPE,
         ],
-        variables: &[NO_COLOR],
+        variables: &[CLIENT_PASSWORD, NO_COLOR],
         files: &[],
     },
     Facts {

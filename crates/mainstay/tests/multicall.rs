@@ -50,6 +50,24 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn help_before_a_command_is_that_commands_help() {
+    for words in [
+        &["up"][..],
+        &["runbook", "run"],
+        &["chainfire"],
+        &["chainfire-client", "put"],
+    ] {
+        let before = run(&[&["help"], words].concat());
+        assert_eq!(before.status.code(), Some(0), "{words:?}");
+        let after = run(&[words, &["--help"]].concat());
+        assert_eq!(text(&before.stdout), text(&after.stdout), "{words:?}");
+    }
+    let unknown = run(&["help", "runbok"]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(text(&unknown.stderr).starts_with("Error: no command or program `runbok`; did you mean"));
+}
+
+#[test]
 fn unknown_name_is_refused_with_the_list() {
     let output = run(&["runbok"]);
     assert_eq!(output.status.code(), Some(64));
@@ -75,7 +93,12 @@ fn unknown_name_is_refused_with_the_list() {
 
 #[test]
 fn words_of_other_tools_and_of_deeper_commands_are_understood() {
-    for (word, right) in [("start", "up"), ("logs", "lab logs"), ("check", "runbook check")] {
+    for (word, right) in [
+        ("start", "up"),
+        ("logs", "lab logs"),
+        ("check", "runbook check"),
+        ("put", "chainfire-client put"),
+    ] {
         let output = run(&[word]);
         assert_eq!(output.status.code(), Some(64));
         let start = format!("Error: no command or program `{word}`; did you mean `{right}`?\n");
@@ -204,6 +227,14 @@ fn manual_pages_exist_for_every_program_and_subcommand() {
         assert!(run_page.contains(part), "{part} in {run_page}");
     }
     assert!(page("chainfire.1").contains("/etc/centra\\-cloud/chainfire.toml"));
+    // The client has a code of its own for wrong usage, and its pages say what `--help` says.
+    let put = page("chainfire-client-put.1");
+    assert!(
+        put.contains(".TP\n\\fB2\\fR\nWrong usage") && !put.contains("\\fB64\\fR"),
+        "{put}"
+    );
+    assert_eq!(run(&["chainfire-client", "put"]).status.code(), Some(2));
+    assert!(put.contains(".SH EXAMPLES\n") && !put.contains("EXTRA"), "{put}");
     for words in [
         &["runbook run"][..],
         &["runbook", "run"],
