@@ -129,7 +129,10 @@ fn print_refusal(refusal: &clap::Error, console: &mut Console) -> u8 {
 fn print_failure(failure: &Failure, errors: &mut dyn Write) -> u8 {
     if let Some(text) = failure.text() {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(errors, "Error: {text}");
+        let _ = match failure.advice() {
+            Some(advice) => writeln!(errors, "Error: {text}; {advice}"),
+            None => writeln!(errors, "Error: {text}"),
+        };
     }
     failure.exit_code()
 }

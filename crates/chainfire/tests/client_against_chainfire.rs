@@ -440,6 +440,25 @@ fn a_server_that_is_not_there_is_told_in_one_line_with_a_way_on() {
 }
 
 #[test]
+fn a_lease_has_a_table() {
+    let chainfire = Chainfire::start_new().unwrap();
+    let endpoint = chainfire.endpoint();
+    client(&endpoint, &["lease", "grant", "600", "--id", "77"]).ok();
+    client(&endpoint, &["put", "k", "v", "--lease", "77"]).ok();
+    let table = client(&endpoint, &["lease", "ttl", "77", "--keys", "-o", "table"]).ok();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0], ["LEASE", "GRANTED_TTL", "TTL", "KEYS"], "{table}");
+    assert_eq!(
+        (rows[1][0], rows[1][1], rows[1][3]),
+        ("0000000000000077", "600", "k"),
+        "{table}"
+    );
+}
+
+#[test]
 fn a_table_cuts_and_escapes_what_no_terminal_can_show() {
     let chainfire = Chainfire::start_new().unwrap();
     let endpoint = chainfire.endpoint();

@@ -428,7 +428,10 @@ fn authentication_is_managed_and_obeyed() {
     assert_eq!(refused(&["--user", "bob:pw", "user", "list"]), denied);
     let wrong = "Error: etcdserver: authentication failed, invalid user ID or password\n";
     assert_eq!(refused(&["--user", "bob:no", "get", "k"]), wrong);
-    assert_eq!(refused(&["get", "k"]), "Error: etcdserver: user name is empty\n");
+    assert_eq!(
+        refused(&["get", "k"]),
+        "Error: etcdserver: user name is empty; authentication is on: log in with --user NAME or in CHAINFIRE_USER\n"
+    );
 
     let root = |words: &[&str], input| run(&[&["--user", "root:secret"], words].concat(), input);
     assert_eq!(
@@ -444,6 +447,8 @@ fn authentication_is_managed_and_obeyed() {
         "Password updated\n"
     );
     assert_eq!(refused(&["--user", "bob:pw", "get", "k"]), wrong);
+    assert_eq!(root(&["user", "passwd", "bob:newer"], b""), "Password updated\n");
+    assert_eq!(refused(&["--user", "bob:new", "get", "k"]), wrong);
     assert_eq!(root(&["auth", "disable"], b""), "Authentication Disabled\n");
     // A login while authentication is off does no harm.
     assert_eq!(run(&["--user", "bob:whatever", "get", "k"], b""), "k\nv\n");

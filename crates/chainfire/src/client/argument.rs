@@ -54,6 +54,12 @@ pub(super) fn member(text: &str) -> Result<(u64, String), String> {
     member.ok_or_else(|| "want ID=HOST:PORT, for example 1=node1:2380".to_owned())
 }
 
+/// How many of something are kept.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "want how many to keep, from 1 up".to_owned())
+}
+
 /// Seconds a lease lives.
 pub(super) fn seconds(text: &str) -> Result<i64, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0);

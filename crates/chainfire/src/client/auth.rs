@@ -34,10 +34,9 @@ pub(super) enum Auth {
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
     /// Add a user
-    #[command(
-        after_help = "Examples:\n  chainfire-client user add alice\n  chainfire-client user add alice --interactive=false < password\n  \
-                      chainfire-client user add backup --no-password"
-    )]
+    #[command(after_help = "Examples:\n  chainfire-client user add alice\n  \
+                      chainfire-client user add alice --interactive=false < password\n  \
+                      chainfire-client user add backup --no-password")]
     Add(Add),
     /// Delete a user
     #[command(after_help = "Example:\n  chainfire-client user delete alice")]
@@ -104,7 +103,8 @@ pub(super) struct Add {
 /// User passwd arguments.
 #[derive(Debug, Args)]
 pub(super) struct Passwd {
-    /// Name of the user
+    /// Name of the user; a password after `:` can be seen by others in the list of processes
+    #[arg(value_name = "NAME[:PASSWORD]")]
     user: String,
     /// Ask for the password at the terminal; `false` reads it from standard input
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -276,7 +276,14 @@ pub(super) async fn user(command: User, context: &mut Context) -> Result<()> {
             )
         }
         User::Passwd(Passwd { user, interactive }) => {
-            let password = new_password(&user, interactive, context)?;
+            let (user, password) = match user.split_once(':') {
+                Some((_, "")) => return Err(Failure::usage("user passwd: the password is empty")),
+                Some((name, password)) => (name.to_owned(), password.to_owned()),
+                None => {
+                    let password = new_password(&user, interactive, context)?;
+                    (user, password)
+                }
+            };
             let session = context.open().await?;
             let request = pb::AuthUserChangePasswordRequest {
                 name: user,

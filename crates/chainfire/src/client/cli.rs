@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use terminal::OutputFormat;
@@ -99,6 +100,9 @@ pub(super) struct Global {
     hex: bool,
 }
 
+/// Place of the first global flag in help: behind all flags of a command, in one order everywhere.
+const FLAGS_LAST: usize = 1000;
+
 /// Id of the flag that chooses the form of the output.
 const FORMAT: &str = "global-format";
 
@@ -107,7 +111,15 @@ const FORMAT: &str = "global-format";
 /// It is `--output FORMAT` or `-o FORMAT`. On `backup`, where `--output` has named the archive since the runbooks were written,
 /// it is `-o FORMAT` or `--format FORMAT`. A flag that clap spreads by itself could not differ like that.
 pub(super) fn tree() -> clap::Command {
-    with_format(Cli::command())
+    let mut place = FLAGS_LAST;
+    let command = Cli::command().mut_args(|argument| {
+        if !argument.is_global_set() {
+            return argument;
+        }
+        place += 1;
+        argument.display_order(place)
+    });
+    with_format(command)
 }
 
 fn with_format(command: clap::Command) -> clap::Command {
@@ -127,7 +139,8 @@ fn with_format(command: clap::Command) -> clap::Command {
         .value_name("FORMAT")
         .value_parser(parser)
         .default_value("text")
-        .help("How to print the reply")
+        .display_order(FLAGS_LAST + 100)
+        .help("How to print the reply; `table` is text where there is no table")
         .help_heading("Global options");
     let flag = if command.get_name() == "backup" {
         flag.long("format")
@@ -152,7 +165,7 @@ impl Parsed {
     pub(super) fn from_args(
         args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
     ) -> std::result::Result<Self, clap::Error> {
-        let matches = tree().try_get_matches_from(args)?;
+        let matches = tree().try_get_matches_from(args).map_err(with_our_word)?;
         let format = format(&matches);
         let Cli { global, command } = Cli::from_arg_matches(&matches)?;
         Ok(Self {
@@ -161,6 +174,38 @@ impl Parsed {
             command,
         })
     }
+}
+
+/// What others call a command of ours, etcdctl first.
+const OTHER_WORDS: [(&str, &str); 8] = [
+    (
+        "endpoint",
+        "`endpoint status` is 'status' here, `endpoint hashkv` is 'hashkv'",
+    ),
+    ("move-leader", "'leader-transfer' hands leadership over"),
+    (
+        "version",
+        "'--version' prints the version, 'status' that of the server",
+    ),
+    ("set", "'put' writes a key"),
+    ("rm", "'del' deletes keys"),
+    ("delete", "'del' deletes keys"),
+    ("ls", "'get --prefix --keys-only KEY' lists keys"),
+    ("restore", "'snapshot restore' makes a data directory"),
+];
+
+/// Adds what a word that is none of ours is called here.
+fn with_our_word(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    if let Some((_, tip)) = OTHER_WORDS.iter().find(|(other, _)| other == word) {
+        let tips = ContextValue::StyledStrs(vec![(*tip).into()]);
+        // What clap itself finds by the letters is further off.
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// The innermost form that was asked for.
@@ -191,8 +236,8 @@ pub(super) enum Command {
     MemberList(cluster::List),
     /// Add a node: as learner first, then as voter once it has caught up
     #[command(
-        after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380\n\nA Chainfire of this release runs \
-                      alone and refuses; an etcd cluster takes it."
+        after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380\n\n\
+                      A Chainfire of this release runs alone and refuses; an etcd cluster takes it."
     )]
     MemberAdd(membership::Add),
     /// Remove a node
@@ -269,8 +314,8 @@ pub(super) enum Command {
     /// Hold a lock, for as long as a command runs or until Ctrl-C
     #[command(
         after_help = "Examples:\n  chainfire-client lock deploy\n  chainfire-client lock deploy -- ./deploy.sh --all\n\n\
-                      Without a command the key that is the lock is printed once it is held. A command finds it in the\n\
-                      environment as CHAINFIRE_LOCK_KEY and ETCD_LOCK_KEY, and its exit code is ours. If the lock is lost,\n\
+                      Without a command the key that is the lock is printed once it is held. A command finds it in the \
+                      environment as CHAINFIRE_LOCK_KEY and ETCD_LOCK_KEY, and its exit code is ours. If the lock is lost, \
                       the command is told to end (SIGTERM) and the exit code is 1."
     )]
     Lock(lock::Lock),
@@ -371,12 +416,14 @@ fn settings(global: Global) -> Result<Settings> {
 }
 
 fn login(user: &str) -> Result<Login> {
-    let (name, password) = match user.split_once(':') {
-        Some((name, password)) => (name, password.to_owned()),
-        None => match std::env::var("CHAINFIRE_PASSWORD") {
-            Ok(password) => (user, password),
-            Err(_) => (user, password::ask(&format!("Password of {user}: "))?),
-        },
+    let (name, password) = if let Some((name, password)) = user.split_once(':') {
+        (name, password.to_owned())
+    } else {
+        let password = std::env::var("CHAINFIRE_PASSWORD").or_else(|_| {
+            let otherwise = "give it as NAME:PASSWORD or in CHAINFIRE_PASSWORD";
+            password::ask(&format!("Password of {user}: "), otherwise)
+        })?;
+        (user, password)
     };
     if name.is_empty() {
         return Err(Failure::usage(
@@ -458,6 +505,9 @@ mod tests {
         }
     }
 
+    /// Nothing wider fits on a terminal of 80 columns and into a manual page.
+    const EXAMPLE_WIDTH_MAX: usize = 79;
+
     #[test]
     fn every_command_has_help_with_an_example() {
         fn check(command: &clap::Command, path: &str) {
@@ -472,6 +522,17 @@ mod tests {
                     after.contains("Example") && after.contains(path),
                     "{path} has no example: {after}"
                 );
+                // Prose is wrapped to the terminal's width by clap, and to the page's by man; an example is not to be.
+                let lines: Vec<&str> = after.lines().collect();
+                for pair in lines.windows(2) {
+                    assert!(
+                        pair[0].is_empty() || pair[1].is_empty() || pair[1].starts_with("  "),
+                        "{path}: wrapped by hand: {pair:?}"
+                    );
+                }
+                for line in lines.iter().filter(|line| line.starts_with("  ")) {
+                    assert!(line.len() <= EXAMPLE_WIDTH_MAX, "{path}: too wide: {line}");
+                }
             }
             for argument in command.get_arguments() {
                 assert!(
@@ -511,6 +572,80 @@ mod tests {
             assert_eq!((code, output.as_str()), (2, ""), "{line}: {errors}");
             assert!(errors.to_lowercase().starts_with("error: "), "{line}: {errors}");
         }
+    }
+
+    #[test]
+    fn global_flags_stand_in_one_order_behind_the_flags_of_the_command() {
+        let flags = |line: &str| -> Vec<String> {
+            let (_, help, _) = code(line);
+            let global = help.split("Global options:").nth(1).expect(line);
+            let global = global.split("\n\nExample").next().unwrap_or(global);
+            let starts = global.lines().map(str::trim_start);
+            let flags = starts.filter(|line| line.starts_with('-'));
+            flags
+                .map(|line| {
+                    line.split(['<', ' '])
+                        .find(|word| word.starts_with("--"))
+                        .unwrap_or(line)
+                        .to_owned()
+                })
+                .collect()
+        };
+        let first = flags("get -h");
+        assert_eq!((first.len(), first[0].as_str()), (8, "--endpoint"), "{first:?}");
+        for line in [
+            "txn -h",
+            "put -h",
+            "lease ttl -h",
+            "snapshot restore -h",
+            "user -h",
+        ] {
+            assert_eq!(flags(line), first, "{line}");
+        }
+        let usage = code("put -h").1;
+        assert!(usage.find("--lease") < usage.find("--endpoint"), "{usage}");
+    }
+
+    #[test]
+    fn words_of_etcdctl_lead_to_ours() {
+        for (line, ours) in [
+            ("endpoint status", "'status'"),
+            ("move-leader 2", "'leader-transfer'"),
+            ("delete k", "'del'"),
+            ("member list", "'member-list'"),
+        ] {
+            let (code, _, errors) = code(line);
+            assert_eq!(code, 2, "{line}");
+            assert!(
+                errors.contains("tip:") && errors.contains(ours),
+                "{line}: {errors}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_backup_says_where_it_can_go() {
+        for line in ["backup", "backup file.tar.gz"] {
+            let (code, _, errors) = code(line);
+            assert_eq!(code, 2, "{line}");
+            assert!(
+                errors.contains("<--output <FILE.tar.gz>|--dir <DIR>>"),
+                "{line}: {errors}"
+            );
+        }
+        let (_, _, errors) = code("backup --dir d --keep 0");
+        assert!(errors.contains("want how many to keep, from 1 up"), "{errors}");
+    }
+
+    #[test]
+    fn a_command_under_a_lock_needs_no_dashes_before_it() {
+        let parse = |line: &str| match Parsed::from_args(line.split_whitespace()).unwrap().command {
+            Command::Lock(lock) => format!("{lock:?}"),
+            other => panic!("{other:?}"),
+        };
+        let with = parse("x lock --ttl 5 name -- ls -l --all");
+        assert!(with.contains(r#"["ls", "-l", "--all"]"#), "{with}");
+        assert_eq!(parse("x lock name --ttl 5 ls -l --all"), with);
     }
 
     #[test]

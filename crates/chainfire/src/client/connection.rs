@@ -301,6 +301,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_speaks_something_else_is_told_from_a_broken_one() {
+        use tokio::io::AsyncWriteExt as _;
+
+        for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", "SSH-2.0-OpenSSH_9.2p1\r\n"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("http://{}", listener.local_addr().unwrap());
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(greeting.as_bytes()).await.unwrap();
+                stream
+            });
+            let mut settings = settings(&[&endpoint]);
+            settings.timeout = Duration::from_secs(20);
+            let failure = match Session::open(&settings).await {
+                Ok(session) => session
+                    .ask(session.kv().range(pb::RangeRequest::default()))
+                    .await
+                    .unwrap_err(),
+                Err(failure) => failure,
+            };
+            assert_eq!(failure.exit_code(), 3);
+            assert!(
+                failure.text().unwrap().contains("does not speak gRPC"),
+                "{greeting}: {failure:?}"
+            );
+            drop(server.await.unwrap());
+        }
+    }
+
+    #[tokio::test]
     async fn https_without_an_authority_is_refused() {
         let failure = Session::open(&settings(&["https://127.83.0.1:1"]))
             .await

@@ -54,8 +54,14 @@ impl Failure {
     /// What a refused or failed request means. `endpoint` is who was asked.
     pub(super) fn of_status(status: &Status, endpoint: &str) -> Self {
         let text = status.message();
+        // How tonic begins when what answers speaks HTTP and not gRPC: a web server, or a proxy in between.
+        if let Some(code) = text.strip_prefix("grpc-status header missing, mapped from HTTP status code ") {
+            return Self::Unreachable(format!(
+                "{endpoint}: HTTP status {code} and no gRPC: no etcd v3 server answers there, or a proxy is in between"
+            ));
+        }
         if is_transport(status) {
-            return Self::Unreachable(format!("{endpoint}: {}", chain(status)));
+            return Self::Unreachable(format!("{endpoint}: {}", transport(status)));
         }
         match (status.code(), text) {
             (_, "etcdserver: no leader") => Self::refused("no leader elected"),
@@ -91,6 +97,27 @@ impl Failure {
         }
     }
 
+    /// What can be done about a refusal whose own words, which are etcd's and stay as they are, do not say it.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        let Self::Refused(text) = self else { return None };
+        Some(match text.as_str() {
+            "etcdserver: user name is empty" => {
+                "authentication is on: log in with --user NAME or in CHAINFIRE_USER"
+            }
+            "etcdserver: mvcc: database space exceeded" => {
+                "reads, deletes and compactions still pass: see `mainstay runbook show chainfire-disk-full`"
+            }
+            "etcdserver: request is too large" => {
+                "the server's limit is its setting limits.max_request_bytes, 1.5 MiB by default"
+            }
+            "etcdserver: too many operations in txn request" => {
+                "the server's limit is its setting limits.max_txn_ops, 128 by default"
+            }
+            "etcdserver: root user does not exist" => "add it first: chainfire-client user add root",
+            _ => return None,
+        })
+    }
+
     /// The text after `Error: `, if there is something to say.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
@@ -123,6 +150,16 @@ fn is_transport(status: &Status) -> bool {
     let foreign_unavailable =
         status.code() == Code::Unavailable && !status.message().starts_with("etcdserver: ");
     (status.source().is_some() && !oversized) || foreign_unavailable
+}
+
+/// What to say of a failed connection.
+fn transport(status: &Status) -> String {
+    let text = chain(status);
+    // The first bytes of HTTP/1, of SSH, or of a TLS alert, taken for the length of a frame.
+    if text.ends_with("frame with invalid size") {
+        return "what answers there does not speak gRPC: is it the port of the API, and http or https as in the URL?".to_owned();
+    }
+    text
 }
 
 /// Texts of layers that say only that something below them failed.
@@ -208,6 +245,35 @@ mod tests {
         );
         assert_eq!(failure, Failure::refused("etcdserver: requested lease not found"));
         assert!(!failure.is_transient());
+    }
+
+    #[test]
+    fn advice_stands_behind_refusals_that_want_it_and_no_others() {
+        let advice = |text: &str| Failure::refused(text).advice().map(str::to_owned);
+        assert!(
+            advice("etcdserver: user name is empty")
+                .unwrap()
+                .contains("--user NAME")
+        );
+        assert!(
+            advice("etcdserver: mvcc: database space exceeded")
+                .unwrap()
+                .contains("chainfire-disk-full")
+        );
+        assert_eq!(advice("etcdserver: permission denied"), None);
+        assert_eq!(Failure::usage("etcdserver: user name is empty").advice(), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_grpc_is_told_from_a_refusal() {
+        let mapped = "grpc-status header missing, mapped from HTTP status code 404";
+        let failure = Failure::of_status(&Status::unimplemented(mapped), "http://x:1");
+        assert_eq!(
+            failure,
+            Failure::unreachable(
+                "http://x:1: HTTP status 404 and no gRPC: no etcd v3 server answers there, or a proxy is in between"
+            )
+        );
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use service::clock::Stopwatch;
+use terminal::Table;
 
 use super::argument;
 use super::cli::Context;
 use super::connection::{Session, Settings};
 use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
-use super::output::{column, lease as show};
+use super::output::{Text, column, lease as show};
 use crate::wire::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest,
     LeaseTimeToLiveRequest,
@@ -132,7 +133,7 @@ async fn ttl(Ttl { id, keys }: Ttl, context: &mut Context) -> Result<()> {
                 .lease_time_to_live(LeaseTimeToLiveRequest { id, keys }),
         )
         .await?;
-    context.printer.reply(&reply, |text| {
+    let write = |text: &mut Text| {
         if reply.granted_ttl == 0 && reply.ttl == -1 {
             text.line(format_args!("lease {} already expired", show(id)));
             return;
@@ -153,6 +154,18 @@ async fn ttl(Ttl { id, keys }: Ttl, context: &mut Context) -> Result<()> {
             reply.granted_ttl,
             reply.ttl
         ));
+    };
+    context.printer.listing(&reply, write, |shown| {
+        let titles = ["LEASE", "GRANTED_TTL", "TTL", "KEYS"];
+        let mut table = Table::new(titles).numeric(&titles[1..3]);
+        let keys: Vec<_> = reply.keys.iter().map(|key| shown.bytes(key)).collect();
+        table.row([
+            show(id),
+            reply.granted_ttl.to_string(),
+            reply.ttl.to_string(),
+            keys.join(" "),
+        ]);
+        table
     })
 }
 

@@ -1,4 +1,4 @@
-//! `lock NAME [-- COMMAND]`: holds a lock of the server's lock service, bound to a lease that is kept alive meanwhile.
+//! `lock NAME [COMMAND]`: holds a lock of the server's lock service, bound to a lease that is kept alive meanwhile.
 //!
 //! Whatever ends this program releases the lock: a signal or the end of the command by revoking the lease, a crash by letting
 //! it expire. If the lease cannot be kept, the lock may be someone else's, so the command is told to end before that.
@@ -31,8 +31,8 @@ pub(super) struct Lock {
     /// Seconds after which the lock is free when this program dies
     #[arg(long, value_name = "SECONDS", value_parser = argument::seconds, default_value_t = 10)]
     ttl: i64,
-    /// Command to run while the lock is held, with its arguments
-    #[arg(last = true, value_name = "COMMAND")]
+    /// Command to run while the lock is held, with its arguments, also after --
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 

@@ -1,5 +1,7 @@
 //! Asking for a password: at the terminal without echo, or one line of standard input.
 //!
+//! Where there is no terminal the refusal says how else the password can be given, which the caller knows.
+//!
 //! The terminal's echo is switched back on even when reading fails. Passwords are never printed and not kept longer than the
 //! request needs.
 
@@ -13,32 +15,32 @@ use super::failure::{Failure, Result};
 /// Longest password read.
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
-/// Asks at the controlling terminal.
-pub(super) fn ask(prompt: &str) -> Result<String> {
-    let missing = |error: &dyn std::fmt::Display| {
-        Failure::usage(format!(
-            "ask for a password: no terminal ({error}): give it as NAME:PASSWORD or in CHAINFIRE_PASSWORD"
-        ))
-    };
+/// Asks at the controlling terminal; `otherwise` is what to do where there is none.
+pub(super) fn ask(prompt: &str, otherwise: &str) -> Result<String> {
+    let missing = || Failure::usage(format!("ask for a password: there is no terminal: {otherwise}"));
     let mut terminal = File::options()
         .read(true)
         .write(true)
         .open("/dev/tty")
-        .map_err(|error| missing(&error))?;
-    write!(terminal, "{prompt}").map_err(|error| missing(&error))?;
+        .map_err(|_| missing())?;
+    write!(terminal, "{prompt}").map_err(|_| missing())?;
     let answer = {
-        let silence = Silence::on(&terminal).map_err(|error| missing(&error))?;
+        let silence = Silence::on(&terminal).map_err(|_| missing())?;
         read_line(&mut &*silence.terminal)
     };
     // The newline typed was not echoed.
-    writeln!(terminal).map_err(|error| missing(&error))?;
+    writeln!(terminal).map_err(|_| missing())?;
     answer
 }
 
 /// Asks twice and wants the same answer.
 pub(super) fn ask_twice(name: &str) -> Result<String> {
-    let first = ask(&format!("Password of {name}: "))?;
-    let second = ask(&format!("Type password of {name} again for confirmation: "))?;
+    let otherwise = "--interactive=false reads it from standard input";
+    let first = ask(&format!("Password of {name}: "), otherwise)?;
+    let second = ask(
+        &format!("Type password of {name} again for confirmation: "),
+        otherwise,
+    )?;
     if first == second {
         Ok(first)
     } else {

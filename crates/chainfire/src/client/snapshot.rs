@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 use service::{Clock as _, SystemClock};
 use sha2::{Digest as _, Sha256};
@@ -47,12 +47,13 @@ pub(super) enum Snapshot {
     Status(SnapshotFile),
     /// Make a data directory from a snapshot
     #[command(
-        after_help = "Examples:\n  chainfire-client snapshot restore chainfire.snapshot --data-dir /var/lib/chainfire\n  \
-                      chainfire-client snapshot restore chainfire.snapshot --data-dir new --node-id 2\n  \
-                      chainfire-client snapshot restore old.snapshot --data-dir new --bump-revision 1000000 --mark-compacted\n\n\
-                      The files belong to whoever runs this: give them to the user of the server before it starts\n\
-                      (chown -R chainfire:chainfire DIR). Clients that have seen revisions newer than the snapshot would take old\n\
-                      data for new: the last example makes the server tell them instead to read everything again."
+        after_help = "Examples:\n  chainfire-client snapshot restore a.snapshot --data-dir /var/lib/chainfire\n  \
+                      chainfire-client snapshot restore a.snapshot --data-dir new --node-id 2\n  \
+                      chainfire-client snapshot restore a.snapshot --data-dir new \\\n    \
+                      --bump-revision 1000000 --mark-compacted\n\n\
+                      The files belong to whoever runs this: give them to the user of the server before it starts (chown -R \
+                      chainfire:chainfire DIR). Clients that have seen revisions newer than the snapshot would take old data for \
+                      new: the last example makes the server tell them instead to read everything again."
     )]
     Restore(Restore),
 }
@@ -104,20 +105,17 @@ pub(super) struct Restore {
 
 /// Backup arguments.
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("place").required(true).args(["output", "dir"]))]
 pub(super) struct Backup {
     /// Archive to write
-    #[arg(
-        long,
-        value_name = "FILE.tar.gz",
-        required_unless_present = "dir",
-        conflicts_with = "dir"
-    )]
+    #[arg(long, value_name = "FILE.tar.gz")]
     output: Option<PathBuf>,
     /// Write an archive named after the time (UTC) into this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Remove the oldest archives that --dir made there beyond this many
-    #[arg(long, value_name = "N", requires = "dir", conflicts_with = "output", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "dir", conflicts_with = "output", value_parser = argument::count)]
     keep: Option<u32>,
     /// Replace the file if it exists
     #[arg(long, conflicts_with = "dir")]

@@ -13,8 +13,7 @@ use crate::wire::etcdserverpb::response_op::Response;
 use crate::wire::etcdserverpb::{TxnRequest, TxnResponse};
 
 /// Shown after the help of the command.
-pub(super) const HELP: &str = r#"The text has three blocks, each ended by an empty line: comparisons, operations done when all of them hold,
-operations done otherwise. Targets are version, create, mod, value and lease; operators are = != < >.
+pub(super) const HELP: &str = r#"The text has three blocks, each ended by an empty line: comparisons, operations done when all of them hold, operations done otherwise. Targets are version, create, mod, value and lease; operators are = != < >.
 
 Example:
   chainfire-client txn <<'EOF'
