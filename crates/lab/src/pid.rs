@@ -3,7 +3,8 @@
 //!
 //! The start time is field 22 of `/proc/PID/stat`, in clock ticks since boot (proc(5)). It does not change during
 //! the life of a process, and no two processes of the same number share it: numbers are not reused within a tick.
-//! A zombie counts as dead: it runs nothing and holds no port.
+//! A zombie counts as dead: it runs nothing and holds no port. While other threads of it are still ending, which the kernel
+//! shows as a zombie too, it is none yet: they hold its ports and locks until the last of them is gone.
 
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub struct ProcessRef {
 impl ProcessRef {
     /// The process that has this number now, if any.
     pub fn of(pid: u32) -> Option<Self> {
-        stat(pid).map(|(_, start_time)| Self { pid, start_time })
+        let start_time = Stat::of(pid)?.start_time;
+        Some(Self { pid, start_time })
     }
 
     /// This very process.
@@ -37,8 +39,7 @@ impl ProcessRef {
 
     /// Whether it still runs.
     pub fn is_alive(self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, b'Z' | b'X'))
+        Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time && stat.runs())
     }
 
     /// Sends a signal if the process still runs; false when it is gone.
@@ -79,17 +80,41 @@ impl ProcessRef {
     }
 }
 
-/// State letter and start time from `/proc/PID/stat`. The command name (field 2) may hold spaces and parentheses,
-/// so fields are counted from the last `)`.
-fn stat(pid: u32) -> Option<(u8, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = text
-        .get(text.rfind(')')? + 1..)?
-        .split_ascii_whitespace()
-        .collect();
-    let state = *fields.first()?.as_bytes().first()?;
-    let start_time = fields.get(19)?.parse().ok()?;
-    Some((state, start_time))
+/// What `/proc/PID/stat` tells of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    /// State letter of its first thread.
+    state: u8,
+    threads: u32,
+    start_time: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The command name (field 2) may hold spaces and parentheses, so fields are counted from the last `)`.
+    fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text
+            .get(text.rfind(')')? + 1..)?
+            .split_ascii_whitespace()
+            .collect();
+        Some(Self {
+            state: *fields.first()?.as_bytes().first()?,
+            threads: fields.get(17)?.parse().ok()?,
+            start_time: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Whether anything of it runs. A zombie that is only waited for counts itself as its one thread.
+    fn runs(&self) -> bool {
+        match self.state {
+            b'X' => false,
+            b'Z' => self.threads > 1,
+            _ => true,
+        }
+    }
 }
 
 /// Kills a process when *we* die, however that happens.
@@ -164,6 +189,18 @@ mod tests {
         real.kill().unwrap();
         assert!(!real.is_alive(), "a zombie counts as dead");
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_zombie_with_threads_that_still_end_is_not_dead_yet() {
+        let line = |state: char, threads: u32| {
+            format!("7 (a) (b) {state} 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0\n")
+        };
+        let runs = |state, threads| Stat::parse(&line(state, threads)).unwrap().runs();
+        assert!(runs('S', 1) && runs('R', 9) && runs('D', 2) && runs('T', 2));
+        assert!(runs('Z', 2));
+        assert!(!runs('Z', 1) && !runs('Z', 0) && !runs('X', 1));
+        assert_eq!(Stat::parse(&line('S', 1)).unwrap().start_time, 4711);
     }
 
     #[test]
