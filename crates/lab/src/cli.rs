@@ -181,6 +181,9 @@ struct CutArgs {
 struct LogsArgs {
     #[command(flatten)]
     service: ServiceArgs,
+    /// Only the last lines, this many
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<u32>,
     /// Go on with new lines until Ctrl-C
     #[arg(short, long)]
     follow: bool,

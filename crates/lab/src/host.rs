@@ -271,14 +271,17 @@ impl<'a> Host<'a> {
     }
 
     /// A command that prints the log of a service, and goes on with new lines if `follow`.
-    pub fn logs_command(&self, service: &str, follow: bool) -> Result<Command> {
+    pub fn logs_command(&self, service: &str, lines: Option<u32>, follow: bool) -> Result<Command> {
         let state = self.state()?;
         if let Driver::Machine(_) = self.lab.driver() {
-            return machine::logs_command(&state, service, follow);
+            return machine::logs_command(&state, service, lines, follow);
         }
         let log = &state.service(service)?.log;
         let mut command = Command::new("tail");
-        command.args(["-n", "+1"]);
+        command.args([
+            "-n",
+            &lines.map_or_else(|| "+1".to_owned(), |lines| lines.to_string()),
+        ]);
         if follow {
             command.arg("-F");
         }

@@ -334,7 +334,7 @@ pub(crate) fn is_ready(network: &str, host: &HostState, spec: &ServiceSpec) -> R
 
 /// The journal of a unit.
 pub(crate) fn logs(host: &HostState, service: &str) -> Result<String> {
-    let output = logs_command(host, service, false)?
+    let output = logs_command(host, service, None, false)?
         .output()
         .context("cannot run journalctl")?;
     expect(&output, "journalctl", host)?;
@@ -342,10 +342,18 @@ pub(crate) fn logs(host: &HostState, service: &str) -> Result<String> {
 }
 
 /// A command that prints the journal of a unit.
-pub(crate) fn logs_command(host: &HostState, service: &str, follow: bool) -> Result<Command> {
+pub(crate) fn logs_command(
+    host: &HostState,
+    service: &str,
+    lines: Option<u32>,
+    follow: bool,
+) -> Result<Command> {
     let mut args: Vec<String> = ["-u", service, "--no-pager", "-o", "short-iso"]
         .map(str::to_owned)
         .to_vec();
+    // Following alone would leave out what was logged before the last ten lines.
+    let lines = lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+    args.push(format!("--lines={lines}"));
     args.extend(follow.then(|| "--follow".to_owned()));
     MachineForm::command(host, "journalctl", &args)
 }

@@ -208,6 +208,11 @@ fn foreground_lab_says_which_service_died_how_and_where_its_log_is() {
         &told,
         &format!("chainfire on node1 runs again as process {}", process.pid),
     );
+    let whole = place.at_lab(&["lab", "logs", "node1", "chainfire"]).stdout;
+    let last = place
+        .at_lab(&["lab", "logs", "node1", "chainfire", "-n", "1"])
+        .stdout;
+    assert!(whole.lines().count() > 1 && last.lines().count() == 1, "{last}");
     let said = place.at_lab(&["lab", "stop", "node1", "chainfire"]);
     assert_eq!(
         said.stderr,

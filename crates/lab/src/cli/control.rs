@@ -168,10 +168,11 @@ pub(super) fn list(output: OutputArgs) -> Result<ExitCode> {
 
 pub(super) fn logs(args: LogsArgs) -> Result<ExitCode> {
     let lab = Lab::open(&args.service.place.dir()?)?;
-    pass_through(
-        lab.host(&args.service.host)?
-            .logs_command(&args.service.service, args.follow)?,
-    )
+    pass_through(lab.host(&args.service.host)?.logs_command(
+        &args.service.service,
+        args.lines,
+        args.follow,
+    )?)
 }
 
 pub(super) fn run(args: RunArgs) -> Result<ExitCode> {
