@@ -1,0 +1,91 @@
+//! For each clause of the protocol: without it, a random schedule breaks an invariant. A simulation that cannot find these could not be
+//! trusted when it finds nothing. Clauses whose counterexample is too rare to be met at random are broken in `scenarios`.
+
+use sim::seeds::first_failure;
+
+use super::cluster::Profile;
+use super::schedules::{membership, plain, play, recovery};
+use crate::Mutation;
+
+/// Schedules tried before a clause counts as not noticed.
+const SCHEDULES: u64 = 400;
+
+#[track_caller]
+fn noticed(mutation: Mutation, profile: fn(u64) -> Profile, expected: &[&str]) {
+    let found = first_failure(SCHEDULES, play(profile, mutation));
+    let (seed, failure) =
+        found.unwrap_or_else(|| panic!("{mutation:?} was not noticed in {SCHEDULES} schedules"));
+    println!("{mutation:?}: seed {seed}: {failure}");
+    assert!(
+        expected.iter().any(|text| failure.contains(text)),
+        "{mutation:?} was noticed by something else: {failure}"
+    );
+}
+
+const SAFETY: &[&str] = &[
+    "election safety",
+    "log matching",
+    "leader completeness",
+    "state machine safety",
+    "no order explains",
+    "recovery:",
+];
+
+/// A member that forgot what it promised may also just hang.
+const ANYTHING: &[&str] = &[
+    "safety",
+    "log matching",
+    "leader completeness",
+    "no order explains",
+    "liveness",
+];
+
+#[test]
+fn votes_compare_logs() {
+    noticed(Mutation::VotesIgnoreLog, plain, SAFETY);
+}
+
+#[test]
+fn votes_are_given_once() {
+    noticed(Mutation::VotesTwice, plain, SAFETY);
+}
+
+#[test]
+fn promises_wait_for_the_disk() {
+    noticed(Mutation::PromisesBeforeDisk, plain, ANYTHING);
+}
+
+#[test]
+fn a_leader_waits_for_its_own_disk() {
+    noticed(Mutation::LeaderCountsUnsynced, plain, SAFETY);
+}
+
+#[test]
+fn appends_fit_the_entry_before() {
+    noticed(Mutation::AppendIgnoresPrevious, plain, SAFETY);
+}
+
+#[test]
+fn reads_are_confirmed() {
+    noticed(Mutation::ReadsWithoutRound, plain, SAFETY);
+}
+
+#[test]
+fn a_new_leader_commits_before_it_answers_reads() {
+    noticed(Mutation::ReadsUnsettled, plain, SAFETY);
+}
+
+#[test]
+fn recovery_votes_compare_logs() {
+    noticed(Mutation::RecoveryIgnoresLog, recovery, SAFETY);
+}
+
+#[test]
+fn recovery_elections_are_unanimous() {
+    noticed(Mutation::RecoveryByMajority, recovery, SAFETY);
+}
+
+#[test]
+fn configurations_are_in_force_when_appended() {
+    noticed(Mutation::ConfigurationAtCommit, membership, ANYTHING);
+}
