@@ -6,6 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -42,9 +43,12 @@ pub fn run_one(seed: u64, schedule: impl Fn(u64) -> Result<u64, String>) -> Resu
     })
 }
 
-/// The first of `schedules` seeds whose schedule fails, and how: shows that a broken clause is noticed.
-pub fn first_failure(schedules: u64, schedule: impl Fn(u64) -> Result<u64, String>) -> Option<(u64, String)> {
-    (0..schedules).find_map(|seed| run_one(seed, &schedule).err().map(|text| (seed, text)))
+/// The first of these seeds whose schedule fails, and how: shows that a broken clause is noticed.
+pub fn first_failure(
+    mut seeds: Range<u64>,
+    schedule: impl Fn(u64) -> Result<u64, String>,
+) -> Option<(u64, String)> {
+    seeds.find_map(|seed| run_one(seed, &schedule).err().map(|text| (seed, text)))
 }
 
 impl Campaign {
@@ -106,9 +110,12 @@ mod tests {
     #[test]
     fn failures_and_panics_are_found() {
         let schedule = |seed| if seed == 7 { Err("seven".to_owned()) } else { Ok(1) };
-        assert_eq!(first_failure(10, schedule), Some((7, "seven".to_owned())));
-        assert_eq!(first_failure(5, schedule), None);
+        assert_eq!(first_failure(0..10, schedule), Some((7, "seven".to_owned())));
+        assert_eq!(first_failure(0..5, schedule), None);
         let panics = |seed: u64| -> Result<u64, String> { panic!("at {seed}") };
-        assert_eq!(first_failure(1, panics), Some((0, "panicked: at 0".to_owned())));
+        assert_eq!(
+            first_failure(0..1, panics),
+            Some((0, "panicked: at 0".to_owned()))
+        );
     }
 }

@@ -59,7 +59,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("librocksdb-sys", &["store"]),
     ("tracing-subscriber", &["service"]),
     ("sqlx", &["mezite", "pgaf"]),
-    ("raft", &["consensus"]),
     ("russh", &["mezite"]),
 ];
 

@@ -267,10 +267,14 @@ impl Cluster {
         }
     }
 
-    /// Without the operator, a group in which too many forgot stops, and rightly so. So does one whose only copy of the first
-    /// configuration was lost before anybody else had it.
+    /// Without the operator, a group in which too many forgot stops, and rightly so. So does one of which nobody holds
+    /// anything.
     fn may_stand_still(&self) -> bool {
-        if self.ledger.elections == 0 && self.profile.losses {
+        let holds_nothing = |node: &Node| {
+            let status = node.replica.as_ref().map(crate::Replica::status);
+            status.is_none_or(|status| status.missing == [Missing::NotEligible])
+        };
+        if self.profile.losses && self.nodes.values().all(holds_nothing) {
             return true;
         }
         if !self.profile.losses || self.profile.operator {

@@ -7,12 +7,13 @@ use super::cluster::Profile;
 use super::schedules::{membership, plain, play, recovery};
 use crate::Mutation;
 
-/// Schedules tried before a clause counts as not noticed.
+/// Schedules tried before a clause counts as not noticed. The search begins at a seed that is known to notice, which saves time as long as
+/// nothing changes what seeds mean.
 const SCHEDULES: u64 = 400;
 
 #[track_caller]
-fn noticed(mutation: Mutation, profile: fn(u64) -> Profile, expected: &[&str]) {
-    let found = first_failure(SCHEDULES, play(profile, mutation));
+fn noticed(mutation: Mutation, profile: fn(u64) -> Profile, expected: &[&str], first: u64) {
+    let found = first_failure(first..first + SCHEDULES, play(profile, mutation));
     let (seed, failure) =
         found.unwrap_or_else(|| panic!("{mutation:?} was not noticed in {SCHEDULES} schedules"));
     println!("{mutation:?}: seed {seed}: {failure}");
@@ -42,50 +43,50 @@ const ANYTHING: &[&str] = &[
 
 #[test]
 fn votes_compare_logs() {
-    noticed(Mutation::VotesIgnoreLog, plain, SAFETY);
+    noticed(Mutation::VotesIgnoreLog, plain, SAFETY, 18);
 }
 
 #[test]
 fn votes_are_given_once() {
-    noticed(Mutation::VotesTwice, plain, SAFETY);
+    noticed(Mutation::VotesTwice, plain, SAFETY, 186);
 }
 
 #[test]
 fn promises_wait_for_the_disk() {
-    noticed(Mutation::PromisesBeforeDisk, plain, ANYTHING);
+    noticed(Mutation::PromisesBeforeDisk, plain, ANYTHING, 7);
 }
 
 #[test]
 fn a_leader_waits_for_its_own_disk() {
-    noticed(Mutation::LeaderCountsUnsynced, plain, SAFETY);
+    noticed(Mutation::LeaderCountsUnsynced, plain, SAFETY, 166);
 }
 
 #[test]
 fn appends_fit_the_entry_before() {
-    noticed(Mutation::AppendIgnoresPrevious, plain, SAFETY);
+    noticed(Mutation::AppendIgnoresPrevious, plain, SAFETY, 384);
 }
 
 #[test]
 fn reads_are_confirmed() {
-    noticed(Mutation::ReadsWithoutRound, plain, SAFETY);
+    noticed(Mutation::ReadsWithoutRound, plain, SAFETY, 207);
 }
 
 #[test]
 fn a_new_leader_commits_before_it_answers_reads() {
-    noticed(Mutation::ReadsUnsettled, plain, SAFETY);
+    noticed(Mutation::ReadsUnsettled, plain, SAFETY, 252);
 }
 
 #[test]
 fn recovery_votes_compare_logs() {
-    noticed(Mutation::RecoveryIgnoresLog, recovery, SAFETY);
+    noticed(Mutation::RecoveryIgnoresLog, recovery, SAFETY, 32);
 }
 
 #[test]
 fn recovery_elections_are_unanimous() {
-    noticed(Mutation::RecoveryByMajority, recovery, SAFETY);
+    noticed(Mutation::RecoveryByMajority, recovery, SAFETY, 0);
 }
 
 #[test]
 fn configurations_are_in_force_when_appended() {
-    noticed(Mutation::ConfigurationAtCommit, membership, ANYTHING);
+    noticed(Mutation::ConfigurationAtCommit, membership, ANYTHING, 0);
 }
