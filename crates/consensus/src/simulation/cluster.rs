@@ -30,6 +30,19 @@ pub(super) struct Profile {
     pub(super) trouble: u64,
 }
 
+/// What a schedule was made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Played {
+    pub(super) steps: u64,
+    pub(super) elections: u64,
+    /// Of these, by recovery elections.
+    pub(super) recovered: u64,
+    /// Committed entries that were lost with every disk that held them.
+    pub(super) lost: u64,
+    /// Operations of clients, finished or not.
+    pub(super) operations: u64,
+}
+
 #[derive(Debug)]
 enum Happening {
     Tick(NodeId, u64),
@@ -199,8 +212,8 @@ impl Cluster {
         }
     }
 
-    /// Plays until all trouble is over and repaired, and somewhat longer; then judges. Returns the number of steps.
-    pub(super) fn play(mut self) -> Result<u64, String> {
+    /// Plays until all trouble is over and repaired, and somewhat longer; then judges.
+    pub(super) fn play(mut self) -> Result<Played, String> {
         let end = self.profile.trouble + 20 * SECOND;
         while self.queue.now() < end {
             let Some(happening) = self.queue.next() else { break };
@@ -215,7 +228,13 @@ impl Cluster {
             }
         }
         self.judge()?;
-        Ok(self.steps)
+        Ok(Played {
+            steps: self.steps,
+            elections: self.ledger.elections,
+            recovered: self.ledger.recovered,
+            lost: self.ledger.lost,
+            operations: self.history.len() as u64,
+        })
     }
 
     /// The history, and that the group works again.
@@ -671,7 +690,15 @@ impl Cluster {
         let next = self.rng.between(SECOND / 5, 3 * SECOND);
         self.queue.after(next, Happening::Fault);
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let node = *self.rng.pick(&ids);
+        // Leaders are where it hurts.
+        let leader = self
+            .nodes
+            .values()
+            .find(|node| is_leader(node))
+            .map(|node| node.id);
+        let node = leader
+            .filter(|_| self.rng.chance(350))
+            .unwrap_or(*self.rng.pick(&ids));
         let delay = self.rng.below(5 * SECOND);
         match self.rng.below(14) {
             0 | 1 if self.profile.crashes => self.crash(node, delay),
@@ -681,6 +708,10 @@ impl Cluster {
                 }
             }
             3 | 4 if self.profile.partitions && ids.len() > 1 => self.partition(&ids),
+            5 if self.profile.partitions && self.rng.chance(500) => {
+                self.network
+                    .isolate(node.0, ids.iter().map(|id| id.0).filter(|other| *other != node.0));
+            }
             5 if self.profile.partitions => self.network.heal(),
             6 => {
                 self.say(node, "is frozen");
@@ -702,6 +733,20 @@ impl Cluster {
                 drop(replica.transfer(None));
             }),
             10 | 11 if self.profile.changes => self.change(node),
+            12 if self.profile.operator && self.rng.chance(600) => {
+                // Too many at once for the rest to go on, sometimes all but one, rarely all.
+                let mut ids = ids;
+                self.rng.shuffle(&mut ids);
+                let most = if self.rng.chance(50) {
+                    ids.len()
+                } else {
+                    ids.len() - 1
+                };
+                let count = usize::try_from(self.rng.between(ids.len() as u64 / 2, most as u64)).unwrap();
+                for node in &ids[..count] {
+                    self.lose(*node, delay);
+                }
+            }
             12 if self.profile.losses => self.lose(node, delay),
             13 if self.profile.losses => {
                 let disk = self.nodes[&node].disk.clone();

@@ -43,42 +43,42 @@ const ANYTHING: &[&str] = &[
 
 #[test]
 fn votes_compare_logs() {
-    noticed(Mutation::VotesIgnoreLog, plain, SAFETY, 18);
+    noticed(Mutation::VotesIgnoreLog, plain, SAFETY, 30);
 }
 
 #[test]
 fn votes_are_given_once() {
-    noticed(Mutation::VotesTwice, plain, SAFETY, 186);
+    noticed(Mutation::VotesTwice, plain, SAFETY, 294);
 }
 
 #[test]
 fn promises_wait_for_the_disk() {
-    noticed(Mutation::PromisesBeforeDisk, plain, ANYTHING, 7);
+    noticed(Mutation::PromisesBeforeDisk, plain, ANYTHING, 115);
 }
 
 #[test]
 fn a_leader_waits_for_its_own_disk() {
-    noticed(Mutation::LeaderCountsUnsynced, plain, SAFETY, 166);
+    noticed(Mutation::LeaderCountsUnsynced, plain, SAFETY, 256);
 }
 
 #[test]
 fn appends_fit_the_entry_before() {
-    noticed(Mutation::AppendIgnoresPrevious, plain, SAFETY, 384);
+    noticed(Mutation::AppendIgnoresPrevious, plain, SAFETY, 416);
 }
 
 #[test]
 fn reads_are_confirmed() {
-    noticed(Mutation::ReadsWithoutRound, plain, SAFETY, 207);
+    noticed(Mutation::ReadsWithoutRound, plain, SAFETY, 414);
 }
 
 #[test]
 fn a_new_leader_commits_before_it_answers_reads() {
-    noticed(Mutation::ReadsUnsettled, plain, SAFETY, 252);
+    noticed(Mutation::ReadsUnsettled, plain, SAFETY, 345);
 }
 
 #[test]
 fn recovery_votes_compare_logs() {
-    noticed(Mutation::RecoveryIgnoresLog, recovery, SAFETY, 32);
+    noticed(Mutation::RecoveryIgnoresLog, recovery, SAFETY, 49);
 }
 
 #[test]

@@ -665,3 +665,75 @@ fn declarations_are_kept_until_the_next_leader_and_refused_while_there_is_one() 
     stage.settle();
     assert!(stage.replaced(1).is_empty(), "forgotten");
 }
+
+/// An old copy without its marker is found out as soon as anybody speaks to it.
+#[test]
+fn a_directory_put_back_without_its_marker_is_found_out() {
+    let mut stage = Stage::with_leader(3, Mutation::None);
+    stage.back_up(3);
+    stage.wipe(3);
+    stage.settle();
+    let admitted = stage.status(3);
+    assert!(!admitted.recovering);
+    stage.put_back(3);
+    assert!(stage.status(3).incarnation < admitted.incarnation && !stage.status(3).recovering);
+    stage.tick(1, 1);
+    stage.deliver(|message| message.to == NodeId(3));
+    let found_out = stage.status(3);
+    assert!(found_out.recovering && found_out.incarnation > admitted.incarnation);
+    stage.settle();
+    assert!(!stage.status(3).recovering, "and admitted again");
+    assert_eq!(stage.verdict(), Ok(()));
+}
+
+/// A node that is no voter any more, but holds more than anybody who is, keeps a recovery election from being held.
+#[test]
+fn a_more_advanced_bystander_is_an_obstacle() {
+    let mut stage = Stage::with_leader(4, Mutation::None);
+    assert!(stage.change(1, Change::Remove { node: NodeId(4) }).is_ok());
+    stage.settle();
+    // Member 1 appends what reaches only 4, which is still told about its removal.
+    stage.restart(1);
+    stage.back_up(1);
+    stage.elect_without(1, &[4]);
+    stage.settle();
+    stage.elect_without(2, &[]);
+    stage.settle();
+    let (held, removed) = (stage.status(1).last, stage.status(4).last);
+    assert!(held > removed, "the removed one lags here");
+    stage.wipe(2);
+    stage.wipe(3);
+    stage.restore(1);
+    stage.set_bystanders(1, &[4]);
+    stage.recover(1, &[1, 2, 3], &[]);
+    let ahead = stage.status(1).last >= removed;
+    assert_eq!(stage.leads(1), ahead, "{:?}", stage.status(1).missing);
+    assert_eq!(stage.verdict(), Ok(()));
+}
+
+/// A candidate's own vote counts when it is on disk, like any other; alone, that alone decides.
+#[test]
+fn a_lone_voter_leads_when_its_vote_is_on_disk() {
+    let life = crate::Incarnation(1);
+    let configuration = crate::Configuration::of_voters([(NodeId(1), life, bytes::Bytes::new())]);
+    let first = crate::Entry {
+        index: 1,
+        term: crate::Term(1),
+        kind: crate::Kind::Configuration,
+        payload: configuration.encode(),
+    };
+    let restored = crate::Restored {
+        hard_state: crate::HardState::new(life, false),
+        base: crate::Snapshot::default(),
+        applied: 0,
+        entries: [first],
+    };
+    let settings = crate::Settings::new(crate::GroupId(1), NodeId(1), 1);
+    let mut replica = crate::Replica::new(settings, restored).unwrap();
+    replica.run_out_of_patience();
+    replica.tick();
+    let ready = replica.ready().expect("a vote to be written");
+    assert!(ready.must_sync() && replica.status().role == crate::RoleName::Candidate);
+    replica.persisted(ready.number);
+    assert_eq!(replica.status().role, crate::RoleName::Leader);
+}

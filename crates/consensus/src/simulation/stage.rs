@@ -375,6 +375,25 @@ impl Stage {
         outcome
     }
 
+    /// Somebody put an old copy of the disk back, without the marker: exactly what must never be done.
+    pub(super) fn put_back(&mut self, id: u64) {
+        let copy = self.backups[&NodeId(id)].clone();
+        let node = self.node(id);
+        node.crash(&mut Rng::new(0));
+        node.wipe();
+        node.disk = copy;
+        self.boot(id, Incarnation::UNKNOWN, Empty::Unknown);
+    }
+
+    pub(super) fn set_bystanders(&mut self, id: u64, nodes: &[u64]) {
+        let nodes = nodes.iter().copied().map(NodeId).collect();
+        self.node(id)
+            .replica
+            .as_mut()
+            .expect("running")
+            .set_bystanders(nodes);
+    }
+
     pub(super) fn read_refused(&mut self, id: u64) -> bool {
         self.read(id) == Err(Refusal::Recovering)
     }
