@@ -15,7 +15,7 @@ use crate::types::{Incarnation, NodeId};
 pub struct Member {
     /// Whether it votes and is counted; otherwise it only receives the log.
     pub voter: bool,
-    /// For a voter: the life of it that counts. For a learner the leader finds out.
+    /// The life of it that counts, or will when it is a voter. Of a new learner not known until the leader has met it.
     pub incarnation: Incarnation,
     /// The user's own: an address, a name.
     pub context: Bytes,

@@ -15,7 +15,8 @@
 //!   but does not vote in ordinary elections nor begin any when empty.
 //! - A leader that meets a new incarnation of a voter appends a configuration that names it: it *admits* it. That commits by a majority of
 //!   voters in which no flagged acknowledgement counts. The flag is cleared, on disk, when the replica holds the entry that names its
-//!   incarnation and knows it to be committed; not earlier.
+//!   incarnation and knows it to be committed; not earlier. A new learner is admitted in the same way before it is promoted, so that it
+//!   can acknowledge its promotion: a group of one could not grow otherwise.
 //! - If so many forgot that no leader can be elected, the operator may allow a *recovery election*. It asks every voter of every
 //!   configuration that could be in force (`U`), flagged or not, and is won only if all of them grant it, comparing logs as usual, so the
 //!   most advanced log wins. Each grant stores the fence: the incarnations that were asked. The term leaps to a random new epoch, above
@@ -524,8 +525,11 @@ impl Replica {
             self.hard.commit
         };
         let (_, configuration) = self.log.configuration_at(known);
-        let named = configuration.counts(self.settings.node, self.hard.incarnation)
-            || (broken!(self.settings, AnyIncarnationCounts) && configuration.is_voter(self.settings.node));
+        let member = configuration.member(self.settings.node);
+        let named = member.is_some_and(|member| {
+            member.incarnation == self.hard.incarnation
+                || (broken!(self.settings, AnyIncarnationCounts) && member.voter)
+        });
         if self.hard.recovering && named {
             self.hard.recovering = false;
             self.storage.hard_changed();

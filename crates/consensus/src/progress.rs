@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     commit_told: Index,
     /// An empty append is due, to get an acknowledgement that counts or to find out what was lost.
     pub(crate) refresh: bool,
-    /// Answered in a way that counts since the last look.
+    /// Answered since the last look, unflagged or in a way that counts. (A learner does so too: it may be promoted before the next look.)
     pub(crate) active: bool,
     /// Newest round answered in a way that counts.
     pub(crate) round: u64,

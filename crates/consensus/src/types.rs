@@ -283,6 +283,9 @@ pub enum Refusal {
     /// Only voters that count may lead.
     #[error("member {0} cannot lead: it is no voter, is recovering, or is this one")]
     BadTransferee(NodeId),
+    /// Those who would be left cannot agree on anything: too many of them are recovering or were never reached.
+    #[error("too few of the remaining voters are whole to make a majority")]
+    TooFewWhole,
     /// A group needs a voter.
     #[error("the last voter cannot be removed")]
     LastVoter,

@@ -1,7 +1,5 @@
 //! Who belongs to the group: changes, promotion, admission of new lives, check-quorum, and handing leadership over.
 
-use std::collections::BTreeSet;
-
 use super::{Replica, Role, Sender, Transfer};
 use crate::configuration::{Change, Member};
 use crate::entry::Kind;
@@ -44,6 +42,13 @@ impl Replica {
                     return Err(Refusal::LastVoter);
                 }
                 configuration.remove(node);
+                let whole = configuration
+                    .voters()
+                    .filter(|(voter, life)| self.is_whole(*voter, *life));
+                // A leader that has committed nothing has met nobody either, so this would hide that clause from its test.
+                if whole.count() < configuration.quorum() && !broken!(self.settings, ChangesUnsettled) {
+                    return Err(Refusal::TooFewWhole);
+                }
             }
             Change::SetContext { node, context } => {
                 let member = configuration
@@ -94,7 +99,9 @@ impl Replica {
         let (matched, last) = (peer.matched, self.log.last());
         let near = u128::from(matched) * 10 >= u128::from(last) * 9
             && last - matched <= self.settings.promotion_lag_max;
-        if peer.incarnation == Incarnation::UNKNOWN || !near {
+        // One that is not admitted yet could not acknowledge its own promotion.
+        let admitted = peer.incarnation == member.incarnation && !peer.recovering;
+        if peer.incarnation == Incarnation::UNKNOWN || !near || !admitted {
             return Err(Refusal::NotInSync { node, matched, last });
         }
         Ok(peer.incarnation)
@@ -127,15 +134,28 @@ impl Replica {
         }
     }
 
-    /// A voter that came back in another life is admitted as soon as the membership may change.
+    /// Whether this life of a voter has acknowledged anything in a way that counts.
+    fn is_whole(&self, node: NodeId, life: Incarnation) -> bool {
+        match &self.role {
+            _ if node == self.settings.node => !self.hard.recovering,
+            Role::Leader(lead) => lead
+                .peers
+                .get(&node)
+                .is_some_and(|peer| peer.incarnation == life && peer.counted > 0),
+            _ => false,
+        }
+    }
+
+    /// A member that came back in another life is admitted as soon as the membership may change, and so is a new learner: after that it
+    /// is whole, and can acknowledge its promotion.
     pub(super) fn admit_new_lives(&mut self) {
         if self.may_change().is_err() {
             return;
         }
         let Role::Leader(lead) = &self.role else { return };
-        let came_back = self.configuration().voters().find_map(|(node, life)| {
+        let came_back = self.configuration().members().find_map(|(node, member)| {
             let peer = lead.peers.get(&node)?;
-            (peer.incarnation > life).then_some((node, peer.incarnation))
+            (peer.incarnation > member.incarnation).then_some((node, peer.incarnation))
         });
         let Some((node, life)) = came_back else { return };
         let mut configuration = self.configuration().clone();
@@ -155,16 +175,17 @@ impl Replica {
         };
         let own_counts = self.answer_counts(own);
         let quorum = self.configuration().quorum();
-        let voters: BTreeSet<NodeId> = self.configuration().voters().map(|(node, _)| node).collect();
+        let any_life = broken!(self.settings, AnyIncarnationCounts | NormalAfterContact);
+        let voters: Vec<(NodeId, Incarnation)> = self.configuration().voters().collect();
         let commit = self.hard.commit;
         let Role::Leader(lead) = &mut self.role else {
             return;
         };
-        let heard = |node: &NodeId| match lead.peers.get(node) {
-            Some(peer) => peer.active,
+        let heard = |(node, life): &(NodeId, Incarnation)| match lead.peers.get(node) {
+            Some(peer) => peer.active && (peer.incarnation == *life || any_life),
             None => *node == own.node && own_counts,
         };
-        let quorate = voters.iter().filter(|node| heard(node)).count() >= quorum;
+        let quorate = voters.iter().filter(|voter| heard(voter)).count() >= quorum;
         for peer in lead.peers.values_mut() {
             peer.active = false;
             peer.fetching = false;

@@ -106,8 +106,8 @@ impl Replica {
             return;
         };
         peer.answered_heartbeat(counts, last);
+        peer.active |= counts || !sender.recovering;
         if counts {
-            peer.active = true;
             peer.round = peer.round.max(round);
             self.finish_rounds();
         }

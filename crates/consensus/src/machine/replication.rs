@@ -154,7 +154,7 @@ impl Replica {
         if matched > self.log.last() {
             return;
         }
-        peer.active |= counts;
+        peer.active |= counts || !sender.recovering;
         if sender.recovering && !broken!(self.settings, FlaggedAcksCount) {
             counts &= matched >= lead.first;
         }
@@ -170,7 +170,7 @@ impl Replica {
         let Some(peer) = lead.peers.get_mut(&sender.node) else {
             return;
         };
-        peer.active |= counts;
+        peer.active |= counts || !sender.recovering;
         let contradicts = match self.log.term(hint.index) {
             Some(term) => term != hint.term,
             None => hint.index > self.log.last(),

@@ -623,6 +623,7 @@ fn a_removed_member_comes_back_under_its_old_id() {
         assert!(stage.change(1, add.clone()).is_ok());
         assert_eq!(stage.change(1, promote.clone()), Err(Refusal::ChangeInProgress));
         stage.settle();
+        stage.settle();
         assert!(stage.status(4).serves_local_reads, "a learner is a read replica");
         assert!(stage.change(1, promote.clone()).is_ok());
         stage.settle();
@@ -736,4 +737,44 @@ fn a_lone_voter_leads_when_its_vote_is_on_disk() {
     assert!(ready.must_sync() && replica.status().role == crate::RoleName::Candidate);
     replica.persisted(ready.number);
     assert_eq!(replica.status().role, crate::RoleName::Leader);
+}
+
+/// A node alone takes in a second and a third, and any two of them then go on without the other.
+#[test]
+fn a_group_of_one_grows_to_three() {
+    let mut stage = Stage::with_leader(1, Mutation::None);
+    for id in [2, 3] {
+        stage.put(1);
+        stage.add_node(id);
+        let add = Change::AddLearner {
+            node: NodeId(id),
+            context: bytes::Bytes::new(),
+        };
+        assert!(stage.change(1, add).is_ok());
+        stage.settle();
+        stage.settle();
+        let outcome = stage.change(1, Change::Promote { node: NodeId(id) });
+        assert!(outcome.is_ok(), "{outcome:?}");
+        stage.settle();
+        assert_eq!(stage.status(id).commit, stage.status(1).last.index);
+    }
+    stage.elect_without(3, &[1]);
+    assert!(stage.leads(3));
+    assert_eq!(stage.verdict(), Ok(()));
+}
+
+/// A removal that would leave only one whole voter of two is refused: the two could never agree again.
+#[test]
+fn a_removal_leaves_a_majority_of_whole_voters() {
+    let mut stage = Stage::with_leader(3, Mutation::None);
+    stage.put(1);
+    stage.settle();
+    stage.wipe(2);
+    stage.settle_among(&[1, 3]);
+    stage.tick(1, 1);
+    stage.deliver(|message| message.to == NodeId(2));
+    stage.deliver(|message| message.to == NodeId(1));
+    let refusal = stage.change(1, Change::Remove { node: NodeId(3) });
+    assert_eq!(refusal, Err(Refusal::TooFewWhole));
+    assert_eq!(stage.verdict(), Ok(()));
 }
