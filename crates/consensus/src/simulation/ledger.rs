@@ -108,14 +108,15 @@ impl Ledger {
                 known.0, leader.id, status.term
             ));
         }
+        let recovery = self.recoveries.contains_key(&status.term);
+        // With every disk that knew of a later epoch gone, a recovery election may well end in an earlier one.
         let missing: Vec<Committed> = self
             .committed
             .values()
-            .filter(|committed| committed.in_term < status.term)
+            .filter(|committed| committed.in_term < status.term || recovery)
             .filter(|committed| !leader.holds(committed.position))
             .copied()
             .collect();
-        let recovery = self.recoveries.contains_key(&status.term);
         self.recovered += u64::from(recovery);
         let Some(first) = missing.first() else {
             return Ok(());
