@@ -211,6 +211,34 @@ async fn transactions_are_counted_and_their_parts_checked() {
     );
 }
 
+#[tokio::test]
+async fn transactions_nest_only_so_deep_that_the_log_can_be_read_again() {
+    let mut server = Chainfire::start_new().unwrap();
+    let mut keys = KvClient::new(connect(&server).await);
+    let nested = |nesting: usize| {
+        let key = format!("deep{nesting}");
+        (0..nesting).fold(txn(puts(1, &key)), |inner, _| {
+            txn(vec![operation(Request::RequestTxn(inner))])
+        })
+    };
+    keys.txn(nested(32)).await.unwrap();
+    for nesting in [33, 40, 48, 49] {
+        refused(
+            keys.txn(nested(nesting)).await,
+            Code::InvalidArgument,
+            TOO_MANY_OPERATIONS,
+        );
+    }
+    // Deeper than messages are read at all.
+    assert_eq!(keys.txn(nested(60)).await.unwrap_err().code(), Code::Internal);
+
+    server.kill9().unwrap();
+    server.start().unwrap();
+    let mut keys = KvClient::new(connect(&server).await);
+    let found = keys.range(range("deep320")).await.unwrap().into_inner();
+    assert_eq!((found.count, found.header.unwrap().revision), (1, 2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_that_mean_nothing_are_refused_or_taken_as_etcd_takes_them() {
     let server = Chainfire::start_new().unwrap();

@@ -1,7 +1,8 @@
 //! What can be said against a request without looking at the data. Done before a request enters the log.
 //!
-//! The rules and their order are etcd's (`server/etcdserver/api/v3rpc/key.go`), with one tightened: a key may change once in
-//! a transaction whatever the nesting, while etcd misses a put in one nested transaction and a delete in a later one.
+//! The rules and their order are etcd's (`server/etcdserver/api/v3rpc/key.go`), with two tightened: a key may change once in
+//! a transaction whatever the nesting, while etcd misses a put in one nested transaction and a delete in a later one; and
+//! transactions nest so deep that the log can always be read again, where etcd counts operations alone.
 
 use std::collections::HashSet;
 
@@ -15,6 +16,11 @@ use crate::wire::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, Re
 
 /// Longest key in bytes. RocksDB would take more; nothing sensible does.
 pub(super) const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Transactions within transactions. A decoder of messages gives up at 100 messages within each other, of which one transaction
+/// takes two, and a transaction is once read from its client and later, deeper in other messages, from the log: what was
+/// accepted must never be too deep for the log.
+const TXN_NESTING_MAX: usize = 32;
 
 /// What a request may ask for at most.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +62,14 @@ impl Limits {
 
     /// Checks a transaction.
     pub fn check_txn(&self, request: &TxnRequest) -> Result<()> {
-        self.check_operations(request, self.txn_ops)?;
+        self.check_operations(request, self.txn_ops, TXN_NESTING_MAX)?;
         for branch in [&request.success, &request.failure] {
             Writes::of(branch)?;
         }
         Ok(())
     }
 
-    fn check_operations(&self, request: &TxnRequest, allowed: usize) -> Result<()> {
+    fn check_operations(&self, request: &TxnRequest, allowed: usize, nesting: usize) -> Result<()> {
         let most = request
             .compare
             .len()
@@ -81,7 +87,10 @@ impl Limits {
                 Some(Request::RequestRange(request)) => self.check_range(request)?,
                 Some(Request::RequestPut(request)) => self.check_put(request)?,
                 Some(Request::RequestDeleteRange(request)) => self.check_delete(request)?,
-                Some(Request::RequestTxn(request)) => self.check_operations(request, left)?,
+                Some(Request::RequestTxn(request)) => {
+                    let nesting = nesting.checked_sub(1).ok_or(Error::TooManyOps)?;
+                    self.check_operations(request, left, nesting)?;
+                }
             }
         }
         Ok(())
@@ -158,6 +167,9 @@ impl Writes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::logpb::Command;
+    use crate::wire::logpb::command::Request as Logged;
+    use prost::Message;
 
     const LIMITS: Limits = Limits {
         request_bytes: 1000,
@@ -233,6 +245,32 @@ mod tests {
         let inner = nested(vec![put("a"), put("b"), put("c")], vec![]);
         assert_eq!(check(vec![inner.clone()]), Ok(()));
         assert_eq!(check(vec![inner, put("x")]), Err(Error::TooManyOps));
+    }
+
+    #[test]
+    fn what_nests_as_deep_as_it_may_can_be_read_from_the_log() {
+        let limits = Limits {
+            txn_ops: usize::MAX,
+            ..LIMITS
+        };
+        let deep = |nesting: usize| TxnRequest {
+            success: vec![(0..nesting).fold(put("a"), |inner, _| nested(vec![inner], vec![]))],
+            ..Default::default()
+        };
+        let deepest = deep(TXN_NESTING_MAX);
+        assert_eq!(limits.check_txn(&deepest), Ok(()));
+        let command = Command {
+            request: Some(Logged::Txn(deepest)),
+            ..Default::default()
+        };
+        assert_eq!(
+            Command::decode(command.encode_to_vec().as_slice()).ok(),
+            Some(command)
+        );
+        assert_eq!(
+            limits.check_txn(&deep(TXN_NESTING_MAX + 1)),
+            Err(Error::TooManyOps)
+        );
     }
 
     #[test]
