@@ -1,5 +1,6 @@
 //! One running node: its state, its pipeline, and the chores that go on beside requests.
 
+mod aftermath;
 mod chores;
 pub(crate) mod restore;
 mod start;
@@ -13,6 +14,7 @@ use service::clock::Stopwatch;
 use store::Store;
 use tokio::sync::Notify;
 
+use self::aftermath::Aftermath;
 use crate::auth::{Entropy, Identity, TokenProvider};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -40,7 +42,7 @@ pub struct Node {
     /// The way of a write.
     pub pipeline: Pipeline,
     /// Who clients say they are.
-    pub tokens: TokenProvider,
+    pub tokens: Arc<TokenProvider>,
     /// Random bytes.
     pub entropy: Entropy,
     /// Time.
@@ -52,12 +54,10 @@ pub struct Node {
     term: AtomicU64,
     /// Too little room on the file system to take writes.
     disk_full: AtomicBool,
-    /// A compaction was applied, so the sweep has work.
-    sweep_wanted: Notify,
+    /// What applied commands change beside the database.
+    aftermath: Arc<Aftermath>,
     /// The sweep has reached the compaction point.
     swept: Notify,
-    /// A lease may now be the next to run out.
-    lease_changed: Notify,
 }
 
 /// Version of this program.
@@ -143,8 +143,7 @@ impl Node {
 
     async fn send(&self, request: Request, identity: Identity, internal: bool) -> Result<(Reply, Revision)> {
         let watch = Stopwatch::start();
-        let grants = matches!(request, Request::LeaseGrant(_));
-        let compacts = matches!(request, Request::Compaction(_));
+        let followed = Aftermath::follows(&request);
         let command = Command {
             time_ms: self.clock.unix_ms(),
             user: identity.user,
@@ -152,7 +151,10 @@ impl Node {
             internal,
             request: Some(request),
         };
-        let outcome = self.pipeline.propose(command)?;
+        let mut outcome = self.pipeline.propose(command)?;
+        if followed {
+            outcome = self.aftermath.after(outcome);
+        }
         let pending = Pending::count(&self.metrics);
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
         let outcome = tokio::time::timeout(limit, outcome).await;
@@ -169,17 +171,7 @@ impl Node {
             }
         };
         self.metrics.write_duration.observe(watch.elapsed_seconds());
-        if grants {
-            self.lease_changed.notify_one();
-        }
-        if compacts && reply.is_ok() {
-            self.sweep_wanted.notify_one();
-        }
-        let reply = reply?;
-        if let Reply::Auth(tokens) = &reply {
-            self.tokens.forget(tokens);
-        }
-        Ok((reply, revision))
+        Ok((reply?, revision))
     }
 
     /// Refuses what takes space when there is none: over the quota, or on a full disk. Going over the quota raises the alarm.

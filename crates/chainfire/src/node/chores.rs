@@ -70,7 +70,7 @@ impl Node {
                 (lessor.expire(now, EXPIRE_MAX), lessor.next_deadline())
             };
             if expired.is_empty() {
-                let changed = self.lease_changed.notified();
+                let changed = self.aftermath.lease_changed.notified();
                 match next {
                     None => changed.await,
                     Some(deadline) => {
@@ -130,7 +130,7 @@ impl Node {
 
     async fn sweep(self: &Arc<Node>) {
         loop {
-            let wanted = self.sweep_wanted.notified();
+            let wanted = self.aftermath.sweep_wanted.notified();
             if self.machine.mvcc.is_swept() {
                 self.swept.notify_waiters();
                 wanted.await;

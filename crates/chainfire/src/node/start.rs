@@ -11,6 +11,7 @@ use service::clock::Stopwatch;
 use store::{Batch, Durability, Store};
 use tokio::sync::Notify;
 
+use super::aftermath::Aftermath;
 use super::{Node, VERSION, restore};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
@@ -141,7 +142,7 @@ impl Node {
         fail: Arc<dyn Fn(Fatal) + Send + Sync>,
     ) -> Result<Arc<Node>, StartError> {
         let dir = config.storage.data_dir.clone();
-        let tokens = TokenProvider::new(&config.auth, auth::system_entropy())?;
+        let tokens = Arc::new(TokenProvider::new(&config.auth, auth::system_entropy())?);
         let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
         for torn in store.torn_writes() {
             let (file, bytes) = (torn.file.as_str(), torn.bytes);
@@ -221,6 +222,7 @@ impl Node {
             machine,
             hub,
             pipeline,
+            aftermath: Arc::new(Aftermath::new(tokens.clone())),
             tokens,
             entropy: auth::system_entropy(),
             clock,
@@ -228,9 +230,7 @@ impl Node {
             store,
             term: AtomicU64::new(term),
             disk_full: AtomicBool::new(false),
-            sweep_wanted: Notify::new(),
             swept: Notify::new(),
-            lease_changed: Notify::new(),
             config,
         }))
     }
