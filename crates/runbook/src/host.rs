@@ -23,6 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+/// Width told to programs such as `top`, which would cut names to fit the 80 columns that they take a pipe for. It is the
+/// widest that `top` takes.
+pub(crate) const UNCUT_COLUMNS: &str = "512";
+
 /// Bytes kept of each of stdout and stderr.
 pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
@@ -147,6 +151,7 @@ impl Host for LocalHost {
         // Messages of tools are matched by output fences, so they must not depend on the operator's language.
         command
             .env("LC_ALL", "C.UTF-8")
+            .env("COLUMNS", UNCUT_COLUMNS)
             .env_remove("BASH_ENV")
             .env_remove("ENV");
         if !self.path.is_empty() {

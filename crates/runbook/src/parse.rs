@@ -30,7 +30,7 @@ pub const PARAMETERS_MAX: usize = 100;
 pub const PROBLEMS_MAX: usize = 100;
 
 /// Names that the runner sets itself, or that change how the shell and the loader work.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 14] = [
     "PATH",
     "HOME",
     "SHELL",
@@ -42,6 +42,7 @@ const RESERVED: [&str; 13] = [
     "BASHOPTS",
     "PS4",
     "LC_ALL",
+    "COLUMNS",
     "PWD",
     "LANG",
 ];

@@ -8,7 +8,7 @@ use std::io;
 
 use tokio::process::Command;
 
-use crate::host::{BoxFuture, Host, Output, Stop, Task, supervise};
+use crate::host::{BoxFuture, Host, Output, Stop, Task, UNCUT_COLUMNS, supervise};
 
 /// A machine behind ssh.
 #[derive(Debug, Clone)]
@@ -37,7 +37,11 @@ impl Ssh {
 
     /// The one line that the far side's login shell reads.
     fn remote_line(&self, task: &Task<'_>) -> String {
-        let mut words = vec!["env".to_owned(), "LC_ALL=C.UTF-8".to_owned()];
+        let mut words = vec![
+            "env".to_owned(),
+            "LC_ALL=C.UTF-8".to_owned(),
+            format!("COLUMNS={UNCUT_COLUMNS}"),
+        ];
         words.extend(
             self.env
                 .iter()
