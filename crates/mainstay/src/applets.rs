@@ -75,6 +75,13 @@ pub(crate) static TABLE: &[Applet] = &[
         },
     },
     Applet {
+        name: "certs",
+        about: "make certificates and look at them",
+        system: OWN,
+        command: pki::cli::command,
+        main: pki::cli::main,
+    },
+    Applet {
         name: "completions",
         about: "print shell completions",
         system: OWN,

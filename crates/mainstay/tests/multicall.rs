@@ -80,7 +80,7 @@ fn unknown_name_is_refused_with_the_list() {
     for name in programs()
         .iter()
         .map(String::as_str)
-        .chain(["runbook", "completions", "man"])
+        .chain(["runbook", "certs", "completions", "man"])
     {
         assert!(
             stderr
