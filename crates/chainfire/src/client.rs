@@ -32,6 +32,7 @@ mod maintenance;
 mod membership;
 mod output;
 mod password;
+mod secure;
 mod snapshot;
 mod txn;
 mod watch;

@@ -108,11 +108,11 @@ pub struct Network {
     pub raft_addr: String,
     /// Where gossip of other nodes is taken. Not opened by a single node.
     pub gossip_addr: String,
-    /// Where clients are told to come, `http://HOST:PORT`. Empty: worked out from `api_addr`.
+    /// Where clients are told to come, `http://HOST:PORT`, or `https://` with TLS. Empty: worked out from `api_addr`.
     pub advertise_api_url: String,
     /// Where members are told to come, `HOST:PORT`. Empty: worked out from `raft_addr`.
     pub advertise_raft_addr: String,
-    /// Certificates. Absent: plain text. This release refuses the section rather than ignore it.
+    /// Certificates, for TLS to clients. Absent: plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
@@ -121,13 +121,15 @@ pub struct Network {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// PEM certificate of this node.
+    /// PEM certificate of this node, followed by intermediate ones if there are any. Files that change are read again without a
+    /// restart; if the new ones are not good, the old ones stay in use.
     pub cert_file: PathBuf,
     /// PEM key of that certificate.
     pub key_file: PathBuf,
-    /// PEM certificates of the authorities to trust.
+    /// PEM certificates of the authorities to trust. May be left out where clients show no certificates.
     pub ca_file: PathBuf,
-    /// Whether clients must show a certificate.
+    /// Whether clients must show a certificate that one of these authorities has signed. Its common name is the user of a request
+    /// that has no token.
     pub require_client_cert: bool,
 }
 

@@ -18,6 +18,20 @@ pub struct RoleLabel {
     pub role: &'static str,
 }
 
+/// Why something failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// What went wrong, of a small set.
+    pub reason: &'static str,
+}
+
+/// A file of the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FileLabel {
+    /// Its path.
+    pub file: String,
+}
+
 /// Which call, as etcd's gRPC metrics name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallLabels {
@@ -92,6 +106,10 @@ pub struct Metrics {
     pub grpc_seconds: HistogramFamily<CallLabels>,
     /// Connections that did not speak a protocol we know.
     pub bad_connections: Counter,
+    /// Handshakes of TLS that came to nothing.
+    pub tls_failures: Family<ReasonLabel, Counter>,
+    /// When the certificate in use ends, in seconds since 1970. No series without TLS.
+    pub certificate_not_after: Family<FileLabel, Gauge>,
 }
 
 /// What others keep and metrics show.
@@ -215,6 +233,14 @@ impl Metrics {
             bad_connections: m.register_counter(
                 "chainfire_bad_connections_total",
                 "Connections closed because what came in is no protocol served here",
+            ),
+            tls_failures: m.register_counters(
+                "chainfire_tls_failures_total",
+                "Handshakes of TLS that came to nothing, by reason",
+            ),
+            certificate_not_after: m.register_gauges(
+                "chainfire_certificate_not_after_seconds",
+                "When the certificate in use ends, in seconds since 1970",
             ),
             registry,
         }

@@ -109,7 +109,14 @@ impl Node {
     /// Where clients reach this node.
     pub fn client_url(&self) -> String {
         match self.config.network.advertise_api_url.as_str() {
-            "" => format!("http://{}", reachable(&self.config.network.api_addr)),
+            "" => {
+                let scheme = if self.config.network.tls.is_some() {
+                    "https"
+                } else {
+                    "http"
+                };
+                format!("{scheme}://{}", reachable(&self.config.network.api_addr))
+            }
             url => url.to_owned(),
         }
     }

@@ -23,6 +23,8 @@ mod maintenance;
 mod pages;
 mod recipes;
 mod snapshot;
+pub mod tls;
+mod transport;
 mod unfinished;
 mod values;
 mod watch;
@@ -39,6 +41,7 @@ use crate::node::Node;
 
 pub use calls::Calls;
 pub use listen::{Listener, serve};
+pub use tls::Tls;
 
 /// Shared by all services.
 #[derive(Clone)]
@@ -68,7 +71,7 @@ impl Server {
         }
         let token = headers.get("token").or_else(|| headers.get("authorization"));
         let Some(token) = token else {
-            return Ok(Identity::nobody());
+            return Ok(self.certificate_user(headers, revision));
         };
         let token = token.to_str().map_err(|_| Error::InvalidAuthToken)?;
         let token = token.strip_prefix("Bearer ").unwrap_or(token);
@@ -76,6 +79,21 @@ impl Server {
             .tokens
             .identify(token, revision, &*self.node.clock)
             .ok_or(Error::InvalidAuthToken)
+    }
+
+    /// The user that the client's certificate names, where clients have to show one. As in etcd a token goes first.
+    fn certificate_user(&self, headers: &HeaderMap, revision: u64) -> Identity {
+        let tls = self.node.config.network.tls.as_ref();
+        if !tls.is_some_and(|tls| tls.require_client_cert) {
+            return Identity::nobody();
+        }
+        match headers
+            .get(tls::USER)
+            .map(|name| std::str::from_utf8(name.as_bytes()))
+        {
+            Some(Ok(name)) => Identity::new(name, revision),
+            _ => Identity::nobody(),
+        }
     }
 }
 

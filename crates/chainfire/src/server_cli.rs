@@ -15,7 +15,7 @@ use crate::auth::{self, TokenProvider};
 use crate::config::{Config, reference};
 use crate::node::{Node, StartError};
 use crate::pipeline::Fatal;
-use crate::server::{Calls, Server, serve};
+use crate::server::{Calls, Server, Tls, serve};
 
 /// Replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
 ///
@@ -103,6 +103,20 @@ fn start_error(error: StartError, settings: &Loaded<Config>) -> anyhow::Error {
     exit::with_code(code, error)
 }
 
+/// Reads certificates and keys, if the settings name any.
+fn load_tls(settings: &Loaded<Config>) -> anyhow::Result<Option<Arc<Tls>>> {
+    let Some(tls) = &settings.value.network.tls else {
+        return Ok(None);
+    };
+    match Tls::load(tls, SystemClock::shared()) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(error) => {
+            let place = places(settings, &["network.tls"]);
+            Err(exit::with_code(exit::CONFIG, anyhow!("{error} ({place})")))
+        }
+    }
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.config_reference {
         terminal::out(&reference::page());
@@ -114,19 +128,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // Reads the files of keys, if there are any.
         TokenProvider::new(&config.auth, auth::system_entropy())
             .map_err(|error| start_error(error.into(), &settings))?;
+        load_tls(&settings)?;
         terminal::out(&format!("{}: ok\n", arguments.config.display()));
         return Ok(());
     }
     let log = logs::init(&config.log).map_err(|error| exit::with_code(exit::CONFIG, error))?;
     logs::install_panic_hook(true);
+    let tls = load_tls(&settings)?;
+    if let Some(tls) = &tls {
+        tls.tell_warnings();
+    }
     let place = places(&settings, &["network.api_addr"]);
     let listener = service::net::bind(&place, &config.network.api_addr)
         .map_err(|error| exit::with_code(exit::CONFIG, error))?;
 
     let path = arguments.config.clone();
+    let (running, reloaded) = (config.network.tls.clone(), tls.clone());
     let reload = move || {
         let config = Config::load(&path).context("reload")?;
         log.set_level(&config.log.level)?;
+        if config.network.tls != running {
+            tracing::warn!(target: "chainfire_api", "Other settings in [network.tls] take effect at the next start");
+        }
+        if let Some(tls) = &reloaded {
+            tls.reload()
+                .context("reload certificates, the old ones stay in use")?;
+        }
         tracing::info!(target: "chainfire_api", level = %config.log.level, "Settings reloaded");
         Ok(())
     };
@@ -149,6 +176,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());
         node.start_chores(&life.shutdown);
+        if let Some(tls) = &tls {
+            tokio::spawn(
+                tls.clone()
+                    .keep_current(node.metrics.clone(), life.shutdown.clone()),
+            );
+        }
         let calls = Arc::new(Calls::new(node.metrics.clone(), node.clock.clone()));
         let server = Server {
             node: node.clone(),
@@ -163,7 +196,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "Ready to serve client requests"
         );
         life.ready(&format!("serving on {address}"));
-        serve(server, listener).await.context("serve clients")?;
+        serve(server, listener, tls).await.context("serve clients")?;
         if let Some(fatal) = failed.lock().take() {
             return Err(exit::with_code(fatal.exit_code, fatal));
         }

@@ -26,6 +26,6 @@ mod trouble;
 pub use authority::{Authority, Issued, Name, Profile, Usage};
 pub use certificate::{Certificate, time_text};
 pub use error::Error;
-pub use material::{ClientAuth, Material, Paths, Warning, check_authorities, client_config, server_config};
+pub use material::{ClientAuth, Material, Paths, Warning, client_config, read_authorities, server_config};
 pub use reload::{Look, Reloadable};
 pub use trouble::{Trouble, Unverified};

@@ -87,7 +87,7 @@ impl Material {
                 not_before: leaf.not_before,
             });
         }
-        let roots = paths.authorities.as_deref().map(read_roots).transpose()?;
+        let roots = paths.authorities.as_deref().map(read_authorities).transpose()?;
         let mut warnings = Vec::new();
         if leaf.not_after - now < SOON_S {
             warnings.push(Warning::ExpiresSoon {
@@ -110,6 +110,13 @@ impl Material {
             certified: Arc::new(certified),
             roots,
         })
+    }
+}
+
+impl Material {
+    /// The authorities to trust, if there are any.
+    pub fn authorities(&self) -> Option<Arc<RootCertStore>> {
+        self.roots.clone()
     }
 }
 
@@ -154,21 +161,25 @@ pub fn server_config(
     Ok(config)
 }
 
-/// What a client is configured with: it verifies servers by the authorities of `material` and shows its certificate if asked.
-pub fn client_config(material: &Material, alpn: &[&[u8]]) -> Result<ClientConfig, Error> {
+/// What a client is configured with: it verifies servers by these authorities, and shows its own certificate if it has one and is
+/// asked.
+pub fn client_config(
+    authorities: Arc<RootCertStore>,
+    own: Option<&Material>,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, Error> {
     let unusable = |error: &dyn fmt::Display| Error::Unusable(error.to_string());
-    let roots = material
-        .roots
-        .clone()
-        .ok_or_else(|| Error::Unusable("no authority is trusted, so no server can be verified".to_owned()))?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+    let verifier = WebPkiServerVerifier::builder_with_provider(authorities, provider())
         .build()
         .map_err(|error| unusable(&error))?;
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&VERSIONS)
         .map_err(|error| unusable(&error))?
-        .with_webpki_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(Always(material.certified.clone())));
+        .with_webpki_verifier(verifier);
+    let mut config = match own {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(Always(own.certified.clone()))),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
@@ -208,7 +219,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     })
 }
 
-fn read_roots(path: &Path) -> Result<Arc<RootCertStore>, Error> {
+/// The authorities to trust that a file holds.
+pub fn read_authorities(path: &Path) -> Result<Arc<RootCertStore>, Error> {
     let mut roots = RootCertStore::empty();
     for der in certificate::read_der(path)? {
         certificate::read_one(path, &der)?;
@@ -218,11 +230,6 @@ fn read_roots(path: &Path) -> Result<Arc<RootCertStore>, Error> {
         })?;
     }
     Ok(Arc::new(roots))
-}
-
-/// Whether a file holds certificates that can be trusted; the error says what is wrong with it.
-pub fn check_authorities(path: &Path) -> Result<(), Error> {
-    read_roots(path).map(drop)
 }
 
 fn pair(

@@ -72,7 +72,10 @@ fn of_tls(error: &Error) -> Trouble {
         Error::AlertReceived(alert) => of_alert(*alert),
         Error::InvalidMessage(_) => Trouble::NotTls,
         Error::PeerIncompatible(
-            PeerIncompatible::Tls12NotOffered | PeerIncompatible::SupportedVersionsExtensionRequired,
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // The greeting of TLS 1.1 and older has none.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => Trouble::Incompatible("TLS 1.2 or newer is wanted".to_owned()),
         other => Trouble::Incompatible(other.to_string()),
     }

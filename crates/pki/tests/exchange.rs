@@ -65,7 +65,7 @@ fn shake(
     name: &str,
 ) -> (Option<Trouble>, Option<Trouble>) {
     let server = pki::server_config(server, clients, &[b"h2"]).unwrap();
-    let client = pki::client_config(client, &[b"h2"]).unwrap();
+    let client = pki::client_config(client.authorities().unwrap(), Some(client), &[b"h2"]).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();

@@ -4,16 +4,17 @@
 //! back, since a write whose answer was lost may have happened. Commands that may repeat (watch, keepalive, observe) open a
 //! new session themselves. TLS failures fail over like refused connections, and the last error of each endpoint is told.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-use super::failure::{Failure, Result, chain, system};
+use super::failure::{Failure, Result, chain};
+use super::secure;
 use crate::wire::etcdserverpb as pb;
 use crate::wire::etcdserverpb::auth_client::AuthClient;
 use crate::wire::etcdserverpb::cluster_client::ClusterClient;
@@ -90,6 +91,7 @@ pub(super) struct Session {
     pub(super) endpoint: String,
     channel: Channel,
     token: Token,
+    tls: Tls,
     timeout: Duration,
 }
 
@@ -133,14 +135,25 @@ impl Session {
     /// Connects to the first endpoint that can be reached, and logs in.
     pub(super) async fn open(settings: &Settings) -> Result<Self> {
         let mut failures = Vec::new();
+        let mut was_taken = false;
         for endpoint in &settings.endpoints {
             match Self::open_at(endpoint, settings).await {
                 Ok(session) => return Ok(session),
-                Err(Failure::Unreachable(text) | Failure::NotConnected(text)) => failures.push(text),
+                Err(Failure::NotConnected(text)) => failures.push(text),
+                Err(Failure::Unreachable(text)) => {
+                    was_taken = true;
+                    failures.push(text);
+                }
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Failure::NotConnected(failures.join("; ")))
+        let text = failures.join("; ");
+        // Whether something runs there is the question only if nobody took the connection.
+        Err(if was_taken {
+            Failure::Unreachable(text)
+        } else {
+            Failure::NotConnected(text)
+        })
     }
 
     /// Connects to this endpoint and no other.
@@ -149,6 +162,7 @@ impl Session {
             endpoint: endpoint.to_owned(),
             channel: connect(endpoint, settings).await?,
             token: Token::default(),
+            tls: settings.tls.clone(),
             timeout: settings.timeout,
         };
         if let Some(login) = &settings.login {
@@ -184,7 +198,7 @@ impl Session {
     ) -> Result<T> {
         match tokio::time::timeout(self.timeout, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Failure::of_status(&status, &self.endpoint)),
+            Ok(Err(status)) => Err(self.failure(&status).await),
             Err(_elapsed) => Err(self.silence()),
         }
     }
@@ -194,10 +208,22 @@ impl Session {
         &self,
         request: impl Future<Output = std::result::Result<Response<T>, Status>>,
     ) -> Result<T> {
-        request
-            .await
-            .map(Response::into_inner)
-            .map_err(|status| Failure::of_status(&status, &self.endpoint))
+        match request.await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(self.failure(&status).await),
+        }
+    }
+
+    /// What a failed request means, also when the reason is not in the answer.
+    async fn failure(&self, status: &Status) -> Failure {
+        let failure = Failure::of_status(status, &self.endpoint);
+        if self.endpoint.starts_with("https://")
+            && matches!(failure, Failure::Unreachable(_))
+            && let Some(text) = secure::diagnose(&self.endpoint, &self.tls).await
+        {
+            return Failure::Unreachable(format!("{}: {text}", self.endpoint));
+        }
+        failure
     }
 
     /// Longest silence taken from the server.
@@ -222,39 +248,23 @@ async fn connect(endpoint: &str, settings: &Settings) -> Result<Channel> {
         .keep_alive_timeout(PING_TIMEOUT);
     if endpoint.starts_with("https://") {
         builder = builder
-            .tls_config(tls_config(endpoint, &settings.tls)?)
+            .tls_config(secure::config(endpoint, &settings.tls)?)
             .map_err(unusable)?;
     }
     // `connect_timeout` covers TCP only; a server that takes the connection and stays silent must not hold up the next one.
     match tokio::time::timeout(limit, builder.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(Failure::NotConnected(format!("{endpoint}: {}", chain(&error)))),
+        Ok(Err(error)) => {
+            let text = format!("{endpoint}: {}", chain(&error));
+            Err(match pki::Trouble::of(&error) {
+                Some(_) => Failure::Unreachable(text),
+                None => Failure::NotConnected(text),
+            })
+        }
         Err(_elapsed) => Err(Failure::NotConnected(format!(
             "{endpoint}: no connection within {limit:?}"
         ))),
     }
-}
-
-fn tls_config(endpoint: &str, tls: &Tls) -> Result<ClientTlsConfig> {
-    let Some(authority) = &tls.authority else {
-        return Err(Failure::usage(format!(
-            "{endpoint}: https needs --cacert FILE, the CA that signed the server's certificate"
-        )));
-    };
-    let mut config =
-        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority, "--cacert")?));
-    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
-        config = config.identity(Identity::from_pem(
-            read(certificate, "--cert")?,
-            read(key, "--key")?,
-        ));
-    }
-    Ok(config)
-}
-
-fn read(path: &Path, flag: &str) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|error| Failure::refused(format!("read {flag} {}: {}", path.display(), system(&error))))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::error::Error as _;
 
 use tonic::{Code, Status};
 
+use super::secure;
+
 /// The end of a command that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -175,6 +177,12 @@ const LAYERS: [&str; 6] = [
 /// The causes of an error, outermost first, without repeating one that its parent prints already, and without layers that add
 /// nothing to what lies below them.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(trouble) = pki::Trouble::of(error) {
+        return secure::explain(&trouble);
+    }
+    if wants_tls(error) {
+        return "the server wants TLS on this port: use https:// in --endpoint, and --cacert FILE".to_owned();
+    }
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -194,6 +202,19 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let first = texts.first().cloned().unwrap_or_default();
     texts.retain(|text| !LAYERS.contains(&text.as_str()));
     if texts.is_empty() { first } else { texts.join(": ") }
+}
+
+/// Whether the server has said that plain text is not enough.
+fn wants_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let reason = cause.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+        if reason == Some(h2::Reason::INADEQUATE_SECURITY) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// What the system said, in the form of all our texts: lower case and without the number.

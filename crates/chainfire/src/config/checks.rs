@@ -96,11 +96,20 @@ fn identity(config: &Config, findings: &mut Findings<'_>) {
 
 fn network(config: &Config, findings: &mut Findings<'_>) {
     let network = &config.network;
-    findings.want(
-        "network.tls",
-        network.tls.is_none(),
-        "no such section: TLS is not in this release",
-    );
+    if let Some(tls) = &network.tls {
+        for (key, path, example) in [
+            ("network.tls.cert_file", &tls.cert_file, "chainfire-node-1.crt"),
+            ("network.tls.key_file", &tls.key_file, "chainfire-node-1.key"),
+        ] {
+            let example = format!("a file, for example /etc/centra-cloud/certs/{example}");
+            findings.want(key, !path.as_os_str().is_empty(), example);
+        }
+        findings.want(
+            "network.tls.ca_file",
+            !tls.require_client_cert || !tls.ca_file.as_os_str().is_empty(),
+            "the file of the CA that signs clients' certificates, since network.tls.require_client_cert is true",
+        );
+    }
     let addresses = [
         ("network.api_addr", &network.api_addr, 2379),
         ("network.raft_addr", &network.raft_addr, 2380),
@@ -130,6 +139,11 @@ fn network(config: &Config, findings: &mut Findings<'_>) {
         "network.advertise_api_url",
         url.is_empty() || bare.is_some_and(is_host_port),
         "http://HOST:PORT, or nothing",
+    );
+    findings.want(
+        "network.advertise_api_url",
+        network.tls.is_none() || !url.starts_with("http://"),
+        "https://HOST:PORT, or nothing, since there is a section [network.tls]",
     );
     findings.want(
         "network.advertise_raft_addr",

@@ -412,6 +412,9 @@ fn grpc_request(route: &Route, headers: &HeaderMap, body: Body) -> Request<Body>
     if let Some(token) = headers.get(header::AUTHORIZATION) {
         out.insert(header::AUTHORIZATION, token.clone());
     }
+    if let Some(user) = headers.get(super::tls::USER) {
+        out.insert(super::tls::USER, user.clone());
+    }
     for (name, value) in headers {
         let name = name.as_str().strip_prefix(METADATA_PREFIX);
         if let Some(name) = FORWARDED.into_iter().find(|known| name == Some(known)) {

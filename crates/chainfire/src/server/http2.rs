@@ -44,6 +44,7 @@ pub(super) use self::wire::Socket;
 
 use super::authority::Lenient;
 use super::dispatch::Services;
+use super::tls::Peer;
 use super::unfinished::Unfinished;
 
 /// What an HTTP/2 client says first.
@@ -108,6 +109,7 @@ impl Error {
 pub(super) async fn serve(
     socket: Socket,
     seen: Bytes,
+    peer: Peer,
     services: Arc<Services>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
@@ -136,6 +138,7 @@ pub(super) async fn serve(
     let mut driver = Driver {
         connection,
         wire,
+        peer,
         calls: FuturesUnordered::new(),
         backlog: Backlog::new(services.unread.clone()),
         services,
@@ -159,6 +162,7 @@ pub(super) async fn serve(
 struct Driver {
     connection: Connection<Lenient<Facade>, Outgoing>,
     wire: Arc<Mutex<Wire>>,
+    peer: Peer,
     calls: FuturesUnordered<Call>,
     services: Arc<Services>,
     backlog: Arc<Backlog>,
@@ -217,7 +221,13 @@ impl Driver {
         Poll::Ready(None)
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Outgoing>, cx: &mut Context<'_>) {
+    fn begin(
+        &mut self,
+        mut request: Request<RecvStream>,
+        respond: SendResponse<Outgoing>,
+        cx: &mut Context<'_>,
+    ) {
+        self.peer.mark(request.headers_mut());
         let services = self.services.clone();
         let Some(hot) = Hot::of(&request) else {
             tokio::spawn(relay::relay(services, request, respond, self.unfinished.clone()));

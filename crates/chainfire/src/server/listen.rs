@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use service::Shutdown;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -21,6 +21,8 @@ use tonic::body::Body;
 use super::authority::Lenient;
 use super::dispatch::Services;
 use super::http2::Socket;
+use super::tls::{self, Peer, Tls};
+use super::transport::Transport;
 use super::{Server, http2};
 use crate::metrics::Metrics;
 
@@ -39,8 +41,8 @@ const FILES_BESIDE: u64 = 128;
 /// After a failed accept (no file descriptors left, say) the next one waits a little.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves clients on `listener` until the server's shutdown is triggered, then drains.
-pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
+/// Serves clients on `listener`, with TLS if there is some, until the server's shutdown is triggered, then drains.
+pub async fn serve(server: Server, listener: Listener, tls: Option<Arc<Tls>>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let metrics = server.node.metrics.clone();
     let shutdown = server.shutdown.clone();
@@ -69,8 +71,11 @@ pub async fn serve(server: Server, listener: Listener) -> io::Result<()> {
             tracing::debug!(target: "chainfire_network", peer = %peer, error = %error, "Socket option refused");
         }
         let (services, metrics, shutdown) = (services.clone(), metrics.clone(), shutdown.clone());
+        let tls = tls.clone();
         connections.spawn(async move {
-            connection(Lenient::new(socket), peer, services, metrics, shutdown).await;
+            if let Some((transport, shown)) = secured(socket, peer, tls, &metrics, &shutdown).await {
+                connection(Lenient::new(transport), peer, shown, services, metrics, shutdown).await;
+            }
             drop(place);
         });
     }
@@ -104,9 +109,25 @@ fn connections_max(files_for_storage: u64) -> usize {
         .min(Semaphore::MAX_PERMITS)
 }
 
+/// The connection after what TLS has to do first. Nothing if that failed.
+async fn secured(
+    socket: TcpStream,
+    from: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Option<(Transport, Peer)> {
+    match tls {
+        None => Some((Transport::Plain(socket), Peer::default())),
+        // Boxed, so that connections without TLS do not carry the room for a handshake.
+        Some(tls) => Box::pin(tls.accept(socket, from, metrics, shutdown)).await,
+    }
+}
+
 async fn connection(
     mut socket: Socket,
     peer: SocketAddr,
+    shown: Peer,
     services: Arc<Services>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -127,17 +148,20 @@ async fn connection(
         }
     };
     if is_http2 {
-        if let Err(error) = http2::serve(socket, seen, services, &shutdown).await {
+        if let Err(error) = http2::serve(socket, seen, shown, services, &shutdown).await {
             if error.is_misuse() {
                 metrics.bad_connections.inc();
             }
             ended(&error);
         }
-    } else if !seen.is_empty()
-        && let Err(error) = serve_http1(socket, seen, services, &shutdown).await
-    {
-        metrics.bad_connections.inc();
-        ended(&error);
+    } else if !seen.is_empty() {
+        if tls::is_tls(&seen) {
+            tls::tell_tls_to_plain_port(peer, services.server.node.clock.now());
+        }
+        if let Err(error) = serve_http1(socket, seen, shown, services, &shutdown).await {
+            metrics.bad_connections.inc();
+            ended(&error);
+        }
     }
 }
 
@@ -156,11 +180,13 @@ async fn sniff(socket: &mut Socket) -> io::Result<(Bytes, bool)> {
 async fn serve_http1(
     socket: Socket,
     seen: Bytes,
+    shown: Peer,
     services: Arc<Services>,
     shutdown: &Shutdown,
 ) -> Result<(), hyper::Error> {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let services = services.clone();
+        shown.mark(request.headers_mut());
         async move { Ok::<_, std::convert::Infallible>(services.answer(request.map(Body::new)).await) }
     });
     let (reader, writer) = tokio::io::split(socket);

@@ -16,10 +16,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use service::clock::Stopwatch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::server::authority::Lenient;
+use crate::server::transport::Transport;
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 16 << 10;
@@ -31,7 +31,7 @@ const WRITE_BYTES: usize = 8 << 10;
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// An accepted connection.
-pub(in crate::server) type Socket = Lenient<TcpStream>;
+pub(in crate::server) type Socket = Lenient<Transport>;
 
 /// The socket and what is on its way to and from the engine.
 pub(super) struct Wire {
@@ -86,7 +86,8 @@ impl Wire {
             }
             self.unsent.advance(written);
         }
-        Poll::Ready(Ok(()))
+        // With TLS, records may wait in the session even when nothing is left here.
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
