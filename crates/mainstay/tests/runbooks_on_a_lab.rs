@@ -87,6 +87,7 @@ fn health_and_latency_pages_pass_on_a_healthy_node() {
     let lab = Running::up();
     lab.runbook("chainfire-health");
     lab.runbook("chainfire-high-write-latency");
+    lab.runbook("chainfire-tls");
 }
 
 #[test]
