@@ -223,7 +223,10 @@ fn death_of_every_service_ends_the_lab_with_their_logs() {
     place.service().kill().unwrap();
     assert_eq!(up.wait().unwrap().code(), Some(1));
     let log = place.up_log();
-    assert!(log.contains("etcd on node1 has ended: signal 9 (process "), "{log}");
+    assert!(
+        log.contains("etcd on node1 has ended: signal 9 (process "),
+        "{log}"
+    );
     assert!(
         log.ends_with("Error: every service of the lab has ended\n"),
         "{log}"
