@@ -181,19 +181,6 @@ async fn transactions_are_counted_and_their_parts_checked() {
     };
     kv.txn(nested(28)).await.unwrap();
     refused(kv.txn(nested(29)).await, invalid, TOO_MANY_OPERATIONS);
-    // However deep it goes.
-    let mut deep = txn(puts(1, "deep"));
-    for _ in 0..40 {
-        deep = txn(vec![operation(Request::RequestTxn(deep))]);
-    }
-    kv.txn(deep.clone()).await.unwrap();
-    for _ in 0..50 {
-        deep = txn(vec![operation(Request::RequestTxn(deep))]);
-    }
-    // The decoder of messages gives up before the count does.
-    let answer = kv.txn(deep).await;
-    assert!(answer.is_ok() || answer.unwrap_err().code() != Code::Unavailable);
-
     refused(
         kv.txn(txn(vec![RequestOp { request: None }])).await,
         invalid,
