@@ -11,6 +11,7 @@
 mod hub;
 mod intervals;
 mod session;
+mod together;
 
 pub use hub::{Drained, Hub, Stream, WatchId};
 pub use session::{Session, SessionSettings};

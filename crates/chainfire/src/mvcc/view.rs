@@ -232,6 +232,11 @@ fn wanted(request: &RangeRequest, modified: Revision, created: Revision) -> bool
         && within(created, request.min_create_revision, request.max_create_revision)
 }
 
+/// What a change counts beside its key and value, and what one counts that concerns nobody: the time it takes, in bytes. A
+/// mebibyte of either is then some ten milliseconds.
+const READ_COST: usize = 256;
+const PASSED_COST: usize = 64;
+
 /// One change as watchers are told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -262,8 +267,8 @@ impl Mvcc {
         }
     }
 
-    /// The changes of revisions `from..=to` that concern one of `ranges`, in order. Stops after the revision in which
-    /// `bytes_max` is passed; returns the first revision not looked at.
+    /// The changes of revisions `from..=to` for which `concerns` says yes to the key, in order. Stops after the revision in
+    /// which `bytes_max` is passed, and what concerns nobody counts too; returns the first revision not looked at.
     pub fn changes(
         &self,
         from: Revision,
@@ -288,8 +293,11 @@ impl Mvcc {
             let change = Change::decode(value).ok_or_else(Mvcc::damaged_change)?;
             if concerns(&change.key) {
                 let changed = self.changed(revision, change)?;
-                bytes += changed.key.len() + changed.version.as_ref().map_or(0, Version::value_len) + 64;
+                bytes += changed.key.len() + changed.version.as_ref().map_or(0, Version::value_len);
+                bytes += READ_COST;
                 changes.push(changed);
+            } else {
+                bytes += PASSED_COST;
             }
             cursor.next();
         }

@@ -4,8 +4,10 @@
 //! user may no longer have is canceled with the words of a refusal, and nothing that changed later is told. What counts is the
 //! user under whose name the stream was last seen; that a token has run out since ends nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
@@ -24,6 +26,9 @@ use crate::wire::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse}
 /// Replies between the session and the connection. Small: what a slow client does not take waits in the session's bounded
 /// buffer, not here.
 const REPLIES_IN_FLIGHT: usize = 16;
+
+/// Requests of one client taken before its watches are looked at.
+const REQUESTS_AT_ONCE: usize = 256;
 
 #[tonic::async_trait]
 impl Watch for Server {
@@ -89,8 +94,7 @@ impl Client {
         // A client may end its side and go on listening.
         let mut listening = true;
         loop {
-            let now = self.server.node.now_ms();
-            let mut replies = self.session.advance(now);
+            let (now, mut replies) = self.advance().await;
             // Looked at when the events are taken: those of later changes are not among them.
             if permissions.has_changed().is_ok_and(|changed| changed) {
                 permissions.mark_unchanged();
@@ -106,12 +110,16 @@ impl Client {
                 .map(|due| Duration::from_millis(due.saturating_sub(now).max(1)));
             tokio::select! {
                 biased;
-                request = requests.message(), if listening => match request {
-                    Ok(Some(request)) => self.take(request).await?,
-                    Ok(None) => listening = false,
-                    // A client that has gone away does not hear of it.
-                    Err(status) => return self.replies.send(Err(status)).await.map_err(|_| Gone),
-                },
+                request = requests.message(), if listening => {
+                    listening = self.take(request).await?;
+                    // With those that have arrived too: whoever makes many watches does not wait for a round after each.
+                    for _ in 1..REQUESTS_AT_ONCE {
+                        match requests.message().now_or_never() {
+                            Some(request) if listening => listening = self.take(request).await?,
+                            _ => break,
+                        }
+                    }
+                }
                 () = tokio::task::yield_now(), if busy => {}
                 () = stream.filled() => {}
                 // Fails only if the node is gone.
@@ -121,7 +129,30 @@ impl Client {
         }
     }
 
-    async fn take(&mut self, request: WatchRequest) -> Result<(), Gone> {
+    /// The time, and what there is to tell now.
+    async fn advance(&mut self) -> (u64, Vec<WatchResponse>) {
+        let node = self.server.node.clone();
+        if !self.session.is_catching_up() {
+            let now = node.now_ms();
+            return (now, self.session.advance(now));
+        }
+        // One stream at a time reads the past, on a thread that nobody else needs: the others' calls go on.
+        let _turn = node.hub.turn().await;
+        let now = node.now_ms();
+        (now, tokio::task::block_in_place(|| self.session.advance(now)))
+    }
+
+    /// Does what the client asks for. False if it has ended its side.
+    async fn take(&mut self, request: Result<Option<WatchRequest>, Status>) -> Result<bool, Gone> {
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(false),
+            // A client that has gone away does not hear of it.
+            Err(status) => {
+                let _ = self.replies.send(Err(status)).await;
+                return Err(Gone);
+            }
+        };
         let replies = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => self.create(create),
             Some(RequestUnion::CancelRequest(cancel)) => self.session.cancel(cancel.watch_id),
@@ -134,7 +165,7 @@ impl Client {
         for reply in replies {
             self.replies.send(Ok(reply)).await.map_err(|_| Gone)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn create(&mut self, request: WatchCreateRequest) -> Vec<WatchResponse> {
@@ -187,11 +218,19 @@ impl Client {
             .ranges()
             .filter_map(|(id, range)| Some((id, check(range).err()?)))
             .collect();
-        for (id, error) in denied {
-            replies.retain(|reply| reply.watch_id != id);
-            replies.extend(self.session.withdraw(id, &in_words(&error)));
-        }
+        let ended = denied
+            .into_iter()
+            .filter_map(|(id, error)| self.session.withdraw(id, &in_words(&error)));
+        take_back(replies, ended.collect());
     }
+}
+
+/// Takes out what the watches that have ended were to be told, and tells their end first: a notice among the others of how far
+/// everything is would tell a client that a watch has seen what was taken back.
+fn take_back(replies: &mut Vec<WatchResponse>, ended: Vec<WatchResponse>) {
+    let ids: HashSet<WatchId> = ended.iter().map(|reply| reply.watch_id).collect();
+    replies.retain(|reply| !ids.contains(&reply.watch_id));
+    replies.splice(0..0, ended);
 }
 
 /// The error as Go prints a status. Go clients compare the reason of a refused watch with this text, and try again with a new
@@ -203,6 +242,23 @@ fn in_words(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_watch_is_told_before_a_notice_that_speaks_for_it() {
+        let reply = |watch_id, canceled| WatchResponse {
+            watch_id,
+            canceled,
+            ..Default::default()
+        };
+        let mut replies = vec![
+            reply(1, false),
+            reply(2, false),
+            reply(1, false),
+            reply(-1, false),
+        ];
+        take_back(&mut replies, vec![reply(1, true)]);
+        assert_eq!(replies, [reply(1, true), reply(2, false), reply(-1, false)]);
+    }
 
     #[test]
     fn refusals_are_worded_as_go_clients_compare_them() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::intervals::IntervalMap;
 use crate::mvcc::{Event, KeyRange, Revision, Version};
@@ -87,13 +87,23 @@ pub struct Hub {
     buffer_max: usize,
     /// Watches that read from the store to catch up, of all sessions.
     behind: AtomicUsize,
+    /// Whose turn it is to do so.
+    turn: Semaphore,
+}
+
+/// Watches of the same keys by their stream's address and their id, so that a hundred thousand can leave or fall behind at
+/// once. The order among them does not show: a session sorts what it tells.
+type Lives = HashMap<(usize, WatchId), Arc<Live>>;
+
+fn place(stream: &Arc<Stream>, id: WatchId) -> (usize, WatchId) {
+    (Arc::as_ptr(stream).addr(), id)
 }
 
 #[derive(Debug)]
 struct Index {
     /// Watches of single keys: one look-up however many there are.
-    keys: HashMap<Bytes, Vec<Arc<Live>>>,
-    ranges: IntervalMap<Vec<Arc<Live>>>,
+    keys: HashMap<Bytes, Lives>,
+    ranges: IntervalMap<Lives>,
     /// Everything up to here has been handed to the streams.
     revision: Revision,
     watches: usize,
@@ -120,7 +130,15 @@ impl Hub {
             index: Mutex::new(index),
             buffer_max,
             behind: AtomicUsize::new(0),
+            turn: Semaphore::new(1),
         }
+    }
+
+    /// Waits for the turn to read the past from the store, which lasts until what is returned is dropped. First come, first
+    /// served: clients that have much to catch up with wait for each other, not everybody else for them.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turn.acquire().await.ok()
     }
 
     /// Everything up to this revision that concerns a live watch is in its stream.
@@ -165,14 +183,19 @@ impl Hub {
             range: range.clone(),
             from,
         });
-        match range.as_single() {
-            Some(key) => index.keys.entry(key.clone()).or_default().push(live),
-            None => match index.ranges.get_mut(range) {
-                Some(watches) => watches.push(live),
-                None => index.ranges.insert(range.clone(), vec![live]),
-            },
-        }
-        index.watches += 1;
+        let place = place(stream, id);
+        let replaced = match range.as_single() {
+            Some(key) => index.keys.entry(key.clone()).or_default().insert(place, live),
+            None => {
+                if let Some(watches) = index.ranges.get_mut(range) {
+                    watches.insert(place, live)
+                } else {
+                    index.ranges.insert(range.clone(), Lives::from([(place, live)]));
+                    None
+                }
+            }
+        };
+        index.watches += usize::from(replaced.is_none());
         true
     }
 
@@ -211,11 +234,10 @@ impl Index {
                     .push((live.clone(), event.clone()));
             }
         };
-        for live in self.keys.get(&event.key).into_iter().flatten() {
-            give(live);
-        }
+        let single = self.keys.get(&event.key);
+        single.into_iter().flat_map(Lives::values).for_each(&mut give);
         self.ranges
-            .containing(&event.key, &mut |watches| watches.iter().for_each(&mut give));
+            .containing(&event.key, &mut |watches| watches.values().for_each(&mut give));
     }
 
     fn remove(&mut self, stream: &Arc<Stream>, id: WatchId, range: &KeyRange) {
@@ -224,13 +246,9 @@ impl Index {
             None => self.ranges.get_mut(range),
         };
         let Some(watches) = watches else { return };
-        let Some(position) = watches
-            .iter()
-            .position(|live| live.id == id && Arc::ptr_eq(&live.stream, stream))
-        else {
+        if watches.remove(&place(stream, id)).is_none() {
             return;
-        };
-        watches.swap_remove(position);
+        }
         let empty = watches.is_empty();
         self.watches -= 1;
         if empty {
@@ -249,23 +267,27 @@ fn deliver(batch: Batch, buffer_max: usize) -> Vec<Arc<Live>> {
     };
     let mut lost = Vec::new();
     let mut buffer = stream.buffer.lock();
+    let before = buffer.events.len();
     for (live, event) in batch {
         if buffer.missed.contains_key(&live.id) {
             continue;
         }
         let bytes = event_bytes(&event);
         if buffer.bytes + bytes > buffer_max {
-            // A revision comes whole or later.
-            let (id, revision) = (live.id, event.revision);
-            buffer
-                .events
-                .retain(|(other, event)| !(*other == id && event.revision == revision));
-            buffer.missed.insert(id, revision);
+            buffer.missed.insert(live.id, event.revision);
             lost.push(live);
         } else {
             buffer.bytes += bytes;
             buffer.events.push((live.id, event));
         }
+    }
+    if !lost.is_empty() {
+        // A revision comes whole or later. One pass for all, and only over this batch: it has all of its revisions.
+        let Buffer { events, missed, .. } = &mut *buffer;
+        let batch = events.split_off(before);
+        let cut = |(id, event): &(WatchId, Arc<Event>)| missed.get(id) == Some(&event.revision);
+        events.extend(batch.into_iter().filter(|event| !cut(event)));
+        buffer.bytes = buffer.events.iter().map(|(_, event)| event_bytes(event)).sum();
     }
     drop(buffer);
     stream.filled.notify_one();
@@ -324,6 +346,30 @@ mod tests {
         hub.leave(&stream, 1, &prefix);
         hub.publish(vec![put("a", 14, 1)], 14);
         assert!(received(&stream).is_empty() && hub.is_empty());
+    }
+
+    /// With a look through all of the others for each of them, this would take minutes.
+    #[test]
+    fn a_hundred_thousand_watches_fall_behind_and_leave_at_once() {
+        let hub = Hub::new(1);
+        let stream = Arc::new(Stream::default());
+        let key = KeyRange::single(Bytes::from_static(b"a"));
+        let count = 200_000;
+        for id in 0..count {
+            assert!(hub.join(&stream, id, &key, 2));
+        }
+        hub.publish(vec![put("a", 2, 100)], 2);
+        let drained = stream.drain();
+        let mut told: Vec<WatchId> = drained.events.iter().map(|(id, _)| *id).collect();
+        told.extend(drained.missed.keys());
+        told.sort_unstable();
+        assert_eq!(told, (0..count).collect::<Vec<_>>());
+        assert_eq!(hub.len(), drained.events.len());
+        assert!(hub.len() > 10_000 && drained.missed.len() > 100_000);
+        for id in 0..count {
+            hub.leave(&stream, id, &key);
+        }
+        assert!(hub.is_empty());
     }
 
     #[test]

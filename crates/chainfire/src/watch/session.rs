@@ -11,6 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::hub::{Hub, Stream, WatchId, event_bytes};
+use super::together::Together;
 use crate::error::Error;
 use crate::mvcc::{Event, KeyRange, Mvcc, Revision};
 use crate::state_machine::StateMachine;
@@ -24,6 +25,9 @@ const NO_WATCH: WatchId = -1;
 
 /// Bytes of events read from the store in one round, for all watches that catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
+
+/// Watches that catch up together in one round, with one reading of the store (etcd's number).
+const TOGETHER_MAX: usize = 512;
 
 /// What a session needs to know of its server.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +72,9 @@ pub struct Session {
     stream: Arc<Stream>,
     settings: SessionSettings,
     watches: BTreeMap<WatchId, Watch>,
-    /// Those that are not live. With the two sets below, a round costs nothing for watches that have nothing to do.
-    behind: BTreeSet<WatchId>,
+    /// Those that are not live, by the first revision they lack. With the two sets below, a round costs nothing for watches
+    /// that have nothing to do.
+    behind: BTreeSet<(Revision, WatchId)>,
     /// Those that start after the newest revision, by start.
     future: BTreeSet<(Revision, WatchId)>,
     /// Those that want progress notices, by when they were last told anything.
@@ -79,8 +84,8 @@ pub struct Session {
     progress_wanted: bool,
     /// Bytes read from the store in one round.
     catch_up_bytes: usize,
-    /// The watch whose turn it is to catch up.
-    turn: WatchId,
+    /// Watches that are to catch up together in the next round.
+    together_max: usize,
 }
 
 impl Session {
@@ -98,7 +103,7 @@ impl Session {
             next_id: 0,
             progress_wanted: false,
             catch_up_bytes: CATCH_UP_BYTES,
-            turn: WatchId::MIN,
+            together_max: TOGETHER_MAX,
         }
     }
 
@@ -214,7 +219,7 @@ impl Session {
         }
         self.future.insert((start, id));
         self.watches.insert(id, watch);
-        self.fall_behind(id);
+        self.fall_behind(id, start);
         self.try_join(id);
         vec![created]
     }
@@ -228,18 +233,18 @@ impl Session {
             && self.hub.join(&self.stream, id, &watch.range, next)
         {
             watch.mode = Mode::Live;
-            self.no_longer_behind(id);
+            self.no_longer_behind(id, next);
         }
     }
 
-    fn fall_behind(&mut self, id: WatchId) {
-        if self.behind.insert(id) {
+    fn fall_behind(&mut self, id: WatchId, next: Revision) {
+        if self.behind.insert((next, id)) {
             self.hub.count_behind(1);
         }
     }
 
-    fn no_longer_behind(&mut self, id: WatchId) {
-        if self.behind.remove(&id) {
+    fn no_longer_behind(&mut self, id: WatchId, next: Revision) {
+        if self.behind.remove(&(next, id)) {
             self.hub.uncount_behind(1);
         }
     }
@@ -247,7 +252,9 @@ impl Session {
     /// Takes a watch out of everything but the hub.
     fn remove(&mut self, id: WatchId) -> Option<Watch> {
         let watch = self.watches.remove(&id)?;
-        self.no_longer_behind(id);
+        if let Mode::CatchingUp(next) = watch.mode {
+            self.no_longer_behind(id, next);
+        }
         self.future.remove(&(watch.start, id));
         self.quiet.remove(&(watch.told_ms, id));
         Some(watch)
@@ -309,7 +316,7 @@ impl Session {
         // Taken before the buffer is: every change up to it that concerns a live watch is in the buffer by then.
         let settled = self.hub.revision();
         self.deliver_buffered(settled, now_ms, &mut replies);
-        self.catch_up_in_turn(now_ms, &mut replies);
+        self.catch_up(now_ms, &mut replies);
         self.notify_progress(settled, now_ms, &mut replies);
         replies
     }
@@ -343,89 +350,108 @@ impl Session {
         for (id, revision) in drained.missed {
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.mode = Mode::CatchingUp(revision);
-                self.fall_behind(id);
+                self.fall_behind(id, revision);
             }
         }
     }
 
-    /// Reads for the watches that are behind until one round's bytes are used up, and goes on with the next of them in the
-    /// next round: what a client that does not read can make us hold does not grow with the number of its watches.
-    fn catch_up_in_turn(&mut self, now_ms: u64, replies: &mut Vec<WatchResponse>) {
-        let after = self.behind.range(self.turn..).copied();
-        let before = self.behind.range(..self.turn).copied();
-        let behind: Vec<WatchId> = after.chain(before).collect();
-        let mut left = self.catch_up_bytes;
-        for (served, id) in behind.into_iter().enumerate() {
-            // Even the smallest round serves one.
-            if left == 0 && served > 0 {
-                self.turn = id;
-                return;
-            }
-            let read = self.catch_up(id, now_ms, left, replies);
-            left = left.saturating_sub(read);
-        }
-    }
-
-    /// Reads the next piece, of about `bytes`, for a watch that is behind, and makes it live when there is no more. Returns
-    /// the bytes read.
-    fn catch_up(
-        &mut self,
-        id: WatchId,
-        now_ms: u64,
-        bytes: usize,
-        replies: &mut Vec<WatchResponse>,
-    ) -> usize {
-        let Some(watch) = self.watches.get(&id) else {
-            return 0;
-        };
-        let Mode::CatchingUp(next) = watch.mode else {
-            return 0;
-        };
-        let mut read_bytes = 0;
+    /// Reads the next piece for those watches that are furthest behind, all of them at once: the store is read once however
+    /// many they are, and what a client that does not read can make us hold does not grow with the number of its watches.
+    /// Makes those live that have read everything.
+    fn catch_up(&mut self, now_ms: u64, replies: &mut Vec<WatchResponse>) {
         let machine = self.machine.clone();
         let mvcc = &machine.mvcc;
-        let newest = mvcc.revision();
-        if next <= newest {
-            let range = watch.range.clone();
-            let read = if next < mvcc.compacted() {
-                Err(Error::Compacted)
-            } else {
-                mvcc.changes(next, newest, &|key| range.contains(key), bytes)
-            };
-            match read {
-                Ok((changes, continued)) => {
-                    read_bytes = changes.iter().map(event_bytes).sum();
-                    let header = ResponseHeader {
-                        revision: newest,
-                        ..self.settings.header
-                    };
-                    let watch = self.watches.get_mut(&id).expect("it was there just now");
-                    let before = replies.len();
-                    watch.tell(id, header, changes.iter(), self.settings.fragment_bytes, replies);
-                    watch.mode = Mode::CatchingUp(continued);
-                    if replies.len() > before {
-                        self.told(id, now_ms);
-                    }
-                }
-                Err(reason) => {
-                    self.remove(id);
-                    let compact_revision = if reason == Error::Compacted {
-                        mvcc.compacted()
-                    } else {
-                        0
-                    };
-                    replies.push(WatchResponse {
-                        canceled: true,
-                        compact_revision,
-                        cancel_reason: reason.to_string(),
-                        ..self.reply(newest, id)
-                    });
-                    return 0;
-                }
+        let (compacted, newest) = (mvcc.compacted(), mvcc.revision());
+        let mut furthest: Vec<_> = self.behind.iter().take(self.together_max).copied().collect();
+        furthest.retain(|(next, id)| {
+            if *next < compacted {
+                self.give_up(*id, &Error::Compacted, replies);
+            }
+            *next >= compacted
+        });
+        let Some((from, _)) = furthest.first().copied() else {
+            return;
+        };
+        let mut together = Together::default();
+        for (next, id) in &furthest {
+            if let Some(watch) = self.watches.get(id) {
+                together.add(*id, &watch.range, *next);
             }
         }
-        self.try_join(id);
-        read_bytes
+        let (changes, continued) = if from > newest {
+            (Vec::new(), from)
+        } else {
+            match mvcc.changes(from, newest, &|key| together.concerns(key), self.catch_up_bytes) {
+                Ok(read) => read,
+                // The compaction came while we read. The next round tells whom it concerns.
+                Err(Error::Compacted) => return,
+                Err(reason) => {
+                    for (_, id) in furthest {
+                        self.give_up(id, &reason, replies);
+                    }
+                    return;
+                }
+            }
+        };
+        let mut lacking: BTreeMap<WatchId, Vec<&Event>> = BTreeMap::new();
+        for change in &changes {
+            together.lacking(&change.key, change.revision, &mut |id| {
+                lacking.entry(id).or_default().push(change);
+            });
+        }
+        let header = ResponseHeader {
+            revision: newest,
+            ..self.settings.header
+        };
+        let mut told_bytes = 0;
+        let mut together_max = (self.together_max * 2).min(TOGETHER_MAX);
+        for (next, id) in furthest {
+            let events = lacking.remove(&id).unwrap_or_default();
+            // Whoever finds the round's bytes used up is first in the next one, for which less is read in vain.
+            if !events.is_empty() && told_bytes > 0 && told_bytes >= self.catch_up_bytes {
+                together_max = (self.together_max / 2).max(1);
+                continue;
+            }
+            let Some(watch) = self.watches.get_mut(&id) else {
+                continue;
+            };
+            told_bytes += events.iter().map(|event| event_bytes(event)).sum::<usize>();
+            let before = replies.len();
+            watch.tell(
+                id,
+                header,
+                events.into_iter(),
+                self.settings.fragment_bytes,
+                replies,
+            );
+            if next < continued {
+                watch.mode = Mode::CatchingUp(continued);
+                self.behind.remove(&(next, id));
+                self.behind.insert((continued, id));
+            }
+            if replies.len() > before {
+                self.told(id, now_ms);
+            }
+            self.try_join(id);
+        }
+        self.together_max = together_max;
+    }
+
+    /// Ends a watch that cannot catch up.
+    fn give_up(&mut self, id: WatchId, reason: &Error, replies: &mut Vec<WatchResponse>) {
+        self.remove(id);
+        let mvcc = self.mvcc();
+        let compact_revision = if *reason == Error::Compacted {
+            mvcc.compacted()
+        } else {
+            0
+        };
+        replies.push(WatchResponse {
+            canceled: true,
+            compact_revision,
+            cancel_reason: reason.to_string(),
+            ..self.reply(mvcc.revision(), id)
+        });
     }
 
     fn notify_progress(&mut self, settled: Revision, now_ms: u64, replies: &mut Vec<WatchResponse>) {
@@ -602,6 +628,42 @@ mod tests {
         told.sort_unstable();
         assert_eq!(told, (0..9).collect::<Vec<_>>());
         assert_eq!((hub.behind(), hub.len()), (0, 9));
+    }
+
+    #[test]
+    fn the_past_is_read_once_for_all_and_in_pieces_where_it_concerns_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = machine(dir.path());
+        let leases = NoLeases;
+        for revision in 3..=1000 {
+            let mut group = Group::new(&machine.mvcc);
+            let put = PutRequest {
+                key: Bytes::from_static(b"another"),
+                ..Default::default()
+            };
+            group.apply_put(put, &leases).unwrap();
+            group.applied(revision, 1);
+            group.commit().unwrap();
+        }
+        let hub = Arc::new(Hub::new(machine.mvcc.revision()));
+        let mut session = Session::new(machine.clone(), hub.clone(), SETTINGS).with_catch_up_bytes(6400);
+        let count = 5 * TOGETHER_MAX;
+        for number in 0..count {
+            let absent = WatchCreateRequest {
+                key: format!("absent {number}").into(),
+                start_revision: 2,
+                ..Default::default()
+            };
+            session.create(absent, 0);
+        }
+        let mut rounds = 0;
+        while session.is_catching_up() {
+            assert!(session.advance(0).is_empty());
+            rounds += 1;
+        }
+        // A hundred changes or so at a time, for five hundred watches at a time.
+        assert!((40..60).contains(&rounds), "{rounds} rounds");
+        assert_eq!((hub.behind(), hub.len()), (0, count));
     }
 
     #[test]
