@@ -455,6 +455,41 @@ fn a_flipped_byte_on_disk_stops_the_start_and_nothing_is_thrown_away() {
     holds_everything(&mut server);
 }
 
+fn files_of(server: &Chainfire) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(server.data_dir()).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_missing_file_stops_the_start_however_often_and_nothing_is_thrown_away() {
+    let mut server = killed();
+    server.start().unwrap();
+    server.sigterm().unwrap();
+    let is_data = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name == "CURRENT" || name.starts_with("MANIFEST-") || name.ends_with(".sst")
+    };
+    let data: Vec<PathBuf> = files_of(&server).into_iter().filter(is_data).collect();
+    assert!(data.len() > 2, "{data:?}");
+    let aside = server.dir().join("aside");
+    for missing in &data {
+        std::fs::rename(missing, &aside).unwrap();
+        // A start that has failed must not have made what the next one takes for an empty database.
+        for _ in 0..2 {
+            let (code, error, _) = start_and_end(&mut server);
+            assert_eq!(code, 3, "without {}: {error}", missing.display());
+            assert!(error.contains("chainfire-client snapshot restore"), "{error}");
+        }
+        assert!(!missing.exists());
+        std::fs::rename(&aside, missing).unwrap();
+    }
+    let left: Vec<PathBuf> = files_of(&server).into_iter().filter(is_data).collect();
+    assert_eq!(left, data);
+    holds_everything(&mut server);
+}
+
 #[test]
 fn a_torn_write_at_the_end_of_the_log_is_dropped() {
     // What a crash leaves of a write that nobody was told of: the beginning of a record, or room for one.

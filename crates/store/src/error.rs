@@ -22,6 +22,14 @@ pub enum Error {
         /// RocksDB's reason.
         source: rocksdb::Error,
     },
+    /// There are files of a database, but not the one that says which of them count.
+    #[error("open {}: the file CURRENT is missing, while {} and perhaps more of a database is there", .path.display(), .file.display())]
+    Headless {
+        /// The database directory.
+        path: PathBuf,
+        /// A file in it.
+        file: PathBuf,
+    },
     /// A read, write, flush or checkpoint failed.
     #[error("{operation}: {source}")]
     Operation {
@@ -55,7 +63,7 @@ impl Error {
                 source.as_ref().contains("No space left on device")
             }
             Error::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Error::Locked { .. } => false,
+            Error::Locked { .. } | Error::Headless { .. } => false,
         }
     }
 
@@ -67,7 +75,7 @@ impl Error {
                 let text = source.as_ref();
                 text.contains("While fsync") || text.contains("While fdatasync")
             }
-            Error::File { .. } | Error::Locked { .. } => false,
+            Error::File { .. } | Error::Locked { .. } | Error::Headless { .. } => false,
         }
     }
 
@@ -100,16 +108,18 @@ impl Error {
                         | Kind::InvalidInput
                 )
             }
-            Error::Operation { .. } => false,
+            Error::Operation { .. } | Error::Headless { .. } => false,
         }
     }
 
-    /// True when a file's content is not what was written.
+    /// True when a file's content is not what was written, or a file is gone.
     pub fn is_corruption(&self) -> bool {
         match self {
             Error::Open { source, .. } | Error::Operation { source, .. } => {
                 source.kind() == rocksdb::ErrorKind::Corruption
+                    || source.as_ref().contains("No such file or directory: While open")
             }
+            Error::Headless { .. } => true,
             Error::File { .. } | Error::Locked { .. } => false,
         }
     }
