@@ -13,9 +13,20 @@
 //! Reading order: [`settings`], [`handler`], `frame` and `handshake` (what goes over the wire), `outbox` (what waits), `peers` (which
 //! connection is the one in use), `link` (a connection at work), `dial` and `accept` (how it begins), `bulk`, [`transport`].
 
+mod accept;
+pub mod bulk;
+mod dial;
 pub mod error;
+pub mod frame;
 pub mod handler;
+pub mod handshake;
+mod link;
+mod outbox;
+mod peers;
 pub mod settings;
+mod shared;
+mod stream;
+mod tell;
 pub mod transport;
 
 pub use error::{AskError, BulkError, RequestError};
