@@ -110,13 +110,11 @@ impl Store {
         let descriptors = names
             .iter()
             .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
-        let database =
-            Database::open_cf_descriptors_read_only(&database_options, path, descriptors, false).map_err(
-                |source| Error::Open {
-                    path: path.to_owned(),
-                    source,
-                },
-            )?;
+        let database = Database::open_cf_descriptors_read_only(&database_options, path, descriptors, false)
+            .map_err(|source| Error::Open {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Store {
             database,
             options: database_options,

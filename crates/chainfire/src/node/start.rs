@@ -170,7 +170,8 @@ impl Node {
                 begin_with(&store, &mut log, &config, hard_state.incarnation)?
             }
             Some(hard_state) => {
-                let restored = restore::is_marked(&dir) && !founding::is_sole(&log, node).map_err(unreadable)?;
+                let restored =
+                    restore::is_marked(&dir) && !founding::is_sole(&log, node).map_err(unreadable)?;
                 if restored {
                     let life = founding::draw_life(&clock, &entropy).map_err(failed)?;
                     let hard_state = hard_state.restored(life);
@@ -204,8 +205,7 @@ impl Node {
             entries,
         };
         let settings = consensus_settings(&config, u64::from_be_bytes(seed));
-        let replica =
-            Replica::new(settings, restored).map_err(|error| corrupt(error.to_string()))?;
+        let replica = Replica::new(settings, restored).map_err(|error| corrupt(error.to_string()))?;
 
         let machine = Arc::new(machine);
         let hub = Arc::new(Hub::new(machine.mvcc.revision()));
@@ -305,7 +305,12 @@ fn begin_with(
     life: Incarnation,
 ) -> Result<HardState, StartError> {
     if founding::begins_alone(config) {
-        let context = founding::own_context(config, &super::peer_address(config), &super::client_url(config), false);
+        let context = founding::own_context(
+            config,
+            &super::peer_address(config),
+            &super::client_url(config),
+            false,
+        );
         let first = Configuration::of_voters([(NodeId(config.node.id), life, context)]);
         return founding::found(store, log, first, life).map_err(failed);
     }
