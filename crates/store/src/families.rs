@@ -100,6 +100,33 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens a database that nobody writes, such as a checkpoint, and changes nothing in it.
+    pub fn open_read_only(path: &Path, options: &Options, families: &[&'static str]) -> Result<Store> {
+        let cache = Cache::new_lru_cache(size(options.block_cache_size));
+        let mut database_options = options.database(&cache);
+        database_options.create_if_missing(false);
+        let mut names = vec!["default"];
+        names.extend(families.iter().copied().filter(|name| *name != "default"));
+        let descriptors = names
+            .iter()
+            .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
+        let database =
+            Database::open_cf_descriptors_read_only(&database_options, path, descriptors, false).map_err(
+                |source| Error::Open {
+                    path: path.to_owned(),
+                    source,
+                },
+            )?;
+        Ok(Store {
+            database,
+            options: database_options,
+            families: names,
+            path: path.to_owned(),
+            option_files: Mutex::default(),
+            torn_writes: Vec::new(),
+        })
+    }
+
     /// An older `ldb` refuses to start on option names it does not know, and we never read these files.
     fn take_option_files(&self) -> Result<()> {
         let mut taken = self.option_files.lock().expect("nothing panics while it is held");
