@@ -12,8 +12,9 @@ use rocksdb::{
 use crate::batch::{Batch, Durability};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::inspect::{TornWrite, inspect};
+use crate::lock;
 use crate::options::{Options, size};
-use crate::torn::{self, TornWrite};
 
 /// Families are fixed when the store is opened, so the mode without a lock around them fits.
 pub(crate) type Database = DBWithThreadMode<SingleThreaded>;
@@ -30,34 +31,6 @@ pub struct Store {
     torn_writes: Vec<TornWrite>,
 }
 
-/// The file that names the manifest, which in turn names all files that count.
-const HEAD: &str = "CURRENT";
-
-/// RocksDB takes a directory without [`HEAD`] for a new one, makes an empty database in it and removes the files that it does
-/// not know: all of the data. A directory that a crash left while it was made has neither tables nor logs yet.
-fn refuse_headless(path: &Path) -> Result<()> {
-    if path.join(HEAD).exists() {
-        return Ok(());
-    }
-    let list = |source| Error::File {
-        operation: "list",
-        path: path.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(path).map_err(list)? {
-        let file = PathBuf::from(entry.map_err(list)?.file_name());
-        let (stem, extension) = (file.file_stem().unwrap_or_default(), file.extension());
-        let numbered = stem.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        if numbered && extension.is_some_and(|extension| extension == "sst" || extension == "log") {
-            return Err(Error::Headless {
-                path: path.to_owned(),
-                file,
-            });
-        }
-    }
-    Ok(())
-}
-
 impl Store {
     /// Opens `path`, creating it and any missing family. `default` is always there and need not be named.
     pub fn open(path: &Path, options: &Options, families: &[&'static str]) -> Result<Store> {
@@ -66,8 +39,16 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        refuse_headless(path)?;
-        let torn_writes = torn::find(path);
+        let inspection = inspect(path)?;
+        if let Some(damage) = inspection.damage.into_iter().next() {
+            // What another process is writing may look like anything.
+            return Err(match lock::holder(path) {
+                Some(_) => Error::Locked {
+                    path: path.to_owned(),
+                },
+                None => damage,
+            });
+        }
         let cache = Cache::new_lru_cache(size(options.block_cache_size));
         let database_options = options.database(&cache);
         let mut names = vec!["default"];
@@ -94,7 +75,7 @@ impl Store {
             families: names,
             path: path.to_owned(),
             option_files: Mutex::default(),
-            torn_writes,
+            torn_writes: inspection.torn,
         };
         store.take_option_files()?;
         Ok(store)

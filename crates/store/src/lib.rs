@@ -19,14 +19,16 @@ mod batch;
 mod cursor;
 mod error;
 mod families;
+mod framing;
+mod inspect;
+mod lock;
 mod options;
 mod stats;
-mod torn;
 
 pub use batch::{Batch, Durability};
 pub use cursor::Cursor;
 pub use error::{Error, Result};
 pub use families::Store;
+pub use inspect::TornWrite;
 pub use options::Options;
 pub use stats::{Sizes, WriteStalls};
-pub use torn::TornWrite;

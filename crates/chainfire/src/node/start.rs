@@ -52,7 +52,7 @@ pub enum StartError {
     )]
     NothingToJoin(PathBuf),
     /// The data is not what was written.
-    #[error("{reason}: the data in {} is untouched; copy it, then restore a snapshot (`chainfire-client snapshot restore`): repair in place (rocksdb_ldb) is not in this release", .path.display())]
+    #[error("{reason}: the data is untouched; see `rocksdb_ldb --db={} repair`, which keeps what is readable, or restore a snapshot with `chainfire-client snapshot restore`", .path.display())]
     Corrupt {
         /// The data directory.
         path: PathBuf,
