@@ -27,8 +27,8 @@ use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
-pub(crate) use start::CHECKPOINT_PREFIX;
 pub use start::StartError;
+pub(crate) use start::{CHECKPOINT_PREFIX, IDENTITY, identity};
 
 /// A node. Servers and chores share one.
 #[allow(missing_debug_implementations, reason = "holds the database")]

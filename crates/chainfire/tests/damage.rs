@@ -1,10 +1,13 @@
 //! Every byte of every file of a small data directory is changed, one at a time, and the server started on it: it says what is
 //! wrong and leaves everything as it is, or all that was acknowledged is there, exactly. Nothing in between.
 //!
+//! What is refused is then repaired: what is there afterwards is what was there at some moment, or the repair says that it is
+//! not possible and has changed nothing.
+//!
 //! Damage in a table is not looked for at the start (there may be many gigabytes), so there a read may be what says it.
 //!
-//! An ordinary run takes some hundreds of the bytes, others at each place by the form of the directory;
-//! `MAINSTAY_DAMAGE=all` takes every one, in two ways.
+//! An ordinary run takes some hundreds of the bytes; `MAINSTAY_DAMAGE=all` takes every one, those of logs and manifests in
+//! two ways, and repairs some thousands.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
@@ -17,6 +20,7 @@ use chainfire::auth::Identity;
 use chainfire::config::Config;
 use chainfire::mvcc::family;
 use chainfire::node::Node;
+use chainfire::repair::{self, Outcome};
 use chainfire::wire::etcdserverpb::alarm_request::AlarmAction;
 use chainfire::wire::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
@@ -34,11 +38,15 @@ const CONTENT: [&str; 5] = [
     family::AUTH,
 ];
 
+/// Revision, compaction point, alarms and entries.
 type Content = (i64, i64, Vec<(u64, i32)>, Vec<(&'static str, Vec<u8>, Vec<u8>)>);
 
 fn start(dir: &Path) -> Result<Arc<Node>, chainfire::node::StartError> {
     let mut config = Config::default();
     config.storage.data_dir = dir.to_owned();
+    // The beginning of the log is dropped as soon as there are tables.
+    config.raft.snapshot_entries = 4;
+    config.raft.snapshot_catchup_entries = 2;
     Node::start(config, SystemClock::shared(), Arc::new(|_| {}))
 }
 
@@ -105,7 +113,14 @@ fn requests(name: &str, lease: i64) -> Vec<Request> {
 struct Form {
     name: &'static str,
     dir: tempfile::TempDir,
-    truth: Content,
+    /// What was there after each request; the last is what is to be there.
+    moments: Vec<Content>,
+}
+
+impl Form {
+    fn truth(&self) -> &Content {
+        self.moments.last().unwrap()
+    }
 }
 
 /// In memory where the machine allows, for there is nothing to be learnt from waiting for a disk.
@@ -128,6 +143,7 @@ async fn forms() -> Vec<Form> {
     let dir = directory();
     let mut forms = Vec::new();
     let mut node = start(dir.path()).unwrap();
+    let mut moments = vec![content(&node).unwrap()];
     for (name, lease, stop) in [
         ("all in the log", 3, true),
         ("all in tables", 0, false),
@@ -136,6 +152,7 @@ async fn forms() -> Vec<Form> {
         if lease != 0 {
             for request in requests(name, lease) {
                 node.propose(request, &Identity::nobody()).await.unwrap();
+                moments.push(content(&node).unwrap());
             }
         }
         let image = directory();
@@ -143,7 +160,7 @@ async fn forms() -> Vec<Form> {
         forms.push(Form {
             name,
             dir: image,
-            truth: content(&node).unwrap(),
+            moments: moments.clone(),
         });
         if stop {
             node.stop().unwrap();
@@ -178,6 +195,53 @@ enum Verdict {
     Refused,
     ToldByARead,
     Harmless,
+    RepairedWhole,
+    RepairedInPart,
+    BeyondRepair,
+}
+
+/// Repairs a copy of the form that differs in one byte, and judges what is there afterwards.
+fn mend(form: &Form, file: &Path, position: usize, mask: u8) -> Result<Verdict, String> {
+    let dir = directory();
+    copy(form.dir.path(), dir.path());
+    let path = dir.path().join(file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[position] ^= mask;
+    std::fs::write(&path, &bytes).unwrap();
+    let before = files(dir.path());
+    let problems = repair::check(dir.path()).map_err(|error| format!("check: {error}"))?;
+    if files(dir.path()) != before {
+        return Err("checking changed files".to_owned());
+    }
+    let outcome = repair::repair(dir.path());
+    match outcome {
+        Ok(Outcome::Clean) if problems.is_empty() => return Ok(Verdict::Harmless),
+        Ok(Outcome::Clean) => return Err(format!("nothing was repaired of {problems:?}")),
+        Ok(Outcome::Repaired { .. }) => {}
+        Err(repair::Error::Impossible { .. }) if !problems.is_empty() => {
+            let same = files(dir.path()) == before;
+            return if same {
+                Ok(Verdict::BeyondRepair)
+            } else {
+                Err("a refused repair changed files".to_owned())
+            };
+        }
+        Err(error) => return Err(format!("repair: {error}")),
+    }
+    if problems.is_empty() || !dir.path().join("RESTORED").exists() {
+        return Err(format!("repaired without need or mark: {problems:?}"));
+    }
+    let node = start(dir.path()).map_err(|error| format!("repaired: {error}"))?;
+    let content = content(&node).map_err(|error| format!("repaired: {error}"))?;
+    match form.moments.iter().rposition(|moment| *moment == content) {
+        Some(moment) if moment + 1 == form.moments.len() => Ok(Verdict::RepairedWhole),
+        Some(_) => Ok(Verdict::RepairedInPart),
+        None => Err(format!("repaired to what never was: {problems:?}")),
+    }
+}
+
+fn is_table(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "sst")
 }
 
 /// Starts on a copy of the form that differs in one byte, and judges; an error if data was lost, changed or touched.
@@ -195,12 +259,12 @@ fn judge(form: &Form, file: &Path, position: usize, mask: u8) -> Result<Verdict,
             if error.exit_code() != 3 || text.contains('\n') || !text.contains("rocksdb_ldb --db=") {
                 return Err(format!("refused with {}: {text}", error.exit_code()));
             }
-            if file.extension().is_some_and(|extension| extension == "sst") {
+            if is_table(file) {
                 // It showed when the database was open already, which moves data from one file to another.
                 bytes[position] ^= mask;
                 std::fs::write(&path, &bytes).unwrap();
                 let node = start(dir.path()).map_err(|error| format!("undone: {error}"))?;
-                if content(&node).map_err(|error| format!("undone: {error}"))? != form.truth {
+                if content(&node).map_err(|error| format!("undone: {error}"))? != *form.truth() {
                     return Err(
                         "something was thrown away: undoing the damage does not bring it back".to_owned(),
                     );
@@ -213,23 +277,33 @@ fn judge(form: &Form, file: &Path, position: usize, mask: u8) -> Result<Verdict,
         Ok(node) => match content(&node) {
             Err(error) if error.is_corruption() => Ok(Verdict::ToldByARead),
             Err(error) => Err(format!("read: {error}")),
-            Ok(content) if content == form.truth => Ok(Verdict::Harmless),
+            Ok(content) if content == *form.truth() => Ok(Verdict::Harmless),
             Ok(content) => Err(format!(
                 "wrong content: revision {} instead of {}, {} entries instead of {}",
                 content.0,
-                form.truth.0,
+                form.truth().0,
                 content.3.len(),
-                form.truth.3.len()
+                form.truth().3.len()
             )),
         },
     }
 }
 
-/// Flips tried in an ordinary run, on each form.
-const SAMPLE: usize = 150;
+/// What is done with a flip: form, file, position and mask.
+type Act = fn(&Form, &Path, usize, u8) -> Result<Verdict, String>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_flipped_byte_is_told_or_harmless() {
+    flip(judge, 100, usize::MAX).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_leaves_what_once_was_or_changes_nothing() {
+    flip(mend, 30, 1500).await;
+}
+
+/// Does `act` with about `sample` flips of each form, or about `most` where all are asked for.
+async fn flip(act: Act, sample: usize, most: usize) {
     let all = std::env::var_os("MAINSTAY_DAMAGE").is_some_and(|value| value == "all");
     let forms = forms().await;
     let mut wrong = Vec::new();
@@ -244,15 +318,13 @@ async fn every_flipped_byte_is_told_or_harmless() {
         for (file, content) in files(form.dir.path()) {
             for position in 0..content.len() {
                 flips.push((file.clone(), position, 1 << (position % 8)));
-                if all {
+                if all && !is_table(&file) {
                     flips.push((file.clone(), position, 0xff));
                 }
             }
         }
-        if !all {
-            let step = (flips.len() / SAMPLE).max(1);
-            flips = flips.into_iter().skip(number).step_by(step).collect();
-        }
+        let step = (flips.len() / if all { most } else { sample }).max(1);
+        flips = flips.into_iter().skip(number % step).step_by(step).collect();
         let counts: Mutex<BTreeMap<(String, Verdict), usize>> = Mutex::default();
         let failures: Mutex<Vec<String>> = Mutex::default();
         let next = AtomicUsize::new(0);
@@ -260,7 +332,7 @@ async fn every_flipped_byte_is_told_or_harmless() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while let Some((file, position, mask)) = flips.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        match judge(form, file, *position, *mask) {
+                        match act(form, file, *position, *mask) {
                             Ok(verdict) => {
                                 let name = file.display().to_string();
                                 *counts.lock().unwrap().entry((name, verdict)).or_default() += 1;

@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A family is not there, and nothing may be made.
+    #[error("open {}: the column family `{family}` is missing", .path.display())]
+    NoFamily {
+        /// The database directory.
+        path: PathBuf,
+        /// Its name.
+        family: &'static str,
+    },
     /// A read, write, flush or checkpoint failed.
     #[error("{operation}: {source}")]
     Operation {
@@ -85,9 +93,11 @@ impl Error {
                 source.as_ref().contains("No space left on device")
             }
             Error::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Error::Locked { .. } | Error::Held { .. } | Error::Headless { .. } | Error::Damaged { .. } => {
-                false
-            }
+            Error::Locked { .. }
+            | Error::Held { .. }
+            | Error::Headless { .. }
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -103,7 +113,8 @@ impl Error {
             | Error::Locked { .. }
             | Error::Held { .. }
             | Error::Headless { .. }
-            | Error::Damaged { .. } => false,
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -136,7 +147,10 @@ impl Error {
                         | Kind::InvalidInput
                 )
             }
-            Error::Operation { .. } | Error::Headless { .. } | Error::Damaged { .. } => false,
+            Error::Operation { .. }
+            | Error::Headless { .. }
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -147,7 +161,7 @@ impl Error {
                 source.kind() == rocksdb::ErrorKind::Corruption
                     || source.as_ref().contains("No such file or directory: While open")
             }
-            Error::Headless { .. } | Error::Damaged { .. } => true,
+            Error::Headless { .. } | Error::Damaged { .. } | Error::NoFamily { .. } => true,
             Error::File { .. } | Error::Locked { .. } | Error::Held { .. } => false,
         }
     }

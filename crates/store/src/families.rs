@@ -25,10 +25,19 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) options: rocksdb::Options,
     pub(crate) families: Vec<&'static str>,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// RocksDB's `OPTIONS-*` files, which are kept here instead of on disk. Locked while a checkpoint needs them there.
-    option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
-    torn_writes: Vec<TornWrite>,
+    pub(crate) option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
+    pub(crate) torn_writes: Vec<TornWrite>,
+}
+
+pub(crate) fn open_error(path: &Path, source: rocksdb::Error) -> Error {
+    let path = path.to_owned();
+    if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
+        Error::Locked { path }
+    } else {
+        Error::Open { path, source }
+    }
 }
 
 impl Store {
@@ -56,19 +65,8 @@ impl Store {
         let descriptors = names
             .iter()
             .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
-        let database =
-            Database::open_cf_descriptors(&database_options, path, descriptors).map_err(|source| {
-                if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
-                    Error::Locked {
-                        path: path.to_owned(),
-                    }
-                } else {
-                    Error::Open {
-                        path: path.to_owned(),
-                        source,
-                    }
-                }
-            })?;
+        let database = Database::open_cf_descriptors(&database_options, path, descriptors)
+            .map_err(|source| open_error(path, source))?;
         let store = Store {
             database,
             options: database_options,

@@ -130,7 +130,11 @@ impl Reader<'_> {
     fn behind_room(&mut self, rest: &[u8]) -> Option<usize> {
         let more = rest.iter().position(|byte| *byte != 0)?;
         self.no_room();
-        (more..rest.len()).find(|skip| whole(&rest[*skip..]).is_some())
+        let begins = |skip: &usize| {
+            let rest = &rest[*skip..];
+            rest.len() >= HEADER && (FULL..=LAST).contains(&rest[6]) && whole(rest).is_some()
+        };
+        (more..rest.len()).find(begins)
     }
 
     /// Something follows the zeros, so that they were not room.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::framing;
+use crate::{framing, replace};
 
 /// The file that names the manifest, which in turn names all files that count.
 pub(crate) const HEAD: &str = "CURRENT";
@@ -25,6 +25,13 @@ pub(crate) struct Inspection {
     pub(crate) torn: Vec<TornWrite>,
     /// What is not as it was written.
     pub(crate) damage: Vec<Error>,
+    /// The manifest that counts, if it can be told.
+    pub(crate) manifest: Option<String>,
+}
+
+/// Everything in the write-ahead logs and the manifest of `dir` that is not as it was written, at most one place of each file.
+pub fn damage(dir: &Path) -> Result<Vec<Error>> {
+    Ok(inspect(dir)?.damage)
 }
 
 /// Reads the write-ahead logs and the manifest of `dir`. An empty or missing directory is fine.
@@ -69,6 +76,7 @@ pub(crate) fn inspect(dir: &Path) -> Result<Inspection> {
                 reason: first.reason,
             }));
     }
+    found.manifest = manifest;
     Ok(found)
 }
 
@@ -98,9 +106,9 @@ pub(crate) fn is_numbered(name: &str, extension: &str) -> bool {
 fn manifest(dir: &Path, names: &[String]) -> Result<Option<String>> {
     let head = dir.join(HEAD);
     if !names.iter().any(|name| name == HEAD) {
-        let data = names
-            .iter()
-            .find(|name| is_numbered(name, "sst") || is_numbered(name, "log"));
+        let data = names.iter().find(|name| {
+            is_numbered(name, "sst") || is_numbered(name, "log") || replace::STAGES.contains(&name.as_str())
+        });
         return data.map_or(Ok(None), |file| {
             Err(Error::Headless {
                 path: dir.to_owned(),

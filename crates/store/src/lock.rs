@@ -8,6 +8,7 @@ use nix::libc;
 
 use crate::error::{Error, Result};
 use crate::inspect::file_error;
+use crate::salvage::give_to_owner_of;
 
 /// The locked file.
 const NAME: &str = "LOCK";
@@ -60,6 +61,9 @@ impl Hold {
             }
             Err(error) => return Err(file_error("open", &path, error)),
         };
+        if exclusive {
+            give_to_owner_of(&path, dir)?;
+        }
         let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
         match fcntl(&file, FcntlArg::F_SETLK(&wanted(kind))) {
             Ok(_) => Ok(Hold { _file: Some(file) }),

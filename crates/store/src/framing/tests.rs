@@ -140,6 +140,24 @@ fn whole_records_behind_damage_are_still_given() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn whatever_a_file_holds_is_read_to_the_end(
+        noise: Vec<u8>, at in 0..2000usize, zeros in 0..3000usize, cut in 0..3000usize,
+    ) {
+        let mut content = Writer::default();
+        (0..30).for_each(|n| content.append(&vec![n; 90]));
+        let mut content = content.into_bytes();
+        content.truncate(cut);
+        let at = at.min(content.len());
+        content.splice(at..(at + noise.len()).min(content.len()), noise);
+        content.extend(std::iter::repeat_n(0, zeros));
+        let (found, records) = findings(&content);
+        proptest::prop_assert!(found.torn <= content.len() as u64);
+        proptest::prop_assert!(records.iter().all(|record| record.len() == 90 && record.iter().all(|byte| *byte == record[0])));
+    }
+}
+
 #[test]
 fn records_written_are_what_rocksdb_writes() {
     for sizes in [&SIZES[..], &[BLOCK - 60, BLOCK, 3], &[0]] {
