@@ -52,6 +52,7 @@ pub fn salvage(from: &Path, into: &Path, options: &Options, families: &[&'static
         std::fs::remove_dir_all(into).map_err(|source| file_error("remove", into, source))?;
         notes.clear();
     }
+    notes.push("the manifest is made anew, from the tables and logs that can be read".to_owned());
     copy(from, into, &mut notes)?;
     give_each_family_a_table(into, options, families)?;
     let before = names(into)?;

@@ -96,13 +96,12 @@ fn run_check(arguments: &Arguments) -> Result<u8, Error> {
 fn run_repair(arguments: &Arguments) -> Result<u8, Error> {
     match repair(&arguments.db)? {
         Outcome::Clean => terminal::out("OK: nothing to repair\n"),
-        Outcome::Repaired { notes, lost } => {
-            let mut text = notes.join("\n");
-            text.push_str(&format!(
-                "\nOK: repaired; the damaged files are in {}, remove them when the node is well again\n",
-                lost.display()
+        Outcome::Repaired { mut notes, lost } => {
+            let lost = lost.display();
+            notes.push(format!(
+                "OK: repaired; the damaged files are in {lost}, remove them when the node is well again\n"
             ));
-            terminal::out(&text);
+            terminal::out(&notes.join("\n"));
         }
     }
     Ok(exit::OK)
