@@ -32,8 +32,8 @@ use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
 pub use peers::Peers;
-pub(crate) use start::CHECKPOINT_PREFIX;
 pub use start::StartError;
+pub(crate) use start::{CHECKPOINT_PREFIX, IDENTITY, identity};
 pub use status::{is_learner, role_name};
 
 /// A node. Servers and chores share one.

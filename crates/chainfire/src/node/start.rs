@@ -47,7 +47,7 @@ pub enum StartError {
         config_cluster: u64,
     },
     /// The data is not what was written.
-    #[error("{reason}: the data in {} is untouched; copy it, then restore a snapshot (`chainfire-client snapshot restore`): repair in place (rocksdb_ldb) is not in this release", .path.display())]
+    #[error("{reason}: the data is untouched; see `rocksdb_ldb --db={} repair`, which keeps what is readable, or restore a snapshot with `chainfire-client snapshot restore`", .path.display())]
     Corrupt {
         /// The data directory.
         path: PathBuf,
@@ -107,7 +107,7 @@ const EXIT_REFUSED: u8 = service::exit::CONFIG;
 /// Entries applied at a time when the log is replayed.
 const REPLAY_ENTRIES: usize = 4096;
 
-const IDENTITY: &[u8] = b"identity";
+pub(crate) const IDENTITY: &[u8] = b"identity";
 
 /// What the names of checkpoint directories in the data directory begin with.
 pub(crate) const CHECKPOINT_PREFIX: &str = "checkpoint-";
@@ -122,10 +122,11 @@ impl Node {
     ) -> Result<Arc<Node>, StartError> {
         let path = config.storage.data_dir.clone();
         Node::open(config, clock, fail).map_err(|error| match error {
-            StartError::Store(error) if error.is_corruption() => StartError::Corrupt {
-                path,
-                reason: error.to_string(),
-            },
+            StartError::Store(error) if error.is_corruption() => {
+                tracing::error!(target: "chainfire_storage", "{error}");
+                let reason = error.to_string();
+                StartError::Corrupt { path, reason }
+            }
             error => error,
         })
     }
@@ -376,7 +377,7 @@ fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
 }
 
 /// Numbers of the node and the cluster that a directory belongs to; none if it is new.
-pub(super) fn identity(store: &Store, dir: &Path) -> Result<Option<(u64, u64)>, StartError> {
+pub(crate) fn identity(store: &Store, dir: &Path) -> Result<Option<(u64, u64)>, StartError> {
     let Some(bytes) = store.get(family::META, IDENTITY)? else {
         return Ok(None);
     };
