@@ -156,11 +156,7 @@ impl Log {
                 "entries continue the log"
             );
             if first.index <= last {
-                batch.delete_range(
-                    family::LOG,
-                    &first.index.to_be_bytes(),
-                    &(last + 1).to_be_bytes(),
-                );
+                batch.delete_range(family::LOG, &first.index.to_be_bytes(), &(last + 1).to_be_bytes());
             }
             last = first.index - 1;
         }
@@ -215,10 +211,13 @@ pub fn put_hard_state(batch: &mut Batch<'_>, hard_state: &HardState) {
 }
 
 fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Error> {
-    let index = key.try_into().map(u64::from_be_bytes).map_err(|_| Error::Corrupt {
-        index: 0,
-        reason: "key",
-    })?;
+    let index = key
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| Error::Corrupt {
+            index: 0,
+            reason: "key",
+        })?;
     let mut rest = Bytes::copy_from_slice(bytes);
     match Entry::decode(index, &mut rest) {
         Ok(entry) if rest.is_empty() => Ok(entry),
@@ -287,10 +286,7 @@ mod tests {
 
     fn base(index: u64) -> Snapshot {
         Snapshot {
-            position: Position {
-                term: Term(1),
-                index,
-            },
+            position: Position { term: Term(1), index },
             configuration: Configuration::of_voters([(NodeId(1), Incarnation(5), Bytes::from_static(b"x"))]),
         }
     }

@@ -18,6 +18,7 @@
 //! **Invariant:** a key changes at most once in a revision (a transaction that would change it twice is refused).
 //! **Invariant:** for every change in `rev` above the compaction point, the versions it names exist in `key` or `hist`.
 
+mod audit;
 mod checks;
 mod codec;
 mod compaction;
@@ -28,6 +29,7 @@ mod state;
 mod transaction;
 mod view;
 
+pub(crate) use audit::Problems;
 pub use checks::Limits;
 pub use codec::{Change, Version};
 pub use group::{Event, Group};

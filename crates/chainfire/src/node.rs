@@ -5,9 +5,9 @@ mod chores;
 mod founding;
 mod leader;
 mod peers;
-mod status;
 pub(crate) mod restore;
 mod start;
+mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +31,9 @@ use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
-pub(crate) use start::CHECKPOINT_PREFIX;
 pub use peers::Peers;
 pub use start::StartError;
+pub(crate) use start::{CHECKPOINT_PREFIX, IDENTITY, identity};
 pub use status::{is_learner, role_name};
 
 /// A node. Servers and chores share one.

@@ -45,9 +45,9 @@ use crate::mvcc::{Event, Revision};
 use crate::state_machine::{Outcome, StateMachine};
 use crate::wire::logpb::Command;
 
+pub(crate) use driver::error_of;
 pub use install::{Installer, Staged, finish_interrupted};
 pub use view::View;
-pub(crate) use driver::error_of;
 
 /// Committed entries that may wait to be applied before new commands are refused (etcd's number).
 const APPLY_GAP_MAX: u64 = 5000;
@@ -151,7 +151,10 @@ impl Raft {
     /// Starts the threads. If this node is the only voter, it leads when this returns, and everything in the log is applied.
     pub fn start(parts: Parts) -> std::result::Result<Raft, crate::log::Error> {
         let status = parts.replica.status();
-        let hard_state = parts.log.hard_state()?.expect("written before the replica was made");
+        let hard_state = parts
+            .log
+            .hard_state()?
+            .expect("written before the replica was made");
         let board = Arc::new(Board::new(
             View::of(status, false),
             parts.log.last(),

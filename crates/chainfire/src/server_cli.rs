@@ -119,7 +119,12 @@ fn load_tls(settings: &Loaded<Config>) -> anyhow::Result<Option<Arc<Tls>>> {
 
 /// Certificates for the connections between members, which are always mutual.
 fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
-    let Some(tls) = &config.network.tls else {
+    let Some(tls) = config
+        .network
+        .tls
+        .as_ref()
+        .filter(|tls| !tls.ca_file.as_os_str().is_empty())
+    else {
         return Ok(None);
     };
     let now = SystemClock::shared().unix_ms() / 1000;
@@ -193,7 +198,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());
         let peers = tokio::net::TcpListener::from_std(peers).context("listen for members")?;
-        node.connect(peers, peer_tls, &life.shutdown);
+        if node.config.network.tls.is_some() && peer_tls.is_none() {
+            tracing::warn!(target: "chainfire_network", "No network.tls.ca_file, so no other member can connect");
+        } else {
+            node.connect(peers, peer_tls, &life.shutdown);
+        }
         node.start_chores(&life.shutdown);
         if let Some(tls) = &tls {
             tokio::spawn(

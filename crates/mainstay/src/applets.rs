@@ -116,6 +116,13 @@ pub(crate) static TABLE: &[Applet] = &[
         command: chainfire::client::command,
         main: chainfire::client::main,
     },
+    Applet {
+        name: "rocksdb_ldb",
+        about: "check a Chainfire data directory that no server uses, or repair it",
+        system: "Chainfire",
+        command: chainfire::repair::cli::command,
+        main: chainfire::repair::cli::main,
+    },
 ];
 
 /// The entry of this name.

@@ -14,6 +14,14 @@ pub enum Error {
         /// The database directory.
         path: PathBuf,
     },
+    /// A server, or another repair, has the directory.
+    #[error("{} is held by {}: stop the server first", .path.display(), .process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}")))]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// The process, if it can be told.
+        process: Option<i32>,
+    },
     /// The directory could not be opened.
     #[error("open {}: {source}", .path.display())]
     Open {
@@ -29,6 +37,28 @@ pub enum Error {
         path: PathBuf,
         /// A file in it.
         file: PathBuf,
+    },
+    /// A file that RocksDB would have read differently is not as it was written.
+    #[error("open {}: corrupted {what} in {file} at byte {at}, error={reason}", .path.display())]
+    Damaged {
+        /// The database directory.
+        path: PathBuf,
+        /// What lies there.
+        what: &'static str,
+        /// Name of the file in it.
+        file: String,
+        /// Where in the file, in bytes from its beginning.
+        at: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A family is not there, and nothing may be made.
+    #[error("open {}: the column family `{family}` is missing", .path.display())]
+    NoFamily {
+        /// The database directory.
+        path: PathBuf,
+        /// Its name.
+        family: &'static str,
     },
     /// A read, write, flush or checkpoint failed.
     #[error("{operation}: {source}")]
@@ -63,7 +93,11 @@ impl Error {
                 source.as_ref().contains("No space left on device")
             }
             Error::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            Error::Locked { .. } | Error::Headless { .. } => false,
+            Error::Locked { .. }
+            | Error::Held { .. }
+            | Error::Headless { .. }
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -75,7 +109,12 @@ impl Error {
                 let text = source.as_ref();
                 text.contains("While fsync") || text.contains("While fdatasync")
             }
-            Error::File { .. } | Error::Locked { .. } | Error::Headless { .. } => false,
+            Error::File { .. }
+            | Error::Locked { .. }
+            | Error::Held { .. }
+            | Error::Headless { .. }
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -83,7 +122,7 @@ impl Error {
     /// Only a person can change that.
     pub fn is_unusable(&self) -> bool {
         match self {
-            Error::Locked { .. } => true,
+            Error::Locked { .. } | Error::Held { .. } => true,
             Error::Open { source, .. } => {
                 let text = source.as_ref();
                 [
@@ -108,7 +147,10 @@ impl Error {
                         | Kind::InvalidInput
                 )
             }
-            Error::Operation { .. } | Error::Headless { .. } => false,
+            Error::Operation { .. }
+            | Error::Headless { .. }
+            | Error::Damaged { .. }
+            | Error::NoFamily { .. } => false,
         }
     }
 
@@ -119,8 +161,8 @@ impl Error {
                 source.kind() == rocksdb::ErrorKind::Corruption
                     || source.as_ref().contains("No such file or directory: While open")
             }
-            Error::Headless { .. } => true,
-            Error::File { .. } | Error::Locked { .. } => false,
+            Error::Headless { .. } | Error::Damaged { .. } | Error::NoFamily { .. } => true,
+            Error::File { .. } | Error::Locked { .. } | Error::Held { .. } => false,
         }
     }
 }

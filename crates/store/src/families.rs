@@ -12,8 +12,9 @@ use rocksdb::{
 use crate::batch::{Batch, Durability};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::inspect::{TornWrite, inspect};
+use crate::lock;
 use crate::options::{Options, size};
-use crate::torn::{self, TornWrite};
 
 /// Families are fixed when the store is opened, so the mode without a lock around them fits.
 pub(crate) type Database = DBWithThreadMode<SingleThreaded>;
@@ -24,38 +25,19 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) options: rocksdb::Options,
     pub(crate) families: Vec<&'static str>,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// RocksDB's `OPTIONS-*` files, which are kept here instead of on disk. Locked while a checkpoint needs them there.
-    option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
-    torn_writes: Vec<TornWrite>,
+    pub(crate) option_files: Mutex<Vec<(PathBuf, Vec<u8>)>>,
+    pub(crate) torn_writes: Vec<TornWrite>,
 }
 
-/// The file that names the manifest, which in turn names all files that count.
-const HEAD: &str = "CURRENT";
-
-/// RocksDB takes a directory without [`HEAD`] for a new one, makes an empty database in it and removes the files that it does
-/// not know: all of the data. A directory that a crash left while it was made has neither tables nor logs yet.
-fn refuse_headless(path: &Path) -> Result<()> {
-    if path.join(HEAD).exists() {
-        return Ok(());
+pub(crate) fn open_error(path: &Path, source: rocksdb::Error) -> Error {
+    let path = path.to_owned();
+    if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
+        Error::Locked { path }
+    } else {
+        Error::Open { path, source }
     }
-    let list = |source| Error::File {
-        operation: "list",
-        path: path.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(path).map_err(list)? {
-        let file = PathBuf::from(entry.map_err(list)?.file_name());
-        let (stem, extension) = (file.file_stem().unwrap_or_default(), file.extension());
-        let numbered = stem.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        if numbered && extension.is_some_and(|extension| extension == "sst" || extension == "log") {
-            return Err(Error::Headless {
-                path: path.to_owned(),
-                file,
-            });
-        }
-    }
-    Ok(())
 }
 
 impl Store {
@@ -66,8 +48,16 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        refuse_headless(path)?;
-        let torn_writes = torn::find(path);
+        let inspection = inspect(path)?;
+        if let Some(damage) = inspection.damage.into_iter().next() {
+            // What another process is writing may look like anything.
+            return Err(match lock::holder(path) {
+                Some(_) => Error::Locked {
+                    path: path.to_owned(),
+                },
+                None => damage,
+            });
+        }
         let cache = Cache::new_lru_cache(size(options.block_cache_size));
         let database_options = options.database(&cache);
         let mut names = vec!["default"];
@@ -75,56 +65,18 @@ impl Store {
         let descriptors = names
             .iter()
             .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
-        let database =
-            Database::open_cf_descriptors(&database_options, path, descriptors).map_err(|source| {
-                if source.as_ref().contains("lock file") || source.as_ref().contains("lock hold by") {
-                    Error::Locked {
-                        path: path.to_owned(),
-                    }
-                } else {
-                    Error::Open {
-                        path: path.to_owned(),
-                        source,
-                    }
-                }
-            })?;
+        let database = Database::open_cf_descriptors(&database_options, path, descriptors)
+            .map_err(|source| open_error(path, source))?;
         let store = Store {
             database,
             options: database_options,
             families: names,
             path: path.to_owned(),
             option_files: Mutex::default(),
-            torn_writes,
+            torn_writes: inspection.torn,
         };
         store.take_option_files()?;
         Ok(store)
-    }
-
-    /// Opens a database that nobody writes, such as a checkpoint, and changes nothing in it.
-    pub fn open_read_only(path: &Path, options: &Options, families: &[&'static str]) -> Result<Store> {
-        let cache = Cache::new_lru_cache(size(options.block_cache_size));
-        let mut database_options = options.database(&cache);
-        database_options.create_if_missing(false);
-        let mut names = vec!["default"];
-        names.extend(families.iter().copied().filter(|name| *name != "default"));
-        let descriptors = names
-            .iter()
-            .map(|name| ColumnFamilyDescriptor::new(*name, options.family(&cache)));
-        let database =
-            Database::open_cf_descriptors_read_only(&database_options, path, descriptors, false).map_err(
-                |source| Error::Open {
-                    path: path.to_owned(),
-                    source,
-                },
-            )?;
-        Ok(Store {
-            database,
-            options: database_options,
-            families: names,
-            path: path.to_owned(),
-            option_files: Mutex::default(),
-            torn_writes: Vec::new(),
-        })
     }
 
     /// An older `ldb` refuses to start on option names it does not know, and we never read these files.

@@ -85,6 +85,13 @@ impl Options {
     }
 
     pub(crate) fn family(&self, cache: &Cache) -> rocksdb::Options {
+        let mut options = rocksdb::Options::default();
+        self.shape(cache, &mut options);
+        options
+    }
+
+    /// Sets what concerns the tables of a family.
+    pub(crate) fn shape(&self, cache: &Cache, options: &mut rocksdb::Options) {
         let mut table = BlockBasedOptions::default();
         table.set_format_version(TABLE_FORMAT);
         table.set_block_cache(cache);
@@ -93,7 +100,6 @@ impl Options {
             table.set_bloom_filter(f64::from(self.bloom_filter_bits_per_key), false);
         }
 
-        let mut options = rocksdb::Options::default();
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(size(self.write_buffer_size));
         options.set_max_write_buffer_number(clamp(self.max_write_buffer_number));
@@ -101,7 +107,6 @@ impl Options {
         // Young files are rewritten soon; compressing them would cost more than it saves.
         let (none, lz4) = (DBCompressionType::None, DBCompressionType::Lz4);
         options.set_compression_per_level(&[none, none, lz4, lz4, lz4, lz4, lz4]);
-        options
     }
 }
 

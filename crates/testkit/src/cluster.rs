@@ -32,10 +32,7 @@ impl ChainfireCluster {
             .map(|(node, id)| format!("\"{id}={}\"", node.peer_address()))
             .collect();
         for node in &nodes {
-            node.configure(&format!(
-                "[cluster]\ninitial_members = [{}]",
-                members.join(", ")
-            ))?;
+            node.configure(&format!("[cluster]\ninitial_members = [{}]", members.join(", ")))?;
         }
         Ok(Self { nodes })
     }
@@ -89,7 +86,10 @@ impl ChainfireCluster {
             .filter_map(|node| {
                 let output = node.client(&["status"]).ok()?;
                 let leads = output.stdout.lines().any(|line| line == "role: leader");
-                let leader = output.stdout.lines().find_map(|line| line.strip_prefix("leader: "))?;
+                let leader = output
+                    .stdout
+                    .lines()
+                    .find_map(|line| line.strip_prefix("leader: "))?;
                 leads.then(|| leader.parse().ok()).flatten()
             })
             .next()

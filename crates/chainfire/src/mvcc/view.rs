@@ -328,7 +328,7 @@ impl Mvcc {
     }
 
     /// The version of `key` written at exactly `revision`, unless compaction has taken it.
-    fn version_at(&self, key: &[u8], revision: Revision) -> Result<Option<Version>> {
+    pub(super) fn version_at(&self, key: &[u8], revision: Revision) -> Result<Option<Version>> {
         if let Some(newest) = self.newest(key)?.filter(|newest| newest.modified == revision) {
             return Ok(Some(newest));
         }

@@ -17,8 +17,8 @@ use crate::wire::etcdserverpb::alarm_request::AlarmAction;
 use crate::wire::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest,
 };
-use crate::wire::logpb::{self, LeaseExpire};
 use crate::wire::logpb::command::Request;
+use crate::wire::logpb::{self, LeaseExpire};
 
 /// Leases that one log entry lets expire. Bounded so that a million of them does not stop everything else.
 const EXPIRE_MAX: usize = 1000;

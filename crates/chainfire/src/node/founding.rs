@@ -81,12 +81,7 @@ pub(super) fn draw_life(clock: &SharedClock, entropy: &Entropy) -> Result<Incarn
 }
 
 /// What a configuration says about this node.
-pub(super) fn own_context(
-    config: &Config,
-    peer_address: &str,
-    client_url: &str,
-    wants_vote: bool,
-) -> Bytes {
+pub(super) fn own_context(config: &Config, peer_address: &str, client_url: &str, wants_vote: bool) -> Bytes {
     logpb::Member {
         peer_address: peer_address.to_owned(),
         name: config.node.name.clone(),

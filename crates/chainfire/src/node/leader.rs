@@ -18,10 +18,7 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// True for refusals that mean: nothing was done, somebody else leads or will.
 pub(super) fn asks_again(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotLeader | Error::NoLeader | Error::LeaderChanged
-    )
+    matches!(error, Error::NotLeader | Error::NoLeader | Error::LeaderChanged)
 }
 
 impl Node {
@@ -57,7 +54,8 @@ impl Node {
             return Ok(());
         }
         Err(Error::Unready(
-            "node is recovering: it has no data that may be read until the cluster has admitted it".to_owned(),
+            "node is recovering: it has no data that may be read until the cluster has admitted it"
+                .to_owned(),
         ))
     }
 
@@ -76,7 +74,11 @@ impl Node {
     async fn pass_on(&self, leader: NodeId, mut command: Command) -> Result<Outcome> {
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
         let mut expected = self.raft.expect(&mut command);
-        match self.peers.pass_on(leader, command.encode_to_vec().into(), limit).await {
+        match self
+            .peers
+            .pass_on(leader, command.encode_to_vec().into(), limit)
+            .await
+        {
             // It may have reached the log all the same: then it shows.
             Ok(()) | Err(Error::TimeoutConnectionLost) => expected.outcome().await.ok_or(Error::Stopped),
             Err(error) => Err(error),
@@ -113,7 +115,10 @@ impl Node {
         let handed = async {
             let to = self.raft.transfer(None).await.ok()?;
             let mut view = self.raft.watch();
-            view.wait_for(|view| view.leader == Some(to)).await.ok().map(|_| to)
+            view.wait_for(|view| view.leader == Some(to))
+                .await
+                .ok()
+                .map(|_| to)
         };
         match tokio::time::timeout(HAND_OVER, handed).await {
             Ok(Some(to)) => {

@@ -52,7 +52,9 @@ pub struct Peers {
 
 impl std::fmt::Debug for Peers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Peers")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,6 +106,8 @@ impl Peers {
         if let Some(transport) = self.transport.get() {
             known.clone_from(&addresses);
             drop(known);
+            // It starts tasks, and the group's own thread has no runtime.
+            let _entered = self.runtime.get().map(Handle::enter);
             transport.set_addresses(addresses);
         }
     }
@@ -123,12 +127,7 @@ impl Node {
     }
 
     /// Begins to talk to the other members.
-    pub fn connect(
-        self: &Arc<Node>,
-        listener: TcpListener,
-        tls: Option<peer::Tls>,
-        shutdown: &Shutdown,
-    ) {
+    pub fn connect(self: &Arc<Node>, listener: TcpListener, tls: Option<peer::Tls>, shutdown: &Shutdown) {
         let peers = self.peers.clone();
         peers
             .node
@@ -139,10 +138,7 @@ impl Node {
         settings.tls = tls;
         settings.clock = self.clock.clone();
         let transport = Transport::start(settings, Arc::new(Door(peers.clone())));
-        assert!(
-            peers.transport.set(transport).is_ok(),
-            "a node is connected once"
-        );
+        assert!(peers.transport.set(transport).is_ok(), "a node is connected once");
         peers.members(&self.raft.view().configuration);
         forming::start(self, shutdown);
         introduction::keep_published(self, shutdown);

@@ -86,7 +86,12 @@ pub(crate) fn rework(dir: &Path, changes: Changes) -> Result<Restored, StartErro
 }
 
 /// Makes the directory that of the only member of a new cluster, which has agreed on what is there and on nothing else.
-fn found_anew(store: &Store, machine: &StateMachine, batch: &mut Batch<'_>, node: u64) -> Result<(), StartError> {
+fn found_anew(
+    store: &Store,
+    machine: &StateMachine,
+    batch: &mut Batch<'_>,
+    node: u64,
+) -> Result<(), StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Failed(error.to_string());
     let clock = service::SystemClock::shared();
     let life = founding::draw_life(&clock, &auth::system_entropy()).map_err(|error| failed(&error))?;

@@ -47,7 +47,7 @@ pub enum StartError {
         config_cluster: u64,
     },
     /// The data is not what was written.
-    #[error("{reason}: the data in {} is untouched; copy it, then restore a snapshot (`chainfire-client snapshot restore`): repair in place (rocksdb_ldb) is not in this release", .path.display())]
+    #[error("{reason}: the data is untouched; see `rocksdb_ldb --db={} repair`, which keeps what is readable, or restore a snapshot with `chainfire-client snapshot restore`", .path.display())]
     Corrupt {
         /// The data directory.
         path: PathBuf,
@@ -107,7 +107,7 @@ const EXIT_REFUSED: u8 = service::exit::CONFIG;
 /// Entries applied at a time when the log is replayed.
 const REPLAY_ENTRIES: usize = 4096;
 
-const IDENTITY: &[u8] = b"identity";
+pub(crate) const IDENTITY: &[u8] = b"identity";
 
 /// What the names of checkpoint directories in the data directory begin with.
 pub(crate) const CHECKPOINT_PREFIX: &str = "checkpoint-";
@@ -122,10 +122,11 @@ impl Node {
     ) -> Result<Arc<Node>, StartError> {
         let path = config.storage.data_dir.clone();
         Node::open(config, clock, fail).map_err(|error| match error {
-            StartError::Store(error) if error.is_corruption() => StartError::Corrupt {
-                path,
-                reason: error.to_string(),
-            },
+            StartError::Store(error) if error.is_corruption() => {
+                tracing::error!(target: "chainfire_storage", "{error}");
+                let reason = error.to_string();
+                StartError::Corrupt { path, reason }
+            }
             error => error,
         })
     }
@@ -170,7 +171,8 @@ impl Node {
                 begin_with(&store, &mut log, &config, hard_state.incarnation)?
             }
             Some(hard_state) => {
-                let restored = restore::is_marked(&dir) && !founding::is_sole(&log, node).map_err(unreadable)?;
+                let restored =
+                    restore::is_marked(&dir) && !founding::is_sole(&log, node).map_err(unreadable)?;
                 if restored {
                     let life = founding::draw_life(&clock, &entropy).map_err(failed)?;
                     let hard_state = hard_state.restored(life);
@@ -204,8 +206,7 @@ impl Node {
             entries,
         };
         let settings = consensus_settings(&config, u64::from_be_bytes(seed));
-        let replica =
-            Replica::new(settings, restored).map_err(|error| corrupt(error.to_string()))?;
+        let replica = Replica::new(settings, restored).map_err(|error| corrupt(error.to_string()))?;
 
         let machine = Arc::new(machine);
         let hub = Arc::new(Hub::new(machine.mvcc.revision()));
@@ -305,7 +306,12 @@ fn begin_with(
     life: Incarnation,
 ) -> Result<HardState, StartError> {
     if founding::begins_alone(config) {
-        let context = founding::own_context(config, &super::peer_address(config), &super::client_url(config), false);
+        let context = founding::own_context(
+            config,
+            &super::peer_address(config),
+            &super::client_url(config),
+            false,
+        );
         let first = Configuration::of_voters([(NodeId(config.node.id), life, context)]);
         return founding::found(store, log, first, life).map_err(failed);
     }
@@ -371,7 +377,7 @@ fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
 }
 
 /// Numbers of the node and the cluster that a directory belongs to; none if it is new.
-pub(super) fn identity(store: &Store, dir: &Path) -> Result<Option<(u64, u64)>, StartError> {
+pub(crate) fn identity(store: &Store, dir: &Path) -> Result<Option<(u64, u64)>, StartError> {
     let Some(bytes) = store.get(family::META, IDENTITY)? else {
         return Ok(None);
     };

@@ -95,7 +95,9 @@ fn state(own: bool, view: &View, peer: Option<&PeerStatus>, reached: bool, name:
     };
     match () {
         () if never_met => "unstarted",
-        () if !reached || (!own && peer.is_some_and(|peer| !peer.active && !peer.recovering)) => "unreachable",
+        () if !reached || (!own && peer.is_some_and(|peer| !peer.active && !peer.recovering)) => {
+            "unreachable"
+        }
         () if recovering => "recovering",
         () => "started",
     }

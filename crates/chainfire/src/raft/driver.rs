@@ -15,8 +15,8 @@ use service::clock::Stopwatch;
 use tokio::sync::oneshot;
 
 use super::apply::{Applying, Content, Job};
-use super::install::Installer;
 use super::inbox::{Ask, Inbox, Proposal, Reader, Waiter, Work};
+use super::install::Installer;
 use super::view::{Board, View};
 use super::{EXIT_CORRUPT, EXIT_DISK, Fatal, Network, halt, watcher::Watcher};
 use crate::error::Error;
@@ -203,6 +203,7 @@ impl Driver {
 
     /// Does all that the replica wants done.
     fn carry_out(&mut self) -> Result<(), log::Error> {
+        self.replica.applied(self.board.applied());
         while let Some(ready) = self.replica.ready() {
             self.carry_out_one(ready)?;
             if self.board.is_halted() {
@@ -227,7 +228,10 @@ impl Driver {
     fn carry_out_one(&mut self, mut ready: Ready) -> Result<(), log::Error> {
         let regrouped = !ready.events.is_empty()
             || ready.snapshot.is_some()
-            || ready.entries.iter().any(|entry| entry.kind == Kind::Configuration);
+            || ready
+                .entries
+                .iter()
+                .any(|entry| entry.kind == Kind::Configuration);
         self.board
             .alone
             .store(self.replica.leads_alone(), Ordering::Release);

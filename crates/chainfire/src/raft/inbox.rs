@@ -172,10 +172,14 @@ impl Inbox {
             self.arrived.wait_for(&mut waiting, limit);
         }
         let mut bytes = 0;
-        let fitting = waiting.proposals.iter().take(BATCH_ENTRIES_MAX).take_while(|proposal| {
-            bytes += proposal.payload.len();
-            bytes <= BATCH_BYTES_MAX
-        });
+        let fitting = waiting
+            .proposals
+            .iter()
+            .take(BATCH_ENTRIES_MAX)
+            .take_while(|proposal| {
+                bytes += proposal.payload.len();
+                bytes <= BATCH_BYTES_MAX
+            });
         let count = fitting.count().max(1).min(waiting.proposals.len());
         let rest = waiting.proposals.split_off(count);
         let proposals = std::mem::replace(&mut waiting.proposals, rest);

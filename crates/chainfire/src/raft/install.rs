@@ -77,11 +77,7 @@ impl Installer {
     }
 
     /// Replaces log and state by the staged snapshot that `base` describes, or, if it describes nothing, drops them.
-    pub(super) fn replace(
-        &self,
-        base: &Snapshot,
-        hard_state: Option<&HardState>,
-    ) -> Result<(), log::Error> {
+    pub(super) fn replace(&self, base: &Snapshot, hard_state: Option<&HardState>) -> Result<(), log::Error> {
         let hard_state = hard_state.ok_or(log::Error::Corrupt {
             index: base.position.index,
             reason: "a snapshot without a hard state",
@@ -95,7 +91,14 @@ impl Installer {
             Some(staged)
         };
         let watch = service::clock::Stopwatch::start();
-        install(&self.store, &Installation { base, hard_state, from: from.as_deref() })?;
+        install(
+            &self.store,
+            &Installation {
+                base,
+                hard_state,
+                from: from.as_deref(),
+            },
+        )?;
         self.machine.reload().map_err(|_| log::Error::Corrupt {
             index: base.position.index,
             reason: "snapshot",

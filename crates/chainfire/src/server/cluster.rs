@@ -319,7 +319,10 @@ mod tests {
     fn peer_urls_are_host_and_port_with_or_without_scheme() {
         assert!(is_peer_url("http://node2:2380") && is_peer_url("node2:2380"));
         assert!(!is_peer_url("node2") && !is_peer_url("http://node2:2380/x") && !is_peer_url(":2380"));
-        assert_eq!(only_address(&["http://node1:2380".to_owned()]), Ok("node1:2380".to_owned()));
+        assert_eq!(
+            only_address(&["http://node1:2380".to_owned()]),
+            Ok("node1:2380".to_owned())
+        );
         assert_eq!(only_address(&[]), Err(Error::BadMemberUrls));
     }
 }

@@ -114,7 +114,10 @@ fn split_brain_is_mended_by_keeping_one_node_and_adding_the_others_anew() {
     }
     cluster.start_all().unwrap();
     for node in &cluster.nodes {
-        assert_eq!(client(node, &["get", "kept", "--print-value-only"]).trim_end(), "1");
+        assert_eq!(
+            client(node, &["get", "kept", "--print-value-only"]).trim_end(),
+            "1"
+        );
     }
     client(&cluster.nodes[1], &["put", "new", "2"]);
 }
@@ -132,5 +135,8 @@ fn a_first_node_that_was_wiped_does_not_found_a_second_cluster() {
     let ended = cluster.node(1).wait_exit().unwrap();
     assert_eq!(ended.code(), Some(1));
     let log = cluster.node(1).log();
-    assert!(log.contains("this node lost its data and was started with"), "{log}");
+    assert!(
+        log.contains("this node lost its data and was started with"),
+        "{log}"
+    );
 }

@@ -24,7 +24,10 @@ fn three_new_nodes_form_a_cluster_and_every_node_takes_writes_and_reads() {
     }
     for node in 1..=3 {
         for key in 1..=3 {
-            assert_eq!(get(&mut cluster, node, &format!("key{key}")), format!("value{key}"));
+            assert_eq!(
+                get(&mut cluster, node, &format!("key{key}")),
+                format!("value{key}")
+            );
         }
     }
     let leader = cluster.leader().unwrap();
@@ -63,7 +66,9 @@ fn without_a_majority_nothing_is_acknowledged_and_nothing_lost() {
     let refused = cluster.node(1).client(&["put", "a", "2"]).unwrap();
     assert_ne!(refused.code, 0);
     assert_eq!(refused.stderr.trim_end(), "Error: no leader elected");
-    let read = cluster.node(1).client(&["get", "a", "--consistency", "s", "--print-value-only"]);
+    let read = cluster
+        .node(1)
+        .client(&["get", "a", "--consistency", "s", "--print-value-only"]);
     assert_eq!(read.unwrap().ok().trim_end(), "1");
     cluster.start_all().unwrap();
     assert_eq!(get(&mut cluster, 2, "a"), "1");

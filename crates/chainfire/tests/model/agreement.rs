@@ -126,6 +126,7 @@ pub(crate) fn agree(machine: &StateMachine, store: &Store, model: &Reference) ->
         .collect();
     prop_assert_eq!(&model.alarms, &alarms);
 
+    prop_assert_eq!(mvcc.audit().map_err(unexpected)?, Vec::<String>::new());
     let hash = mvcc.hash_kv(0).map_err(unexpected)?;
     prop_assert_eq!((hash.revision, hash.compacted), (model.revision, model.compacted));
     prop_assert_eq!(
