@@ -175,7 +175,11 @@ impl Node {
             let Ok(ours) = self.hash_of(NodeId(self.id()), revision).await else {
                 continue;
             };
-            for (member, _) in view.configuration.members().filter(|(member, _)| member.0 != self.id()) {
+            for (member, _) in view
+                .configuration
+                .members()
+                .filter(|(member, _)| member.0 != self.id())
+            {
                 // One that is behind or away is compared the next time.
                 let Ok(theirs) = self.hash_of(member, revision).await else {
                     continue;
@@ -189,7 +193,10 @@ impl Node {
                         error = "data_differs",
                         "Node holds other data than the leader"
                     );
-                    if let Err(error) = self.change_alarm(AlarmAction::Activate, AlarmType::Corrupt, member.0).await {
+                    if let Err(error) = self
+                        .change_alarm(AlarmAction::Activate, AlarmType::Corrupt, member.0)
+                        .await
+                    {
                         tracing::warn!(target: "chainfire_storage", error = %error, "Alarm not raised");
                     }
                 }

@@ -271,7 +271,7 @@ impl Node {
         let (Ok(granted), Ok(left)) = (answer.try_get_i64(), answer.try_get_i64()) else {
             return Ok(None);
         };
-        Ok(Some(Remaining { left, granted }))
+        Ok(Some(Remaining { granted, left }))
     }
 
     /// Hands leadership to `to`, or to the most advanced voter; tells to whom.
