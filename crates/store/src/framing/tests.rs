@@ -1,3 +1,5 @@
+//! Records of write-ahead logs and manifests: whole, torn and damaged.
+
 use super::*;
 use crate::{Durability, Options, Store};
 
