@@ -87,7 +87,11 @@ fn log_problems(store: &Arc<Store>) -> Vec<String> {
         };
         problems.add(format!("corrupted log entry, index={range}, error=missing"));
     };
-    let mut last: Option<(u64, u64)> = None;
+    let base = match entries::base(store) {
+        Ok(base) => base.map(|base| (base.position.index, base.position.term.0)),
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut last: Option<(u64, u64)> = base;
     let scanned = entries::scan(store, &mut |found| {
         let index = found.index;
         match last {
@@ -126,5 +130,11 @@ fn log_problems(store: &Arc<Store>) -> Vec<String> {
             hard.term()
         ));
     }
-    problems.into_lines()
+    let mut problems = problems.into_lines();
+    if problems.is_empty()
+        && let Err(error) = crate::log::Log::open(store.clone(), applied)
+    {
+        problems.push(error.to_string());
+    }
+    problems
 }

@@ -1,7 +1,7 @@
 //! The log and the hard state as they lie on disk, whether whole or not.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use consensus::{Entry, HardState, Kind};
+use consensus::{Configuration, Entry, HardState, Kind, Snapshot};
 use prost::Message as _;
 use store::{Batch, Store};
 
@@ -38,6 +38,39 @@ pub(super) fn scan(store: &Store, each: &mut dyn FnMut(Found)) -> Result<()> {
         cursor.next();
     }
     Ok(cursor.check()?)
+}
+
+/// What the log begins after.
+pub(super) fn base(store: &Store) -> Result<Option<Snapshot>> {
+    Ok(crate::log::read_base(store)?)
+}
+
+/// Who belonged to the cluster at `index`, by what can be read: the log, what it begins after, or how the cluster was founded.
+pub(super) fn configuration_at(store: &Store, index: u64) -> Result<Option<Configuration>> {
+    let mut newest = None;
+    let mut cursor = store.uncached_cursor(family::LOG, None, None);
+    cursor.seek_to_first();
+    while let Some((key, bytes)) = cursor.entry() {
+        let entry = key
+            .try_into()
+            .ok()
+            .map(u64::from_be_bytes)
+            .and_then(|index| Entry::decode(index, &mut Bytes::copy_from_slice(bytes)).ok());
+        if let Some(entry) = entry.filter(|entry| entry.kind == Kind::Configuration && entry.index <= index) {
+            newest = Configuration::decode(entry.payload).ok().or(newest);
+        }
+        cursor.next();
+    }
+    cursor.check()?;
+    let known = |configuration: &Configuration| configuration.members().next().is_some();
+    if newest.is_none() {
+        newest = base(store)?.map(|base| base.configuration).filter(known);
+    }
+    if newest.is_none() {
+        let group = crate::node::founding::Group::load(store).ok().flatten();
+        newest = group.map(|group| group.first).filter(known);
+    }
+    Ok(newest)
 }
 
 fn decode(index: u64, bytes: &[u8]) -> std::result::Result<u64, String> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use consensus::{Position, Snapshot, Term};
 use store::{Durability, Hold, Options, Salvage, Store};
 
 use super::check::{NO_IDENTITY, check_held, state_problems};
@@ -121,13 +122,33 @@ fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<(
     let cut = log.cut(meta.applied_index);
     let mut batch = store.batch();
     if let Some(through) = cut.before {
-        batch.delete_range(family::LOG, &[], &(through + 1).to_be_bytes());
         notes.push(format!(
             "log entries up to {through} are dropped; the state has what they did"
         ));
     }
     if store.get(family::META, crate::node::IDENTITY)?.is_none() {
         notes.push(NO_IDENTITY.to_owned());
+    }
+    let gone = if meta.applied_index > 0 && !log.leads_up_to(base_index(store)?, meta.applied_index) {
+        Some(meta.applied_index)
+    } else {
+        cut.before
+    };
+    if let Some(through) = gone {
+        // The state says exactly where it is, so the log begins anew right behind it.
+        let through = through.max(meta.applied_index);
+        let configuration = entries::configuration_at(store, through)?.ok_or_else(|| {
+            crate::error::Error::Damaged("nothing that is left says who belongs to the cluster".to_owned())
+        })?;
+        let base = Snapshot {
+            position: Position {
+                term: Term(meta.applied_term),
+                index: through,
+            },
+            configuration,
+        };
+        batch.delete_range(family::LOG, &[], &(through + 1).to_be_bytes());
+        crate::log::put_base(&mut batch, &base);
     }
     let hard = Hard::load(store)?;
     if cut.last < log.last {
@@ -155,6 +176,11 @@ fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<(
     }
     store.write(batch, Durability::Synced)?;
     Ok(())
+}
+
+/// Index that the log begins after, as far as that can be read.
+fn base_index(store: &Store) -> crate::error::Result<u64> {
+    Ok(entries::base(store)?.map_or(0, |base| base.position.index))
 }
 
 /// Empties all families that entries of the log write to. The node's own numbers stay.
@@ -222,6 +248,15 @@ impl Log {
             log.term = log.term.max(term);
         })?;
         Ok(log)
+    }
+
+    /// True if the log begins right behind `base` and leads, without a gap, up to a state that has everything up to `applied`.
+    fn leads_up_to(&self, base: u64, applied: u64) -> bool {
+        let begins = self
+            .runs
+            .iter()
+            .any(|(first, last)| *first == base + 1 && *last >= applied);
+        begins || (base == applied && self.first.is_none())
     }
 
     /// What stays beside a state that has everything up to `applied`: the entries that follow it without a gap, and those before
