@@ -15,6 +15,7 @@ use crate::auth::{self, TokenProvider};
 use crate::config::{Config, reference};
 use crate::node::{Node, StartError};
 use crate::raft::Fatal;
+use crate::recover::{self, Recover};
 use crate::server::{Calls, Server, Tls, serve};
 
 /// Replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
@@ -39,6 +40,14 @@ struct Arguments {
     /// Print the page of all settings and their defaults, and exit.
     #[arg(long, conflicts_with = "check_config")]
     config_reference: bool,
+    #[command(subcommand)]
+    command: Option<Rare>,
+}
+
+/// What is not serving.
+#[derive(Debug, clap::Subcommand)]
+enum Rare {
+    Recover(Recover),
 }
 
 /// The argument tree, for help, completions and man pages.
@@ -135,6 +144,9 @@ fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(Rare::Recover(arguments)) = &arguments.command {
+        return recover::run(arguments);
+    }
     if arguments.config_reference {
         terminal::out(&reference::page());
         return Ok(());

@@ -15,6 +15,9 @@ use crate::system::{Launch, Programs, System};
 /// Lines of the log that are shown when a member has ended by itself.
 const LOG_LINES_SHOWN: usize = 15;
 
+/// What Chainfire logs when a member that lost its disk counts again.
+const ADMITTED: &str = "Node admitted";
+
 /// A member; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -25,6 +28,8 @@ pub(crate) struct Member {
     dir: PathBuf,
     child: Option<Child>,
     paused: bool,
+    /// The length of the log when its data was wiped, until the others have taken it in again.
+    wiped: Option<usize>,
 }
 
 impl Member {
@@ -47,6 +52,7 @@ impl Member {
             dir,
             child: None,
             paused: false,
+            wiped: None,
         })
     }
 
@@ -95,6 +101,28 @@ impl Member {
         Ok(())
     }
 
+    /// `kill -9`, and all that it had on disk is gone.
+    pub(crate) fn wipe(&mut self) -> Result<()> {
+        self.kill()?;
+        let data = self.dir.join("data");
+        std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
+        self.wiped = Some(self.log_text().len());
+        Ok(())
+    }
+
+    /// Whether its data was wiped and the others have not taken it in again, as far as its log says.
+    pub(crate) fn is_wiped(&mut self) -> bool {
+        if let Some(length) = self.wiped
+            && self
+                .log_text()
+                .get(length..)
+                .is_some_and(|new| new.contains(ADMITTED))
+        {
+            self.wiped = None;
+        }
+        self.wiped.is_some()
+    }
+
     /// SIGSTOP.
     pub(crate) fn pause(&mut self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
@@ -141,8 +169,7 @@ impl Member {
             return Ok(None);
         };
         self.child = None;
-        let log = std::fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.log_text();
         let lines: Vec<&str> = log.lines().collect();
         Ok(Some(format!(
             "member {} ended by itself with {status}; its last lines:\n{}",
@@ -153,6 +180,11 @@ impl Member {
 
     fn log(&self) -> PathBuf {
         self.dir.join("log")
+    }
+
+    fn log_text(&self) -> String {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 }
 

@@ -50,6 +50,9 @@ pub(crate) enum FaultKind {
     Clients,
     /// The wall clock of a member is stepped.
     Clock,
+    /// `kill -9`, the data directory removed, and a start later: the others have to admit it again. Never two at a time, which no
+    /// majority of three survives.
+    Wipe,
 }
 
 /// One fault.
@@ -57,6 +60,7 @@ pub(crate) enum FaultKind {
 enum Fault {
     Kill(Vec<usize>),
     Pause(Vec<usize>),
+    Wipe(usize),
     Cut {
         name: &'static str,
         /// From and to.
@@ -77,6 +81,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill(members) => write!(f, "kill {}", numbers(members)),
             Self::Pause(members) => write!(f, "pause {}", numbers(members)),
+            Self::Wipe(member) => write!(f, "wipe {}", member + 1),
             Self::Cut { name, ways } => {
                 write!(f, "cut ({name}):")?;
                 for (from, to) in ways {
@@ -97,6 +102,7 @@ impl Fault {
             Self::Kill(_) => "kill",
             Self::Pause(members) if members.len() > 1 => "pause several",
             Self::Pause(_) => "pause",
+            Self::Wipe(_) => "wipe",
             Self::Cut { name, .. } => name,
             Self::Clock { .. } => "clock",
         }
@@ -187,6 +193,8 @@ impl Nemesis<'_> {
         match kind {
             FaultKind::Kill => Fault::Kill(self.several(victim)),
             FaultKind::Pause => Fault::Pause(self.several(victim)),
+            FaultKind::Wipe if self.members.iter_mut().any(Member::is_wiped) => Fault::Kill(vec![victim]),
+            FaultKind::Wipe => Fault::Wipe(victim),
             FaultKind::Clock => Fault::Clock {
                 member: victim,
                 ahead_s: *self.rng.pick(STEPS_S),
@@ -259,6 +267,7 @@ impl Nemesis<'_> {
                     self.members[*member].pause()?;
                 }
             }
+            Fault::Wipe(member) => self.members[*member].wipe()?,
             Fault::Cut { ways, .. } => {
                 for (from, to) in ways {
                     self.network.cut(*from, *to)?;
@@ -289,13 +298,13 @@ impl Nemesis<'_> {
         Ok(())
     }
 
-    /// Waits until something was written that was begun after the faults.
+    /// Waits until something was written that was begun after the faults, and nobody is without what it had.
     async fn recovered(&mut self) -> Result<bool> {
         let healed = Instant::now();
         let before = self.workload.counts.written();
         // Answers to requests of before do not count: wait for more than all clients can have had in flight.
         let enough = before + u64::from(self.workload.clients);
-        while self.workload.counts.written() <= enough {
+        while self.workload.counts.written() <= enough || self.members.iter_mut().any(Member::is_wiped) {
             for member in self.members.iter_mut() {
                 if let Some(how) = member.ended()? {
                     self.findings.add(Kind::MemberEnded, &how);
@@ -303,8 +312,12 @@ impl Nemesis<'_> {
                 }
             }
             if healed.elapsed() > RECOVERY_MAX {
+                let wiped: Vec<usize> = (1..)
+                    .zip(self.members.iter_mut())
+                    .filter_map(|(number, member)| member.is_wiped().then_some(number))
+                    .collect();
                 let text = format!(
-                    "{} writes in {} s after all faults were healed",
+                    "{} writes in {} s after all faults were healed; wiped and not admitted: {wiped:?}",
                     self.workload.counts.written() - before,
                     RECOVERY_MAX.as_secs()
                 );

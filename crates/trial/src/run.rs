@@ -238,6 +238,8 @@ fn kinds(options: &Options, network: &Network, members: &[Member]) -> Result<Vec
         FaultKind::Kill | FaultKind::Pause => true,
         FaultKind::Partition => network.can_cut() && members.len() > 1,
         FaultKind::Clients => network.can_cut(),
+        // etcd wants a member that lost its disk removed and added by hand.
+        FaultKind::Wipe => options.system == System::Chainfire && members.len() > 2,
         FaultKind::Clock => members.iter().all(Member::has_clock),
     };
     let all = [
@@ -246,13 +248,14 @@ fn kinds(options: &Options, network: &Network, members: &[Member]) -> Result<Vec
         FaultKind::Partition,
         FaultKind::Clients,
         FaultKind::Clock,
+        FaultKind::Wipe,
     ];
     if options.faults.is_empty() {
         return Ok(all.into_iter().filter(possible).collect());
     }
     if let Some(kind) = options.faults.iter().find(|kind| !possible(kind)) {
         bail!(
-            "--faults {kind:?}: not possible here: partitions need namespaces, clocks need Chainfire and a C compiler"
+            "--faults {kind:?}: not possible here: partitions need namespaces, clocks Chainfire and a C compiler, wipes Chainfire and three members"
         );
     }
     Ok(options.faults.clone())
