@@ -86,7 +86,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "seeds",
-        arguments: "[000|001|002|003|004]",
+        arguments: "[000|001|002|003|004 [TEXT]]",
         about: "try every command line of the seeds and report line by line",
         run: seeds::run,
     },

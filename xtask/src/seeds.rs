@@ -1,4 +1,5 @@
-//! `cargo xtask seeds [000|001|002|003|004]`: which command lines of the seeds work against our systems.
+//! `cargo xtask seeds [000|001|002|003|004 [TEXT]]`: which command lines of the seeds work against our systems; with a text only those
+//! that hold it.
 //!
 //! The seeds in `docs/seeds/` are operational texts whose commands have to work verbatim; they are the project's acceptance test.
 //! The report has one line for each command line: how it went, where it stands, which system it is about, its text, and a reason unless
@@ -79,21 +80,27 @@ impl fmt::Display for Verdict {
 
 /// The command: the report on stdout, exit 1 unless every line passed.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    let wanted = arguments.get(1).map_or("", String::as_str);
     let chosen: Vec<&Seed> = match arguments {
         [] => SEEDS.iter().collect(),
-        [number] if SEEDS.iter().any(|seed| seed.number == number) => {
+        [number] | [number, _] if SEEDS.iter().any(|seed| seed.number == number) => {
             SEEDS.iter().filter(|seed| seed.number == number).collect()
         }
         _ => {
             return Ok(crate::wrong_usage(
                 "seeds",
-                "it takes one of 000, 001, 002, 003, 004, or nothing for all",
+                "it takes one of 000, 001, 002, 003, 004 and perhaps a text of its lines, or nothing for all",
             ));
         }
     };
     let mut lines = Vec::new();
     for seed in chosen {
-        lines.extend(lines_of(workspace, seed)?.into_iter().map(|line| (seed, line)));
+        let of_seed = lines_of(workspace, seed)?.into_iter();
+        lines.extend(
+            of_seed
+                .filter(|line| line.text.contains(wanted))
+                .map(|line| (seed, line)),
+        );
     }
     // Building and booting take minutes; without a line to try there is no need for them.
     let any_check = lines

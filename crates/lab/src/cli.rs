@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use terminal::OutputFormat;
 
+use crate::services::chainfire::NODES_MAX;
 use crate::state;
 use crate::topology::Form;
 
@@ -42,7 +43,7 @@ enum Verb {
     /// Run a command on a host
     Run(RunArgs),
     /// Start a service and wait until it is ready
-    Start(ServiceArgs),
+    Start(StartArgs),
     /// Stop a service with SIGTERM
     Stop(ServiceArgs),
     /// End a service with SIGKILL
@@ -77,10 +78,10 @@ impl PlaceArgs {
 struct UpArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Number of hosts
-    #[arg(long, default_value_t = 1, value_parser = one_node, conflicts_with = "topology")]
+    /// Number of hosts, each with a Chainfire; several form one cluster, and three or five of them survive the loss of one or two
+    #[arg(long, default_value_t = 1, value_parser = node_count(), conflicts_with = "topology")]
     nodes: u32,
-    /// Topology to start instead of one Chainfire on one host: a TOML or JSON file
+    /// Topology to start instead: a TOML or JSON file
     #[arg(long, value_name = "FILE")]
     topology: Option<PathBuf>,
     /// How hosts come about
@@ -100,13 +101,8 @@ struct UpArgs {
     yes: bool,
 }
 
-/// One Chainfire forms a cluster of one; several need members that find each other.
-fn one_node(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(1) => Ok(1),
-        Ok(_) => Err("chainfire runs on one node in this version: want 1".into()),
-        Err(_) => Err("want a number of hosts".into()),
-    }
+fn node_count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(NODES_MAX))
 }
 
 /// Stop the lab; its data and logs stay
@@ -152,6 +148,15 @@ struct ServiceArgs {
     host: String,
     /// Name of the service, such as chainfire
     service: String,
+}
+
+#[derive(Debug, Args)]
+struct StartArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// Return at once: a member of a cluster is ready only when a majority of them runs
+    #[arg(long)]
+    no_wait: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +11,7 @@ use crate::machine::{self, MachineForm};
 use crate::pid::ProcessRef;
 use crate::process::ProcessForm;
 use crate::ready;
+use crate::starting::{self, Started};
 use crate::state::{HostState, LabState};
 use crate::topology::{HostSpec, ServiceSpec};
 
@@ -20,9 +20,6 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Time a machine gets to power off: its services' own time limits, and a little.
 pub(crate) const POWER_OFF: Duration = Duration::from_secs(45);
-
-/// Time a service gets to become ready.
-const READY: Duration = Duration::from_mins(1);
 
 /// One host of a lab.
 #[derive(Debug, Clone)]
@@ -133,26 +130,13 @@ impl<'a> Host<'a> {
     /// Starts a service and waits until it is ready. A machine starts any unit it has; one that the topology does
     /// not name is ready as soon as systemd says so.
     pub fn start(&self, service: &str) -> Result<()> {
-        match self.lab.driver() {
-            Driver::Process(form) => {
-                let spec = self.service(service)?;
-                let (host, process) = self.lab.change(|state| {
-                    let host = state.host_mut(&self.name)?;
-                    let process = form.spawn(host, spec)?;
-                    host.service_mut(service)?.set_process(Some(process));
-                    Ok((host.clone(), process))
-                })?;
-                form.wait_ready(&host, spec, process, READY, &|| self.interrupted())
-            }
-            Driver::Machine(_) => {
-                let state = self.lab.state()?;
-                let host = state.host(&self.name)?;
-                let spec = self.service(service).ok();
-                MachineForm::start_service(network(&state)?, host, service, spec, READY, &|| {
-                    self.interrupted()
-                })
-            }
-        }
+        let started = Started::launch(self, service)?;
+        starting::wait_ready(self.lab, vec![started])
+    }
+
+    /// Starts a service and returns without waiting: for a member of a cluster that needs others to be ready.
+    pub fn launch(&self, service: &str) -> Result<()> {
+        Started::launch(self, service).map(drop)
     }
 
     /// SIGTERM, then SIGKILL after a grace period; in a machine what the unit says.
@@ -217,7 +201,7 @@ impl<'a> Host<'a> {
                     self.name
                 );
                 // The state is written whether it has booted or not: what was started must be stopped.
-                Ok(form.boot(&network, host, &|| self.interrupted()))
+                Ok(form.boot(&network, host, &|| self.lab.is_interrupted()))
             })??;
         }
         for service in &self.spec()?.services {
@@ -302,28 +286,18 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Starts what the topology wants on this host, for the first time.
-    pub(crate) fn start_all(&self, progress: &dyn Fn(&str)) -> Result<()> {
-        for service in &self.spec()?.services {
-            ensure!(!self.interrupted(), "interrupted");
-            progress(&format!("starting {} on {}", service.name, self.name));
-            self.start(&service.name)?;
-        }
-        Ok(())
+    pub(crate) fn lab(&self) -> &'a Lab {
+        self.lab
     }
 
-    fn interrupted(&self) -> bool {
-        self.lab.interrupted().load(Ordering::Relaxed)
-    }
-
-    fn spec(&self) -> Result<&HostSpec> {
+    pub(crate) fn spec(&self) -> Result<&'a HostSpec> {
         self.lab
             .topology()
             .host(&self.name)
             .with_context(|| format!("unknown host {:?}", self.name))
     }
 
-    fn service(&self, name: &str) -> Result<&ServiceSpec> {
+    pub(crate) fn service(&self, name: &str) -> Result<&'a ServiceSpec> {
         let spec = self.spec()?;
         spec.services
             .iter()

@@ -20,7 +20,7 @@ use crate::pid::ProcessRef;
 use crate::process::ProcessForm;
 use crate::state::{self, LabState, STATE_FILE, ServiceState, StateLock, TOPOLOGY_FILE};
 use crate::topology::{Form, Program, Topology};
-use crate::{applets, registry};
+use crate::{applets, registry, starting};
 
 /// Who ends the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Lab {
     /// # Errors
     /// When a lab is already up in the directory, a port is taken (naming the holder), a program is missing, or a
     /// service ends early or does not become ready (with the end of its log). Whatever was started is stopped again.
-    pub fn up(topology: Topology, options: Options) -> Result<Self> {
+    pub fn up(mut topology: Topology, options: Options) -> Result<Self> {
         topology.check()?;
         let Options {
             dir,
@@ -105,6 +105,10 @@ impl Lab {
             progress,
             interrupted,
         } = options;
+        topology.resolve(|index| match form {
+            Form::Process => addresses.host(index),
+            Form::Machine => machine::host_address(index),
+        })?;
         let dir = std::path::absolute(&dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
         let lock = StateLock::take(&dir)?;
         clear_crashed(&dir, &*progress)?;
@@ -267,14 +271,13 @@ impl Lab {
                 progress(&format!("booting {}", host.name()));
                 self.change(|state| {
                     let network = network(state)?.to_owned();
-                    let interrupted = || self.interrupted.load(Ordering::Relaxed);
-                    let booted = form.boot(&network, state.host_mut(host.name())?, &interrupted);
+                    let booted = form.boot(&network, state.host_mut(host.name())?, &|| self.is_interrupted());
                     // The state is written whether it has booted or not: what was started must be stopped.
                     Ok(booted)
                 })??;
             }
         }
-        self.hosts().try_for_each(|host| host.start_all(progress))
+        starting::start_all(self, progress)
     }
 
     /// Reads the state, lets `change` work on it, and writes it back, while nobody else does.
@@ -305,8 +308,9 @@ impl Lab {
         &self.topology
     }
 
-    pub(crate) fn interrupted(&self) -> &AtomicBool {
-        &self.interrupted
+    /// Whether the start is to be given up.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 }
 

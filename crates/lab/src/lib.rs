@@ -17,6 +17,7 @@ mod lab;
 mod machine;
 mod process;
 mod registry;
+mod starting;
 
 pub mod address;
 pub mod applets;

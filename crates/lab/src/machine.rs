@@ -35,9 +35,9 @@ pub(crate) use leftovers::clear as clear_abandoned;
 
 use crate::applets;
 use crate::pid::{Guard, ProcessRef};
+use crate::ready;
 use crate::state::{HostState, LabState, ServiceState};
 use crate::topology::{HostSpec, Places, Program, Readiness, ServiceSpec, Topology};
-use crate::{ready, wait};
 
 /// Programs the form needs, and the Debian package of each.
 const NEEDS: [(&str, &str); 7] = [
@@ -242,15 +242,8 @@ impl MachineForm {
         Ok(command)
     }
 
-    /// Starts a service through systemd, with a unit of our own where no package brought one, and waits for it.
-    pub(crate) fn start_service(
-        network: &str,
-        host: &HostState,
-        name: &str,
-        spec: Option<&ServiceSpec>,
-        limit: Duration,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    /// Starts a service through systemd, with a unit of our own where no package brought one.
+    pub(crate) fn start_service(host: &HostState, name: &str, spec: Option<&ServiceSpec>) -> Result<()> {
         if let Some(spec) = spec
             && !systemctl(host, &["cat", name])?.status.success()
         {
@@ -265,19 +258,24 @@ impl MachineForm {
             &systemctl(host, &["start", name])?,
             &format!("systemctl start {name}"),
             host,
-        )?;
-        let Some(spec) = spec else { return Ok(()) };
-        let what = format!("{name} on {} to be ready", host.name);
-        wait::until(limit, &what, || {
-            ensure!(!interrupted(), "interrupted while waiting for {what}");
-            ensure!(is_active(host, name)?, "{name} on {} ended early", host.name);
-            let ready = network::inside(network, || ready::is_ready(host.address.into(), &spec.ready))?;
-            Ok(ready.then_some(()))
-        })
-        .map_err(|error| {
-            let log = logs(host, name).unwrap_or_else(|error| format!("({error:#})"));
-            anyhow::anyhow!("{error:#}; its journal:\n{}", crate::process::last_lines(&log))
-        })
+        )
+    }
+
+    /// Whether a started service serves; an end before that is an error.
+    pub(crate) fn started_is_ready(network: &str, host: &HostState, spec: &ServiceSpec) -> Result<bool> {
+        ensure!(
+            is_active(host, &spec.name)?,
+            "{} on {} ended early",
+            spec.name,
+            host.name
+        );
+        is_ready(network, host, spec)
+    }
+
+    /// Why a service did not start, and the end of its journal.
+    pub(crate) fn explain(host: &HostState, name: &str, error: &anyhow::Error) -> anyhow::Error {
+        let log = logs(host, name).unwrap_or_else(|error| format!("({error:#})"));
+        anyhow::anyhow!("{error:#}; its journal:\n{}", crate::process::last_lines(&log))
     }
 
     /// `systemctl stop`.
@@ -318,7 +316,7 @@ impl MachineForm {
     }
 }
 
-pub(crate) use network::{cut, heal};
+pub(crate) use network::{cut, heal, host_address};
 
 /// Whether systemd calls the unit active.
 pub(crate) fn is_active(host: &HostState, service: &str) -> Result<bool> {

@@ -187,39 +187,34 @@ impl ProcessForm {
         Ok(process)
     }
 
-    /// Waits until a started service says that it is ready; an early end is reported with the end of its log.
-    pub(crate) fn wait_ready(
+    /// Whether a started service serves; an end before that is an error.
+    pub(crate) fn started_is_ready(
         &self,
         host: &HostState,
         spec: &ServiceSpec,
         process: ProcessRef,
-        limit: Duration,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<()> {
-        let log = &host.service(&spec.name)?.log;
-        let what = format!("{} on {} to be ready", spec.name, host.name);
-        wait::until(limit, &what, || {
-            ensure!(!interrupted(), "interrupted while waiting for {what}");
-            // Looked at before asking: a port that answers after our process has died is somebody else's.
-            ensure!(
-                process.is_alive(),
-                "{} on {} ended early{}",
-                spec.name,
-                host.name,
-                self.ending(process)
-                    .map(|ending| format!(" ({ending})"))
-                    .unwrap_or_default()
-            );
-            Ok(ready::is_ready(host.address.into(), &spec.ready).then_some(()))
-        })
-        // One text instead of a chain, so that the log comes last.
-        .map_err(|error| {
-            anyhow!(
-                "cannot start {}: {error:#}; the end of {log}:\n{}",
-                spec.name,
-                tail(log)
-            )
-        })
+    ) -> Result<bool> {
+        // Looked at before asking: a port that answers after our process has died is somebody else's.
+        ensure!(
+            process.is_alive(),
+            "{} on {} ended early{}",
+            spec.name,
+            host.name,
+            self.ending(process)
+                .map(|ending| format!(" ({ending})"))
+                .unwrap_or_default()
+        );
+        Ok(ready::is_ready(host.address.into(), &spec.ready))
+    }
+
+    /// Why a service did not start, and the end of its log; one text instead of a chain, so that the log comes last.
+    pub(crate) fn explain(host: &HostState, name: &str, error: &anyhow::Error) -> anyhow::Error {
+        match host.service(name) {
+            Ok(ServiceState { log, .. }) => {
+                anyhow!("cannot start {name}: {error:#}; the end of {log}:\n{}", tail(log))
+            }
+            Err(_) => anyhow!("cannot start {name}: {error:#}"),
+        }
     }
 
     /// How a dead process has ended: `exit status: 1`, or `signal 9`; none if another program has started it.

@@ -1,20 +1,23 @@
 //! What a lab consists of, as plain data: hosts, the services on each, and how to tell that a service is ready.
 //!
 //! A topology names no address and no directory, because those are known only once a form has been chosen and an
-//! address block has been taken. Texts that need them carry *placeholders*, filled in by [`Places::fill`]:
+//! address block has been taken. Texts that need them carry *placeholders*, filled in by [`Places::fill`], those of other hosts
+//! before by [`Topology::resolve`]:
 //!
 //! | placeholder | process form | machine form |
 //! | --- | --- | --- |
 //! | `{host}` | the host's name | the host's name |
 //! | `{address}` | its loopback address | its address on the lab's bridge |
+//! | `{address:HOST}` | that of the host of this name | that of the host of this name |
 //! | `{config_dir}` | `DIR/HOST/etc` | the service's own `config_dir`, e.g. `/etc/centra-cloud` |
 //! | `{data_dir}` | `DIR/HOST/data/SERVICE` | the service's own `data_dir`, e.g. `/var/lib/chainfire` |
 //!
 //! Any other text in braces is left alone, so TOML and JSON need no escaping.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// How hosts come about.
@@ -53,7 +56,7 @@ pub struct Topology {
 pub struct HostSpec {
     /// Host name, unique in the lab; letters, digits and `-`.
     pub name: String,
-    /// Services in the order in which they are started.
+    /// Services in the order in which they are started: the first ones of all hosts together, then the second ones, and so on.
     #[serde(default)]
     pub services: Vec<ServiceSpec>,
     /// Debian packages which a machine of this host carries besides the base system. The process form ignores it.
@@ -199,6 +202,55 @@ impl Topology {
     pub fn host(&self, name: &str) -> Option<&HostSpec> {
         self.hosts.iter().find(|host| host.name == name)
     }
+
+    /// Fills in every `{address:HOST}`; `address` gives that of the host with this index.
+    ///
+    /// # Errors
+    /// If a host is named that the topology does not have, or `address` fails.
+    pub fn resolve(&mut self, address: impl Fn(usize) -> Result<Ipv4Addr>) -> Result<()> {
+        let names = self.hosts.iter().map(|host| host.name.clone()).enumerate();
+        let addresses = names
+            .map(|(index, name)| Ok((name, address(index)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        for host in &mut self.hosts {
+            for service in &mut host.services {
+                for text in service.texts() {
+                    *text = fill_addresses(text, &addresses)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServiceSpec {
+    /// Every text that may hold placeholders.
+    fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        self.args
+            .iter_mut()
+            .chain(self.env.values_mut())
+            .chain(self.host_env.values_mut())
+            .chain(self.config.as_mut().map(|file| &mut file.contents))
+    }
+}
+
+fn fill_addresses(text: &str, addresses: &BTreeMap<String, Ipv4Addr>) -> Result<String> {
+    let mut parts = text.split("{address:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        let Some(address) = addresses.get(name) else {
+            let known: Vec<&str> = addresses.keys().map(String::as_str).collect();
+            let named: String = name.chars().take(63).collect();
+            bail!(
+                "no host {named:?} for the placeholder {{address:{named}}}: the lab has {}",
+                known.join(", ")
+            );
+        };
+        out.push_str(&address.to_string());
+        out.push_str(rest);
+    }
+    Ok(out)
 }
 
 fn check_name(what: &str, name: &str) -> Result<()> {
@@ -275,6 +327,27 @@ mod tests {
             filled,
             "{ id = 1, a = \"127.0.0.11:1\", d = /lab/{host} } {unknown} {"
         );
+    }
+
+    #[test]
+    fn addresses_of_other_hosts_are_filled_in_and_unknown_hosts_refused() {
+        let text = |text: &str| {
+            let json = serde_json::json!({ "name": "t", "hosts": [{ "name": "node1" }, { "name": "node2", "services": [{
+                "name": "s", "program": { "path": "true" }, "ready": { "tcp": { "port": 1 } }, "args": [text],
+            }]}]});
+            let mut topology: Topology = serde_json::from_value(json).unwrap();
+            topology.resolve(|index| Ok([127, 0, 0, 11 + index as u8].into()))?;
+            Ok::<_, anyhow::Error>(topology.hosts[1].services[0].args[0].clone())
+        };
+        assert_eq!(
+            text("{address:node1}:1,{address:node2}:1 {address}").unwrap(),
+            "127.0.0.11:1,127.0.0.12:1 {address}"
+        );
+        assert_eq!(
+            text("a {address:node3} b").unwrap_err().to_string(),
+            "no host \"node3\" for the placeholder {address:node3}: the lab has node1, node2"
+        );
+        assert!(text("{address:").is_err());
     }
 
     #[test]

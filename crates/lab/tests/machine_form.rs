@@ -228,3 +228,51 @@ fn machine_boots_and_runs_systemctl() {
             .contains(&network)
     );
 }
+
+#[test]
+fn machines_form_a_cluster_that_outlives_a_cut_and_a_power_cut() {
+    if let Some(reason) = lab::machines_missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let lab = Lab::scoped(lab::services::chainfire::nodes(3), Form::Machine).unwrap();
+    let (one, two, three) = (
+        lab.host("node1").unwrap(),
+        lab.host("node2").unwrap(),
+        lab.host("node3").unwrap(),
+    );
+    ok(&one, "chainfire-client put hello world");
+    let get = |host: &Host<'_>| ok(host, "chainfire-client get hello --print-value-only");
+    assert_eq!(get(&three), "world\n");
+    let endpoints = ok(&one, "echo $CHAINFIRE_ENDPOINT $ETCDCTL_ENDPOINTS");
+    let address = one.address().unwrap();
+    assert!(
+        endpoints.starts_with(&format!("http://{address}:2379 http://{address}:2379,http://")),
+        "{endpoints}"
+    );
+
+    // Cut off, the third finds that it has no leader, and the others go on.
+    lab.cut("node3", "node1").unwrap();
+    lab.cut("node3", "node2").unwrap();
+    let alone = || {
+        Ok((three
+            .run("chainfire-client status | grep -x 'leader: none'")?
+            .code
+            == 0)
+            .then_some(()))
+    };
+    wait::until(Duration::from_secs(60), "node3 to be alone", alone).unwrap();
+    let goes_on = || Ok((one.run("chainfire-client put hello again")?.code == 0).then_some(()));
+    wait::until(Duration::from_secs(60), "the others to go on", goes_on).unwrap();
+    lab.heal().unwrap();
+    let caught_up = || {
+        Ok((three.run("chainfire-client get hello --print-value-only")?.stdout == "again\n").then_some(()))
+    };
+    wait::until(Duration::from_secs(60), "node3 to catch up", caught_up).unwrap();
+
+    two.kill_power().unwrap();
+    let goes_on = || Ok((one.run("chainfire-client put hello twice")?.code == 0).then_some(()));
+    wait::until(Duration::from_secs(60), "the others to go on", goes_on).unwrap();
+    two.boot().unwrap();
+    assert_eq!(get(&two), "twice\n");
+}

@@ -178,3 +178,48 @@ fn second_start_is_refused_and_leftovers_of_a_crash_are_cleared() {
     assert!(process.ends_within(Duration::from_secs(1)));
     assert!(Lab::open(dir.path()).is_err());
 }
+
+#[test]
+fn members_of_a_cluster_are_told_each_others_addresses_and_started_together() {
+    // Not one of three is healthy before a second runs.
+    let mut member = etcd();
+    let config = member.config.as_mut().unwrap();
+    let all = "initial-cluster: node1=http://{address:node1}:2380,node2=http://{address:node2}:2380,node3=http://{address:node3}:2380\n";
+    config.contents = config
+        .contents
+        .replace("initial-cluster: {host}=http://{address}:2380\n", all);
+    let lab = Lab::scoped(topology(&["node1", "node2", "node3"], &member), Form::Process).unwrap();
+    let (one, three) = (lab.host("node1").unwrap(), lab.host("node3").unwrap());
+    assert_eq!(one.run("etcdctl put hello world").unwrap().stdout, "OK\n");
+    assert_eq!(three.run("etcdctl get hello").unwrap().stdout, "hello\nworld\n");
+
+    // All of them down, the first comes back without being waited for.
+    for host in lab.hosts() {
+        host.kill("etcd").unwrap();
+    }
+    one.launch("etcd").unwrap();
+    assert_eq!(one.condition("etcd").unwrap(), lab::Condition::NotReady);
+    three.start("etcd").unwrap();
+    assert_eq!(three.run("etcdctl get hello").unwrap().stdout, "hello\nworld\n");
+}
+
+#[test]
+fn the_member_that_ends_early_is_the_one_that_is_told_about() {
+    let mut hosts = topology(&["node1", "node2"], &etcd());
+    hosts.hosts[1].services[0].args.push("--no-such-flag".into());
+    // Never ready, so that the wait would last.
+    hosts.hosts[0].services[0].ready = Readiness::Http {
+        port: 2379,
+        path: "/nothing".into(),
+    };
+    let text = format!("{:#}", Lab::scoped(hosts, Form::Process).unwrap_err());
+    assert!(
+        text.contains("etcd on node2 ended early (exit status: "),
+        "{text}"
+    );
+    let dir = text
+        .strip_prefix("logs and data are kept in ")
+        .and_then(|rest| rest.split(": ").next())
+        .unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -66,7 +66,11 @@ impl Place {
     }
 
     fn up_detached(&self) -> Said {
-        let up = self.at_lab(&["up", "--detach", "--block", &self.block()]);
+        self.up_detached_with(&[])
+    }
+
+    fn up_detached_with(&self, more: &[&str]) -> Said {
+        let up = self.at_lab(&[&["up", "--detach", "--block", &self.block()], more].concat());
         assert_eq!(up.code, 0, "{up:?}");
         up
     }
@@ -153,7 +157,57 @@ fn wait_for(lines: &Receiver<String>, text: &str) -> String {
 #[test]
 fn every_line_of_the_banner_can_be_typed_from_any_folder() {
     let place = Place::new();
-    let up = place.up_detached();
+    type_banner(
+        &place,
+        &place.up_detached(),
+        &["chainfire-client", "runbook run", "status", "down"],
+    );
+}
+
+#[test]
+fn banner_of_three_nodes_kills_one_and_the_cluster_goes_on() {
+    let place = Place::new();
+    let up = place.up_detached_with(&["--nodes", "3"]);
+    for node in ["node1", "node2", "node3"] {
+        assert!(
+            up.stdout.contains(&format!("chainfire    on {node}")),
+            "{}",
+            up.stdout
+        );
+    }
+    let words = [
+        "status --all",
+        "runbook run",
+        "status",
+        "lab kill",
+        "member-list",
+        "put still writable",
+        "lab start",
+        "down",
+    ];
+    type_banner(&place, &up, &words);
+}
+
+#[test]
+fn data_of_another_cluster_are_refused() {
+    let place = Place::new();
+    place.up_detached_with(&["--nodes", "3"]);
+    assert_eq!(place.at_lab(&["down"]).code, 0);
+    let one = place.at_lab(&["up", "--detach", "--block", &place.block()]);
+    assert_eq!(one.code, 1, "{one:?}");
+    assert!(
+        one.stderr
+            .contains("are of a cluster with other members (3 of them"),
+        "{one:?}"
+    );
+    let again = place.up_detached_with(&["--nodes", "3"]);
+    assert_eq!(again.code, 0);
+    let none = place.at_lab(&["up", "--nodes", "0"]);
+    assert_eq!(none.code, 64, "{none:?}");
+}
+
+/// Every line of the banner holds its word, and can be typed.
+fn type_banner(place: &Place, up: &Said, words: &[&str]) {
     let typed: Vec<&str> = up
         .stdout
         .lines()
@@ -165,7 +219,6 @@ fn every_line_of_the_banner_can_be_typed_from_any_folder() {
             line.contains("bin/mainstay").then_some(line)
         })
         .collect();
-    let words = ["chainfire-client", "runbook run", "status", "down"];
     assert_eq!(typed.len(), words.len(), "{}", up.stdout);
     for (line, word) in typed.iter().zip(words) {
         assert!(line.contains(word), "{word} in {line}");

@@ -1,9 +1,13 @@
 //! How command lines of the seeds are run, and what has to be true afterwards.
 //!
-//! Each line is run verbatim by bash on host `node1`, apart from the words a reader fills in (`NODE_IP`). A check is shell text around
-//! it: `before` brings about the state in which a reader would type the line, `after` judges, and puts back what the line took away.
-//! `after` sees the output as `$out` (a file) and the exit status as `$status`, and runs under `set -e`: any command of it that fails
-//! fails the line. Every check leaves the service running.
+//! Each line is run verbatim by bash on one of three hosts that form a cluster, apart from the words a reader fills in (`NODE_IP`). A
+//! check is shell text around it: `before` brings about the state in which a reader would type the line, `after` judges, and puts back
+//! what the line took away. `after` sees the output as `$out` (a file), the exit status as `$status` and the line as `$line`, and runs
+//! under `set -e`: any command of it that fails fails the line. Both have the functions of `prelude.sh`. Every check leaves three
+//! members running; after one that failed the cluster is founded anew.
+
+mod cluster;
+mod node;
 
 /// A check for every line with exactly this text.
 pub(super) struct Check {
@@ -11,178 +15,51 @@ pub(super) struct Check {
     pub(super) seed: &'static str,
     /// The line as printed.
     pub(super) line: &'static str,
+    /// The host it is typed on.
+    pub(super) host: &'static str,
     /// Run first.
     pub(super) before: &'static str,
     /// Run afterwards.
     pub(super) after: &'static str,
 }
 
-/// The words a reader fills in, and what they stand for on the one host there is.
+impl Check {
+    const fn at(mut self, host: &'static str) -> Check {
+        self.host = host;
+        self
+    }
+}
+
+/// The words a reader fills in, and what they stand for; variables are set by `before`. Longer words come first.
 pub(super) const FILLED_IN: &[(&str, &str)] = &[
-    ("NEW_NODE_IP", "node1"),
+    ("NEW_NODE_IP", "$new"),
+    ("ISOLATED_NODE", "$isolated"),
+    ("FAILED_NODE_ID", "$failed"),
+    ("FAILED_NODE_IP", "node$failed"),
     ("NODE1_IP", "node1"),
     ("NODE_IP", "node1"),
-    ("LEADER_IP", "node1"),
-    ("LEADER_NODE", "node1"),
+    ("LEADER_IP", "$leader"),
+    ("LEADER_NODE", "$leader"),
     ("/path/to/centra-cloud", "/usr/share/mainstay"),
     ("chainfire-node-N", "chainfire-node-1"),
 ];
 
 /// The check for a line, if there is one.
 pub(super) fn find(seed: &str, line: &str) -> Option<&'static Check> {
-    CHECKS
-        .iter()
-        .find(|check| check.seed == seed && check.line == line)
+    all().find(|check| check.seed == seed && check.line == line)
 }
 
 /// Every check.
-#[cfg(test)]
-pub(super) fn all() -> &'static [Check] {
-    CHECKS
+pub(super) fn all() -> impl Iterator<Item = &'static Check> {
+    node::CHECKS.iter().chain(cluster::CHECKS)
 }
 
 const fn on_chainfire(line: &'static str, before: &'static str, after: &'static str) -> Check {
     Check {
         seed: "004",
         line,
+        host: "node1",
         before,
         after,
     }
 }
-
-const RUNS: &str = "systemctl start chainfire";
-const IS_STOPPED: &str = "systemctl stop chainfire";
-const OLD_PROCESS: &str = "systemctl start chainfire; old=$(systemctl show -P MainPID chainfire)";
-const OTHER_PROCESS_RUNS: &str = "test $status = 0; systemctl is-active chainfire; test \"$(systemctl show -P MainPID chainfire)\" != \"$old\"";
-const NOW_RUNS: &str = "test $status = 0; systemctl is-active chainfire; chainfire-client --endpoint http://node1:2379 status | grep '^leader: 1$'";
-const NOW_STOPPED: &str =
-    "test $status = 0; test \"$(systemctl is-active chainfire)\" = inactive; systemctl start chainfire";
-const SUCCEEDED: &str = "test $status = 0; test -s $out";
-const CONNECTED: &str = "test $status = 0; grep -q succeeded $out";
-const CERTIFICATES: &str = "cd /usr/share/mainstay; ./scripts/generate-dev-certs.sh /etc/centra-cloud/certs";
-
-const CHECKS: &[Check] = &[
-    on_chainfire(
-        "chainfire-client --endpoint http://NODE_IP:2379 status",
-        RUNS,
-        "test $status = 0; grep -qx 'leader: 1' $out; grep -Eq '^raft_index: [0-9]+$' $out; grep -Eq '^raft_term: [0-9]+$' $out",
-    ),
-    on_chainfire(
-        "chainfire-client --endpoint http://NODE_IP:2379 member-list",
-        RUNS,
-        "test $status = 0; grep -Eq '^1 +chainfire-node-1 +started +leader ' $out",
-    ),
-    on_chainfire(
-        "chainfire-client --endpoint http://NODE1_IP:2379 member-list",
-        RUNS,
-        "test $status = 0; grep -Eq '^1 +chainfire-node-1 +started +leader ' $out",
-    ),
-    on_chainfire(
-        "chainfire-client --endpoint http://LEADER_IP:2379 status",
-        RUNS,
-        "test $status = 0; grep -qx 'role: leader' $out; grep -Eq '^raft_index: [0-9]+$' $out",
-    ),
-    on_chainfire("chainfire-client --endpoint http://node1:2379 status | grep leader", RUNS, "test $status = 0; grep -qx 'leader: 1' $out"),
-    on_chainfire("systemctl status chainfire", RUNS, "test $status = 0; grep -Fq 'Active: active (running)' $out"),
-    on_chainfire("nc -zv NODE_IP 2379 # API port", RUNS, CONNECTED),
-    on_chainfire("nc -zv NODE_IP 2380 # Raft port", RUNS, CONNECTED),
-    on_chainfire("nc -zv NODE_IP 2381 # Gossip port", RUNS, CONNECTED),
-    on_chainfire("nc -zv NEW_NODE_IP 2380", RUNS, CONNECTED),
-    on_chainfire("ssh NEW_NODE_IP \"ss -tlnp | grep 2380\"", RUNS, "test $status = 0; grep -q ':2380 .*chainfire' $out"),
-    on_chainfire("top -bn1 | head -20", "", "test $status = 0; grep -q 'load average' $out"),
-    on_chainfire("top -bn1 | grep chainfire", RUNS, SUCCEEDED),
-    on_chainfire("df -h", "", "test $status = 0; grep -q '% /$' $out"),
-    on_chainfire("df -h /var/lib/chainfire", "", "test $status = 0; test $(wc -l < $out) = 2"),
-    on_chainfire("iostat -x 1 5", "", "test $status = 0; test $(grep -c '%util' $out) = 5"),
-    on_chainfire("iostat -x 1 10", "", "test $status = 0; test $(grep -c '%util' $out) = 10"),
-    on_chainfire("ip link show | grep mtu", "", "test $status = 0; grep -Eq 'mtu [0-9]+' $out"),
-    on_chainfire("sleep 10", "start=$SECONDS", "test $status = 0; test $((SECONDS - start)) -ge 10"),
-    on_chainfire("journalctl -u chainfire -n 100 --no-pager", RUNS, "test $status = 0; grep -q 'chainfire' $out; test $(wc -l < $out) -le 101"),
-    on_chainfire(
-        "journalctl -u chainfire | grep \"Leader elected\" | tail -20",
-        RUNS,
-        "test $status = 0; grep -Eq 'INFO chainfire_raft: Leader elected, term=[0-9]+' $out",
-    ),
-    on_chainfire("sudo systemctl stop chainfire", RUNS, NOW_STOPPED),
-    on_chainfire("sudo systemctl start chainfire", IS_STOPPED, NOW_RUNS),
-    on_chainfire("sudo systemctl restart chainfire", OLD_PROCESS, OTHER_PROCESS_RUNS),
-    on_chainfire("ssh node1 \"sudo systemctl start chainfire\"", IS_STOPPED, NOW_RUNS),
-    on_chainfire(
-        "rocksdb_ldb --db=/var/lib/chainfire repair",
-        "systemctl start chainfire; chainfire-client --endpoint http://node1:2379 put kept yes; systemctl stop chainfire",
-        "test $status = 0; chown -R chainfire:chainfire /var/lib/chainfire; systemctl start chainfire
-         test \"$(chainfire-client --endpoint http://node1:2379 get kept --print-value-only)\" = yes",
-    ),
-    on_chainfire("rocksdb_ldb --db=/var/lib/chainfire checkconsistency", IS_STOPPED, "test $status = 0; grep -q OK $out; systemctl start chainfire"),
-    on_chainfire(
-        "sudo mv /var/lib/chainfire /var/lib/chainfire.corrupted",
-        IS_STOPPED,
-        "test $status = 0; test -d /var/lib/chainfire.corrupted; test ! -e /var/lib/chainfire
-         mv /var/lib/chainfire.corrupted /var/lib/chainfire; systemctl start chainfire",
-    ),
-    on_chainfire(
-        "sudo mkdir -p /var/lib/chainfire",
-        "systemctl stop chainfire; mv /var/lib/chainfire /var/lib/chainfire.aside",
-        "test $status = 0; rmdir /var/lib/chainfire; mv /var/lib/chainfire.aside /var/lib/chainfire; systemctl start chainfire",
-    ),
-    on_chainfire(
-        "sudo chown -R chainfire:chainfire /var/lib/chainfire",
-        "systemctl stop chainfire; chown -R root:root /var/lib/chainfire",
-        "test $status = 0; test -z \"$(find /var/lib/chainfire ! -user chainfire)\"; systemctl start chainfire; systemctl is-active chainfire",
-    ),
-    on_chainfire(
-        "sudo rm -rf /var/lib/chainfire/*",
-        "systemctl stop chainfire; cp -a /var/lib/chainfire /var/lib/chainfire.aside",
-        "test $status = 0; test -z \"$(ls /var/lib/chainfire)\"; rm -rf /var/lib/chainfire; mv /var/lib/chainfire.aside /var/lib/chainfire
-         systemctl start chainfire",
-    ),
-    on_chainfire("sudo ls -l /etc/centra-cloud/certs/", CERTIFICATES, "test $status = 0; grep -q chainfire-node-1.key $out"),
-    on_chainfire("ls -l /etc/centra-cloud/certs/", CERTIFICATES, "test $status = 0; grep -q chainfire-node-1.key $out"),
-    on_chainfire(
-        "sudo chown chainfire:chainfire /etc/centra-cloud/certs/*",
-        CERTIFICATES,
-        "test $status = 0; test $(stat -c %U:%G /etc/centra-cloud/certs/ca.crt) = chainfire:chainfire",
-    ),
-    on_chainfire(
-        "sudo chmod 644 /etc/centra-cloud/certs/*.crt",
-        "mkdir -p /etc/centra-cloud/certs; cd /etc/centra-cloud/certs; touch ca.crt; chmod 600 ca.crt",
-        "test $status = 0; test $(stat -c %a /etc/centra-cloud/certs/ca.crt) = 644",
-    ),
-    on_chainfire(
-        "sudo chmod 600 /etc/centra-cloud/certs/*.key",
-        "mkdir -p /etc/centra-cloud/certs; cd /etc/centra-cloud/certs; touch chainfire-node-1.key; chmod 644 chainfire-node-1.key",
-        "test $status = 0; test $(stat -c %a /etc/centra-cloud/certs/chainfire-node-1.key) = 600",
-    ),
-    on_chainfire("cd /path/to/centra-cloud", "", "test $status = 0; test -x /usr/share/mainstay/scripts/generate-dev-certs.sh"),
-    on_chainfire(
-        "./scripts/generate-dev-certs.sh /etc/centra-cloud/certs",
-        "cd /usr/share/mainstay; rm -rf /etc/centra-cloud/certs",
-        "test $status = 0; cd /etc/centra-cloud/certs; openssl verify -CAfile ca.crt chainfire-node-[123].crt flaredb-node-[123].crt
-         test $(stat -c %a chainfire-node-1.key) = 600",
-    ),
-    on_chainfire(
-        "./scripts/generate-dev-certs.sh /tmp/new-certs",
-        "cd /usr/share/mainstay; rm -rf /tmp/new-certs",
-        "test $status = 0; cd /tmp/new-certs; openssl verify -CAfile ca.crt chainfire-node-[123].crt flaredb-node-[123].crt",
-    ),
-    on_chainfire(
-        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-N.crt -noout -text",
-        CERTIFICATES,
-        "test $status = 0; grep -q 'DNS:chainfire-node-1' $out",
-    ),
-    on_chainfire(
-        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-1.crt -noout -dates",
-        CERTIFICATES,
-        "test $status = 0; grep -q '^notAfter=' $out",
-    ),
-    on_chainfire(
-        "openssl x509 -in /etc/centra-cloud/certs/ca.crt -noout -subject",
-        CERTIFICATES,
-        "test $status = 0; grep -q 'CN = Mainstay development CA' $out",
-    ),
-    on_chainfire(
-        "openssl x509 -in /etc/centra-cloud/certs/chainfire-node-1.crt -noout -issuer",
-        CERTIFICATES,
-        "test $status = 0; grep -q 'CN = Mainstay development CA' $out",
-    ),
-];

@@ -1,4 +1,5 @@
-//! The host on which command lines are tried: a lab in form `machine` with a real Debian and our package installed from this build.
+//! The hosts on which command lines are tried: a lab in form `machine` of three real Debians with our package installed from this
+//! build, whose Chainfires form a cluster.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "adduser",
     "ca-certificates",
     "curl",
+    "firewalld",
     "iptables",
     "iputils-ping",
     "jq",
@@ -24,10 +26,17 @@ const PACKAGES: &[&str] = &[
     "openssl",
     "sudo",
     "sysstat",
+    "vim-tiny",
 ];
 
-/// A line that takes longer has failed. The longest of them measures for ten seconds.
-const LINE_SECONDS_MAX: u32 = 90;
+/// Names of the hosts; on every one of them is one member of the cluster.
+const HOSTS: [&str; 3] = ["node1", "node2", "node3"];
+
+/// What checks call.
+const PRELUDE: &str = include_str!("prelude.sh");
+
+/// A line that takes longer, with all that is done around it, has failed. The longest asks ten times per host, a second apart.
+const LINE_SECONDS_MAX: u32 = 240;
 
 /// How a tried line went.
 pub(super) enum Tried {
@@ -35,7 +44,7 @@ pub(super) enum Tried {
     Failed(String),
 }
 
-/// A running host; the lab is taken down with the value.
+/// Running hosts; the lab is taken down with the value.
 pub(super) struct Machine {
     mainstay: PathBuf,
     dir: PathBuf,
@@ -47,8 +56,8 @@ impl Machine {
         let folder = workspace.target_dir().join("seeds");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let topology = folder.join("topology.json");
-        let description =
-            serde_json::json!({ "name": "seeds", "hosts": [{ "name": "node1", "packages": PACKAGES }] });
+        let hosts = HOSTS.map(|name| serde_json::json!({ "name": name, "packages": PACKAGES }));
+        let description = serde_json::json!({ "name": "seeds", "hosts": hosts });
         fs::write(&topology, description.to_string())
             .with_context(|| format!("write {}", topology.display()))?;
 
@@ -61,35 +70,44 @@ impl Machine {
             .arg(&topology);
         process::read(&mut up).context("start the lab")?;
 
-        let file = File::open(package).with_context(|| format!("read {}", package.display()))?;
         let install =
             "cat > /tmp/mainstay.deb && dpkg -i /tmp/mainstay.deb >/dev/null && rm /tmp/mainstay.deb";
-        process::run(machine.shell(install).stdin(file)).context("install the package")?;
-        // The seeds reach the node by its name; nothing outside the lab's own network can.
-        process::run(&mut machine.shell("sed -i 's/\"127.0.0.1:/\"0.0.0.0:/' /etc/centra-cloud/chainfire.toml && systemctl start chainfire"))
-            .context("start the service")?;
+        for host in HOSTS {
+            let file = File::open(package).with_context(|| format!("read {}", package.display()))?;
+            process::run(machine.shell(host, install).stdin(file))
+                .with_context(|| format!("install the package on {host}"))?;
+        }
+        machine.found()?;
         Ok(machine)
+    }
+
+    /// A new cluster on the three hosts, whatever a line has left of the old one.
+    fn found(&self) -> Result<()> {
+        let script = format!("{PRELUDE}\nset -e\nfound\n");
+        process::run(self.shell(HOSTS[0], &script).stdin(Stdio::null()))
+            .context("form a cluster of the hosts")
     }
 
     /// Runs a line and judges it.
     pub(super) fn try_line(&self, line: &str, check: &Check) -> Result<Tried> {
         let script = script(line, check);
         let output = self
-            .shell(&script)
+            .shell(check.host, &script)
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run `{line}` in the lab"))?;
         if output.status.success() {
             return Ok(Tried::Passed);
         }
+        self.found()?;
         let said = [output.stdout, output.stderr].concat();
         Ok(Tried::Failed(String::from_utf8_lossy(&said).trim().to_owned()))
     }
 
-    fn shell(&self, script: &str) -> Command {
+    fn shell(&self, host: &str, script: &str) -> Command {
         let mut run = self.lab("run");
         run.args([
-            "node1",
+            host,
             "--",
             "timeout",
             &LINE_SECONDS_MAX.to_string(),
@@ -112,10 +130,14 @@ fn script(line: &str, check: &Check) -> String {
     let filled = FILLED_IN
         .iter()
         .fold(line.to_owned(), |text, (word, value)| text.replace(word, value));
-    // The judging part is a plain command of its own: inside a condition the shell would ignore `set -e`.
+    let quoted = line.replace('\'', r"'\''");
+    // The judging part is a plain command of its own: inside a condition the shell would ignore `set -e`. What a line sets is
+    // carried out of its own shell, for the line that follows it in the seed.
     format!(
-        "out=$(mktemp)\nset -e\n{}\nset +e\n({filled}\n) >$out 2>&1 </dev/null\nstatus=$?\n(set -e\n{}\n) >/dev/null\nverdict=$?\n\
-         test $verdict = 0 || {{ echo \"exit status $status; output:\"; tail -n 5 $out; }}\nrm -f $out\nexit $verdict\n",
+        "{PRELUDE}\nout=$(mktemp) set=$(mktemp) line='{quoted}'\nset -e\n{}\nset +e\n(\n{filled}\nstatus=$?\n\
+         declare -p RUNNING_NODES LATEST_BACKUP >$set 2>/dev/null\nexit $status\n) >$out 2>&1 < <(printf %s \"${{typed-}}\")\nstatus=$?\n\
+         . $set\n(set -e\n{}\n) >/dev/null\nverdict=$?\n\
+         test $verdict = 0 || {{ echo \"exit status $status; output:\"; tail -n 5 $out; }}\nrm -f $out $set\nexit $verdict\n",
         check.before, check.after
     )
 }
@@ -145,6 +167,7 @@ mod tests {
         let check = Check {
             seed: "004",
             line: "",
+            host: "node1",
             before,
             after,
         };

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use terminal::Table;
 
 use super::{
-    CutArgs, DownArgs, HostArgs, LogsArgs, OutputArgs, PlaceArgs, RunArgs, ServiceArgs, StatusArgs, display,
+    CutArgs, DownArgs, HostArgs, LogsArgs, OutputArgs, PlaceArgs, RunArgs, ServiceArgs, StartArgs,
+    StatusArgs, display,
 };
 use crate::host::{self, Condition};
 use crate::lab::{self, Lab};
@@ -206,10 +207,16 @@ fn tell(lab: &Lab, args: &ServiceArgs, what: &str, pid: Option<u32>) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn start(args: ServiceArgs) -> Result<ExitCode> {
-    let lab = Lab::open(&args.place.dir()?)?;
-    lab.host(&args.host)?.start(&args.service)?;
-    tell(&lab, &args, "is ready", None)
+pub(super) fn start(args: StartArgs) -> Result<ExitCode> {
+    let StartArgs { service, no_wait } = args;
+    let lab = Lab::open(&service.place.dir()?)?;
+    let host = lab.host(&service.host)?;
+    if no_wait {
+        host.launch(&service.service)?;
+        return tell(&lab, &service, "is starting", None);
+    }
+    host.start(&service.service)?;
+    tell(&lab, &service, "is ready", None)
 }
 
 pub(super) fn stop(args: ServiceArgs) -> Result<ExitCode> {

@@ -65,22 +65,30 @@ fn welcome_text(
         }
     };
     let mainstay = program(dir);
-    let chainfire = state
+    let chainfires: Vec<_> = state
         .hosts
         .iter()
-        .find_map(|host| Some((host, host.env.get("CHAINFIRE_ENDPOINT")?)));
+        .filter_map(|host| Some((host, host.env.get("CHAINFIRE_ENDPOINT")?)))
+        .collect();
     let _ = writeln!(text, "\nType next, in another terminal:\n");
-    if let Some((host, endpoint)) = chainfire {
+    if let Some((host, endpoint)) = chainfires.first() {
+        // Of a cluster every member is asked.
+        let all = if chainfires.len() > 1 { " --all" } else { "" };
         if host.enter.is_empty() {
             let _ = writeln!(
                 text,
                 "  ETCDCTL_API=3 etcdctl --endpoints={endpoint} put hello world"
             );
-            let _ = writeln!(text, "  {mainstay} chainfire-client --endpoint {endpoint} status");
+            let endpoints: Vec<&str> = chainfires.iter().map(|(_, endpoint)| endpoint.as_str()).collect();
+            let _ = writeln!(
+                text,
+                "  {mainstay} chainfire-client --endpoint {} status{all}",
+                endpoints.join(",")
+            );
         } else {
             let _ = writeln!(
                 text,
-                "  {mainstay} lab run{} {} -- chainfire-client status",
+                "  {mainstay} lab run{} {} -- chainfire-client status{all}",
                 place("--dir"),
                 host.name
             );
@@ -94,6 +102,28 @@ fn welcome_text(
         );
     }
     let _ = writeln!(text, "  {mainstay} status{}", place("--dir"));
+    if chainfires.len() > 1 {
+        let _ = writeln!(
+            text,
+            "\nKill one of the {} members and watch: the others elect a leader and go on. Then let it catch up.\n",
+            chainfires.len()
+        );
+        let (victim, _) = chainfires[0];
+        let (survivor, _) = chainfires[1];
+        for (verb, host, rest) in [
+            ("kill", victim, "chainfire"),
+            ("run", survivor, "-- chainfire-client member-list"),
+            ("run", survivor, "-- chainfire-client put still writable"),
+            ("start", victim, "chainfire"),
+        ] {
+            let _ = writeln!(
+                text,
+                "  {mainstay} lab {verb}{} {} {rest}",
+                place("--dir"),
+                host.name
+            );
+        }
+    }
     let _ = if detached {
         writeln!(
             text,

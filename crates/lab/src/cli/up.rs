@@ -20,7 +20,7 @@ use crate::lab::{Lab, Options, Ownership};
 use crate::pid::ProcessRef;
 use crate::services::chainfire;
 use crate::state::{self, HostState, LabState, ServiceState, StateLock};
-use crate::topology::Topology;
+use crate::topology::{Form, Topology};
 
 /// Time between two looks at the services of a lab in the foreground.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,10 +29,15 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
     let dir = args.place.dir()?;
     let topology = match &args.topology {
         Some(file) => read_topology(file)?,
-        None => chainfire::one_node(),
+        None => chainfire::nodes(args.nodes),
     };
     if args.fresh {
         wipe(&dir, args.yes)?;
+    }
+    let addresses = AddressBlock::numbered(args.block);
+    // A machine's disk is new at every start.
+    if args.form == Form::Process && args.topology.is_none() {
+        refuse_another_clusters_data(&dir, &topology, &addresses)?;
     }
     let signals = Signals::listen()?;
     let ownership = if args.detach {
@@ -46,7 +51,7 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
             dir,
             form: args.form,
             ownership,
-            addresses: AddressBlock::numbered(args.block),
+            addresses,
             progress: Box::new(display::say),
             interrupted: Arc::clone(&signals.arrived),
         },
@@ -213,6 +218,27 @@ fn read_topology(file: &Path) -> Result<Topology> {
     Ok(topology)
 }
 
+/// Refuses to start on data of a cluster with other members: they would wait for ever for members that are not there.
+fn refuse_another_clusters_data(dir: &Path, topology: &Topology, addresses: &AddressBlock) -> Result<()> {
+    let Some(before) = state::read_json::<Topology>(&dir.join(state::TOPOLOGY_FILE))? else {
+        return Ok(());
+    };
+    let mut now = topology.clone();
+    now.resolve(|index| addresses.host(index))?;
+    let kept = before
+        .hosts
+        .iter()
+        .any(|host| dir.join(&host.name).join("data").exists());
+    ensure!(
+        !kept || chainfire::members_line(&before) == chainfire::members_line(&now),
+        "the data in {} are of a cluster with other members ({} of them, or at other addresses): start with the same --nodes and \
+         --block, delete the data with --fresh --yes, or choose another --dir",
+        dir.display(),
+        before.hosts.len()
+    );
+    Ok(())
+}
+
 /// Deletes what earlier runs have left in the lab's directory.
 fn wipe(dir: &Path, yes: bool) -> Result<()> {
     if !dir.exists() {
@@ -253,7 +279,6 @@ fn wipe(dir: &Path, yes: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Form;
 
     fn state(process: Option<ProcessRef>) -> LabState {
         let value = serde_json::json!({

@@ -21,7 +21,7 @@ const BRIDGE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 pub(super) const BRIDGE_NAME: &str = "br0";
 
 /// Address of the host with this index: 198.18.0.11 and on.
-pub(super) fn host_address(index: usize) -> Result<Ipv4Addr> {
+pub(crate) fn host_address(index: usize) -> Result<Ipv4Addr> {
     ensure!(index < HOSTS_MAX, "too many hosts: a lab has at most {HOSTS_MAX}");
     Ok(Ipv4Addr::new(198, 18, 0, 11 + index as u8))
 }
