@@ -24,6 +24,9 @@ macro_rules! errors {
             /// A feature that this server does not have.
             #[error("etcdserver: {0}")]
             Unsupported(String),
+            /// The cluster cannot do this right now; the text says what to wait for.
+            #[error("etcdserver: {0}")]
+            Unready(String),
             /// This node failed, not the request: a disk error, say. Never an answer of the state machine.
             #[error("etcdserver: {0}")]
             Local(String),
@@ -39,13 +42,13 @@ macro_rules! errors {
                     $( Error::$name => Code::$code, )*
                     Error::Invalid(_) => Code::InvalidArgument,
                     Error::Unsupported(_) => Code::Unimplemented,
+                    Error::Unready(_) => Code::Unavailable,
                     Error::Local(_) => Code::Internal,
                     Error::Damaged(_) => Code::DataLoss,
                 }
             }
         }
 
-        #[cfg(test)]
         const NAMED: &[Error] = &[$( Error::$name, )*];
     };
 }
@@ -168,6 +171,15 @@ errors! {
 }
 
 impl Error {
+    /// The error with this text, as another member told it.
+    pub fn from_text(text: &str) -> Error {
+        let named = NAMED.iter().find(|error| error.to_string() == text);
+        named.cloned().unwrap_or_else(|| {
+            let text = text.strip_prefix("etcdserver: ").unwrap_or(text);
+            Error::Unready(text.to_owned())
+        })
+    }
+
     /// The kind that exit codes and HTTP status are derived from.
     pub fn kind(&self) -> ErrorKind {
         match self.code() {

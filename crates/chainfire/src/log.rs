@@ -1,36 +1,16 @@
-//! The log on disk: every accepted command, in order, each with a checksum, and the hard state beside it.
+//! The log on disk: every entry in order, each with a checksum, the hard state beside it, and where the log begins.
 //!
-//! Entries are only ever appended here, and synced before anyone is told of them. On one node what is appended is committed;
-//! replication puts its agreement between the two and changes nothing else. An entry is laid out as
-//! `index, term, kind, length, payload, CRC-32C` (big-endian; the checksum covers all before it) under its index.
+//! An entry lies under its index, big-endian, as [`consensus::Entry`] lays it out. What a [`consensus::Ready`] wants written goes
+//! into one batch: entries replace whatever lies at or above the first of them, and the hard state is never older than they are. The
+//! *base* says what the log begins after: the last entry that was dropped, its term, and who belonged to the cluster there.
 
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
-use store::{Durability, Store};
+use consensus::{Configuration, Entry, HardState, Position, Snapshot, Term};
+use store::{Batch, Durability, Store};
 
 use crate::mvcc::family;
-
-/// What an entry carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// A [`crate::wire::logpb::Command`].
-    Command = 1,
-}
-
-/// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Position, from 1.
-    pub index: u64,
-    /// Term of the leader that accepted it.
-    pub term: u64,
-    /// What the payload is.
-    pub kind: Kind,
-    /// The encoded command.
-    pub payload: Bytes,
-}
 
 /// Reading or writing the log failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,133 +34,67 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-const HEADER: usize = 8 + 8 + 1 + 4;
-const CHECKSUM: usize = 4;
-
-impl Entry {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.clear();
-        out.reserve(HEADER + self.payload.len() + CHECKSUM);
-        out.put_u64(self.index);
-        out.put_u64(self.term);
-        out.put_u8(self.kind as u8);
-        out.put_u32(u32::try_from(self.payload.len()).expect("a request is far below 4 GiB"));
-        out.put_slice(&self.payload);
-        out.put_u32(crc32c::crc32c(out));
-    }
-
-    /// Reads the entry stored under `index`.
-    pub fn decode(index: u64, bytes: &[u8]) -> Result<Entry, Error> {
-        let corrupt = |reason| Error::Corrupt { index, reason };
-        if bytes.len() < HEADER + CHECKSUM {
-            return Err(corrupt("length"));
-        }
-        let (covered, mut checksum) = bytes.split_at(bytes.len() - CHECKSUM);
-        if crc32c::crc32c(covered) != checksum.get_u32() {
-            return Err(corrupt("checksum"));
-        }
-        let mut covered = covered;
-        let found = covered.get_u64();
-        let term = covered.get_u64();
-        let kind = match covered.get_u8() {
-            1 => Kind::Command,
-            _ => return Err(corrupt("kind")),
-        };
-        let length = covered.get_u32() as usize;
-        if found != index || length != covered.len() {
-            return Err(corrupt("header"));
-        }
-        Ok(Entry {
-            index,
-            term,
-            kind,
-            payload: Bytes::copy_from_slice(covered),
-        })
-    }
-}
-
-/// What a node must not forget between two messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HardState {
-    /// Newest term seen.
-    pub term: u64,
-    /// Whom this node voted for in it; 0 for nobody.
-    pub vote: u64,
-    /// Highest index known to be committed when this was written.
-    pub commit: u64,
-}
-
-const HARD_STATE: &[u8] = b"state";
+pub(crate) const HARD_STATE: &[u8] = b"state";
+pub(crate) const BASE: &[u8] = b"base";
 
 /// The log of one node.
 #[allow(missing_debug_implementations, reason = "holds the database")]
 pub struct Log {
     store: Arc<Store>,
-    hard: HardState,
-    first: u64,
+    base: Snapshot,
     last: u64,
     scratch: Vec<u8>,
 }
 
 impl Log {
-    /// Opens the log and checks every entry of it.
-    ///
-    /// `applied` is the last index whose effects are in the state: the log may start right after it, if everything up to it
-    /// has been dropped.
+    /// Opens the log and checks every entry of it. `applied` is the last index whose effects are in the state.
     pub fn open(store: Arc<Store>, applied: u64) -> Result<Log, Error> {
-        let hard = match store.get(family::HARD, HARD_STATE)? {
-            None => HardState::default(),
-            Some(bytes) => {
-                let mut bytes = bytes.as_ref();
-                if bytes.len() != 24 {
-                    return Err(Error::Corrupt {
-                        index: 0,
-                        reason: "hard state",
-                    });
-                }
-                HardState {
-                    term: bytes.get_u64(),
-                    vote: bytes.get_u64(),
-                    commit: bytes.get_u64(),
-                }
-            }
+        let base = match store.get(family::HARD, BASE)? {
+            None => Snapshot::default(),
+            Some(bytes) => decode_base(&bytes).ok_or(Error::Corrupt {
+                index: 0,
+                reason: "base",
+            })?,
         };
         let mut log = Log {
             store,
-            hard,
-            first: applied + 1,
-            last: applied,
+            last: base.position.index,
+            base,
             scratch: Vec::new(),
         };
-        let mut expected: Option<u64> = None;
-        log.scan(0, &mut |entry| {
-            match expected {
-                None => log_start(&entry, applied)?,
-                Some(expected) if expected != entry.index => return Err(Error::Missing { index: expected }),
-                Some(_) => {}
+        let mut next = log.first();
+        log.scan(1, &mut |entry| {
+            if entry.index < next {
+                // Left behind by a truncation that never happens at the front.
+                return Err(Error::Corrupt {
+                    index: entry.index,
+                    reason: "base",
+                });
             }
-            expected = Some(entry.index + 1);
+            if entry.index != next {
+                return Err(Error::Missing { index: next });
+            }
+            next += 1;
             Ok(())
         })?;
-        if let Some(next) = expected {
-            log.last = next - 1;
-            log.first = log.first_index()?.unwrap_or(log.first);
-        }
-        if log.last < applied {
-            return Err(Error::Missing { index: log.last + 1 });
+        log.last = next - 1;
+        if log.last < applied || log.first() > applied + 1 {
+            return Err(Error::Missing {
+                index: (log.last + 1).min(applied + 1),
+            });
         }
         Ok(log)
     }
 
-    fn first_index(&self) -> Result<Option<u64>, Error> {
-        let mut cursor = self.store.cursor(family::LOG, None, None);
-        cursor.seek_to_first();
-        let first = cursor
-            .entry()
-            .and_then(|(key, _)| key.try_into().ok())
-            .map(u64::from_be_bytes);
-        cursor.check()?;
-        Ok(first)
+    /// The hard state as it is on disk; none in a new directory.
+    pub fn hard_state(&self) -> Result<Option<HardState>, Error> {
+        let Some(bytes) = self.store.get(family::HARD, HARD_STATE)? else {
+            return Ok(None);
+        };
+        HardState::decode(&bytes).map(Some).ok_or(Error::Corrupt {
+            index: 0,
+            reason: "hard state",
+        })
     }
 
     /// Calls `each` with every entry from `from` on, in order.
@@ -188,21 +102,43 @@ impl Log {
         let mut cursor = self.store.cursor(family::LOG, None, None);
         cursor.seek(&from.to_be_bytes());
         while let Some((key, bytes)) = cursor.entry() {
-            let index = key.try_into().map(u64::from_be_bytes);
-            let index = index.map_err(|_| Error::Corrupt {
-                index: 0,
-                reason: "key",
-            })?;
-            each(Entry::decode(index, bytes)?)?;
+            each(decode(key, bytes)?)?;
             cursor.next();
         }
         cursor.check()?;
         Ok(())
     }
 
+    /// Entries from `from` to `until`, at least one, and no more once `bytes` are reached.
+    pub fn read(&self, from: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        let mut size = 0;
+        let mut cursor = self.store.uncached_cursor(family::LOG, None, None);
+        cursor.seek(&from.to_be_bytes());
+        while let Some((key, stored)) = cursor.entry() {
+            let entry = decode(key, stored)?;
+            if entry.index > until {
+                break;
+            }
+            size += entry.size();
+            entries.push(entry);
+            if size >= bytes {
+                break;
+            }
+            cursor.next();
+        }
+        cursor.check()?;
+        Ok(entries)
+    }
+
+    /// What the log begins after.
+    pub fn base(&self) -> &Snapshot {
+        &self.base
+    }
+
     /// Index of the oldest entry that is kept; one above [`Log::last`] if none is.
     pub fn first(&self) -> u64 {
-        self.first
+        self.base.position.index + 1
     }
 
     /// Index of the newest entry.
@@ -210,71 +146,137 @@ impl Log {
         self.last
     }
 
-    /// The hard state as it is on disk.
-    pub fn hard_state(&self) -> HardState {
-        self.hard
-    }
-
-    /// Replaces the hard state; on disk when it returns.
-    pub fn set_hard_state(&mut self, hard: HardState) -> Result<(), Error> {
+    /// Writes `entries` in place of whatever lies at or above the first of them, and the hard state, as one. On disk when it returns.
+    pub fn write(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Error> {
         let mut batch = self.store.batch();
-        let mut bytes = Vec::with_capacity(24);
-        bytes.put_u64(hard.term);
-        bytes.put_u64(hard.vote);
-        bytes.put_u64(hard.commit);
-        batch.put(family::HARD, HARD_STATE, &bytes);
-        self.store.write(batch, Durability::Synced)?;
-        self.hard = hard;
-        Ok(())
-    }
-
-    /// Appends `entries`, which continue the log; all of them are on disk when it returns. One sync for all.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let mut batch = self.store.batch();
-        let mut next = self.last + 1;
+        let mut last = self.last;
+        if let Some(first) = entries.first() {
+            assert!(
+                first.index > self.base.position.index && first.index <= last + 1,
+                "entries continue the log"
+            );
+            if first.index <= last {
+                batch.delete_range(family::LOG, &first.index.to_be_bytes(), &(last + 1).to_be_bytes());
+            }
+            last = first.index - 1;
+        }
         for entry in entries {
-            assert_eq!(entry.index, next, "entries continue the log");
+            last += 1;
+            assert_eq!(entry.index, last, "entries have no gap");
+            self.scratch.clear();
             entry.encode(&mut self.scratch);
             batch.put(family::LOG, &entry.index.to_be_bytes(), &self.scratch);
-            next += 1;
+        }
+        if let Some(hard_state) = hard_state {
+            put_hard_state(&mut batch, hard_state);
         }
         self.store.write(batch, Durability::Synced)?;
-        self.last = next - 1;
+        self.last = last;
         Ok(())
     }
 
-    /// Forgets entries up to and including `index`. Their effects must be in the state *on disk*.
-    pub fn drop_prefix(&mut self, index: u64) -> Result<(), Error> {
-        if index < self.first {
+    /// Forgets entries up to the position of `base`, which describes the state there. Their effects must be in the state *on disk*.
+    pub fn drop_prefix(&mut self, base: Snapshot) -> Result<(), Error> {
+        if base.position.index < self.first() {
             return Ok(());
         }
         let mut batch = self.store.batch();
-        batch.delete_range(family::LOG, &self.first.to_be_bytes(), &(index + 1).to_be_bytes());
+        batch.delete_range(
+            family::LOG,
+            &self.first().to_be_bytes(),
+            &(base.position.index + 1).to_be_bytes(),
+        );
+        batch.put(family::HARD, BASE, &encode_base(&base));
         self.store.write(batch, Durability::Logged)?;
-        self.first = index + 1;
+        self.base = base;
         Ok(())
+    }
+
+    /// The log was replaced on disk, by [`replace`], and now begins after `base`.
+    pub fn replaced(&mut self, base: Snapshot) {
+        self.last = base.position.index;
+        self.base = base;
     }
 }
 
-/// The oldest entry kept may lie anywhere up to right behind the state, not beyond.
-fn log_start(first: &Entry, applied: u64) -> Result<(), Error> {
-    if first.index > applied + 1 {
-        Err(Error::Missing { index: applied + 1 })
-    } else {
-        Ok(())
+/// Adds to `batch` what makes the log an empty one that begins after `base`.
+pub fn replace(batch: &mut Batch<'_>, base: &Snapshot) {
+    batch.delete_range(family::LOG, &0u64.to_be_bytes(), &u64::MAX.to_be_bytes());
+    batch.put(family::HARD, BASE, &encode_base(base));
+}
+
+/// Adds the hard state to `batch`.
+pub fn put_hard_state(batch: &mut Batch<'_>, hard_state: &HardState) {
+    batch.put(family::HARD, HARD_STATE, &hard_state.encode());
+}
+
+fn decode(key: &[u8], bytes: &[u8]) -> Result<Entry, Error> {
+    let index = key
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| Error::Corrupt {
+            index: 0,
+            reason: "key",
+        })?;
+    let mut rest = Bytes::copy_from_slice(bytes);
+    match Entry::decode(index, &mut rest) {
+        Ok(entry) if rest.is_empty() => Ok(entry),
+        Ok(_) => Err(Error::Corrupt {
+            index,
+            reason: "length",
+        }),
+        Err(error) => Err(Error::Corrupt {
+            index,
+            reason: match error {
+                consensus::entry::DecodeError::Torn => "length",
+                consensus::entry::DecodeError::Checksum => "checksum",
+                consensus::entry::DecodeError::Kind => "kind",
+                consensus::entry::DecodeError::Index => "header",
+            },
+        }),
     }
+}
+
+/// Term, index, configuration, CRC-32C over all before it.
+pub fn encode_base(base: &Snapshot) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_u64(base.position.term.0);
+    out.put_u64(base.position.index);
+    out.put_slice(&base.configuration.encode());
+    let checksum = crc32c::crc32c(&out);
+    out.put_u32(checksum);
+    out
+}
+
+/// Reads what [`encode_base`] wrote; nothing if a single bit of it differs.
+pub fn decode_base(bytes: &[u8]) -> Option<Snapshot> {
+    let (mut rest, mut checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    if rest.len() < 16 || crc32c::crc32c(rest) != checksum.get_u32() {
+        return None;
+    }
+    let position = Position {
+        term: Term(rest.get_u64()),
+        index: rest.get_u64(),
+    };
+    let configuration = Configuration::decode(Bytes::copy_from_slice(rest)).ok()?;
+    Some(Snapshot {
+        position,
+        configuration,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use consensus::{Incarnation, Kind, NodeId};
+
     use super::*;
 
-    fn entry(index: u64) -> Entry {
+    fn entry(index: u64, term: u64) -> Entry {
         Entry {
             index,
-            term: 1,
+            term: Term(term),
             kind: Kind::Command,
-            payload: Bytes::from(format!("command {index}")),
+            payload: Bytes::from(format!("command {index} of term {term}")),
         }
     }
 
@@ -282,49 +284,60 @@ mod tests {
         Arc::new(Store::open(path, &store::Options::default(), family::ALL).expect("open"))
     }
 
-    #[test]
-    fn entries_are_there_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let written: Vec<Entry> = (1..=20).map(entry).collect();
-        {
-            let mut log = Log::open(open(dir.path()), 0).unwrap();
-            log.append(&written).unwrap();
-            log.set_hard_state(HardState {
-                term: 3,
-                vote: 1,
-                commit: 20,
-            })
-            .unwrap();
+    fn base(index: u64) -> Snapshot {
+        Snapshot {
+            position: Position { term: Term(1), index },
+            configuration: Configuration::of_voters([(NodeId(1), Incarnation(5), Bytes::from_static(b"x"))]),
         }
-        let mut log = Log::open(open(dir.path()), 0).unwrap();
-        assert_eq!((log.first(), log.last(), log.hard_state().term), (1, 20, 3));
+    }
+
+    fn entries(log: &Log) -> Vec<Entry> {
         let mut read = Vec::new();
         log.scan(1, &mut |entry| {
             read.push(entry);
             Ok(())
         })
         .unwrap();
-        assert_eq!(read, written);
-        log.drop_prefix(15).unwrap();
-        drop(log);
-        let log = Log::open(open(dir.path()), 17).unwrap();
-        assert_eq!((log.first(), log.last()), (16, 20));
+        read
     }
 
     #[test]
-    fn any_flipped_byte_is_noticed() {
-        let mut bytes = Vec::new();
-        entry(7).encode(&mut bytes);
-        assert_eq!(Entry::decode(7, &bytes).unwrap(), entry(7));
-        for position in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[position] ^= 0x20;
-            assert!(matches!(
-                Entry::decode(7, &damaged),
-                Err(Error::Corrupt { index: 7, .. })
-            ));
+    fn entries_are_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let written: Vec<Entry> = (1..=20).map(|index| entry(index, 1)).collect();
+        let mut hard = HardState::new(Incarnation(5), false);
+        hard.term = Term(3);
+        {
+            let mut log = Log::open(open(dir.path()), 0).unwrap();
+            assert_eq!(log.hard_state().unwrap(), None);
+            log.write(&written, Some(&hard)).unwrap();
         }
-        assert!(Entry::decode(8, &bytes).is_err());
+        let mut log = Log::open(open(dir.path()), 0).unwrap();
+        assert_eq!((log.first(), log.last()), (1, 20));
+        assert_eq!(log.hard_state().unwrap(), Some(hard));
+        assert_eq!(entries(&log), written);
+        assert_eq!(log.read(3, 5, usize::MAX).unwrap(), written[2..5]);
+        assert_eq!(log.read(3, 5, 1).unwrap(), written[2..3]);
+        log.drop_prefix(base(15)).unwrap();
+        drop(log);
+        let log = Log::open(open(dir.path()), 17).unwrap();
+        assert_eq!((log.first(), log.last()), (16, 20));
+        assert_eq!(log.base(), &base(15));
+    }
+
+    #[test]
+    fn later_entries_replace_what_lay_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(open(dir.path()), 0).unwrap();
+        let old: Vec<Entry> = (1..=9).map(|index| entry(index, 1)).collect();
+        log.write(&old, None).unwrap();
+        log.write(&[entry(4, 2), entry(5, 2)], None).unwrap();
+        assert_eq!(log.last(), 5);
+        drop(log);
+        let log = Log::open(open(dir.path()), 0).unwrap();
+        let mut expected = old[..3].to_vec();
+        expected.extend([entry(4, 2), entry(5, 2)]);
+        assert_eq!(entries(&log), expected);
     }
 
     #[test]
@@ -332,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let mut log = Log::open(store.clone(), 0).unwrap();
-        log.append(&[entry(1), entry(2), entry(3)]).unwrap();
+        log.write(&[entry(1, 1), entry(2, 1), entry(3, 1)], None).unwrap();
         let mut batch = store.batch();
         batch.delete(family::LOG, &2u64.to_be_bytes());
         store.write(batch, Durability::Synced).unwrap();
@@ -341,5 +354,17 @@ mod tests {
             Err(Error::Missing { index: 2 })
         ));
         assert!(matches!(Log::open(store, 9), Err(Error::Missing { .. })));
+    }
+
+    #[test]
+    fn any_flipped_byte_of_the_base_is_noticed() {
+        let bytes = encode_base(&base(15));
+        assert_eq!(decode_base(&bytes), Some(base(15)));
+        for position in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= 0x20;
+            assert_eq!(decode_base(&damaged), None);
+            assert_eq!(decode_base(&bytes[..position]), None);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! One value per server, so that two servers in one process do not share counters. Figures that others keep (sizes,
 //! revisions, watches) are read when metrics are asked for, in [`Metrics::refresh`]'s caller.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +16,20 @@ use service::metrics::{
 pub struct RoleLabel {
     /// leader, follower, learner or candidate.
     pub role: &'static str,
+}
+
+/// Another member.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NodeLabel {
+    /// Its id.
+    pub node_id: u64,
+}
+
+/// Another member, as etcd labels it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ToLabel {
+    /// Its id in hexadecimal.
+    pub to: String,
 }
 
 /// Why something failed.
@@ -68,6 +82,10 @@ pub struct Metrics {
     entries_per_sync: Histogram,
     /// Index of the last log entry; exactly one role at a time.
     pub raft_index: Family<RoleLabel, Gauge>,
+    raft_last: AtomicU64,
+    replication_lag: Family<NodeLabel, Gauge>,
+    peer_connected: Family<NodeLabel, Gauge>,
+    round_trip: HistogramFamily<ToLabel>,
     /// Term.
     pub raft_term: Gauge,
     /// 1 if there is a leader.
@@ -180,6 +198,20 @@ impl Metrics {
                 ]),
             ),
             raft_index: m.register_gauges("chainfire_raft_index", "Index of the last log entry, by role"),
+            raft_last: AtomicU64::new(0),
+            replication_lag: m.register_gauges(
+                "chainfire_raft_replication_lag",
+                "Entries that a member is behind the leader, on the leader",
+            ),
+            peer_connected: m.register_gauges(
+                "chainfire_peer_connected",
+                "1 if there is a connection to the member",
+            ),
+            round_trip: m.register_histograms(
+                "etcd_network_peer_round_trip_time_seconds",
+                etcd,
+                LATENCY_SECONDS,
+            ),
             raft_term: m.register_gauge("chainfire_raft_term", "Term"),
             has_leader: m.register_gauge("chainfire_has_leader", "1 if there is a leader"),
             etcd_has_leader: m.register_gauge("etcd_server_has_leader", etcd),
@@ -271,6 +303,36 @@ impl Metrics {
         self.etcd_failed.inc();
     }
 
+    /// Takes over how it stands with the other members.
+    pub fn refresh_peers(&self, peers: &[peer::PeerStatus], view: &crate::raft::View) {
+        self.replication_lag.clear();
+        if view.leads() {
+            let last = self.raft_last.load(Ordering::Relaxed);
+            for (node, peer) in &view.peers {
+                let lag = last.saturating_sub(peer.matched);
+                let label = NodeLabel { node_id: node.0 };
+                self.replication_lag
+                    .get_or_create(&label)
+                    .set(i64::try_from(lag).unwrap_or(i64::MAX));
+            }
+        }
+        self.peer_connected.clear();
+        for peer in peers {
+            let label = NodeLabel { node_id: peer.node.0 };
+            self.peer_connected
+                .get_or_create(&label)
+                .set(i64::from(peer.connected));
+            if let Some(round_trip) = peer.round_trip {
+                let label = ToLabel {
+                    to: format!("{:x}", peer.node.0),
+                };
+                self.round_trip
+                    .get_or_create(&label)
+                    .observe(round_trip.as_secs_f64());
+            }
+        }
+    }
+
     /// Takes over what others keep. `role` is this node's.
     pub fn refresh(&self, now: &Snapshot, role: &'static str, has_leader: bool) {
         let set = |gauges: &[&Gauge], value: u64| {
@@ -279,6 +341,7 @@ impl Metrics {
             }
         };
         self.raft_index.clear();
+        self.raft_last.store(now.raft_index, Ordering::Relaxed);
         set(
             &[&self.raft_index.get_or_create(&RoleLabel { role })],
             now.raft_index,

@@ -1,12 +1,16 @@
-//! One running node: its state, its pipeline, and the chores that go on beside requests.
+//! One running node: its state, its part in the group, and the chores that go on beside requests.
 
 mod aftermath;
 mod chores;
+mod founding;
+mod leader;
+mod peers;
 pub(crate) mod restore;
 mod start;
+mod status;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use service::SharedClock;
@@ -20,15 +24,17 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, Snapshot};
 use crate::mvcc::{Limits, Revision};
-use crate::pipeline::Pipeline;
+use crate::raft::Raft;
 use crate::state_machine::{Outcome, Reply, StateMachine};
 use crate::watch::{Hub, SessionSettings};
 use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
+pub use peers::Peers;
 pub use start::StartError;
 pub(crate) use start::{CHECKPOINT_PREFIX, IDENTITY, identity};
+pub use status::{is_learner, role_name};
 
 /// A node. Servers and chores share one.
 #[allow(missing_debug_implementations, reason = "holds the database")]
@@ -39,8 +45,10 @@ pub struct Node {
     pub machine: Arc<StateMachine>,
     /// Who watches.
     pub hub: Arc<Hub>,
-    /// The way of a write.
-    pub pipeline: Pipeline,
+    /// This node's part in the group: the way of a write.
+    pub raft: Arc<Raft>,
+    /// The other members.
+    pub peers: Arc<Peers>,
     /// Who clients say they are.
     pub tokens: Arc<TokenProvider>,
     /// Random bytes.
@@ -51,7 +59,6 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// The database, for sizes, checkpoints and manual compaction.
     pub store: Arc<Store>,
-    term: AtomicU64,
     /// Too little room on the file system to take writes.
     disk_full: AtomicBool,
     /// What applied commands change beside the database.
@@ -69,9 +76,9 @@ impl Node {
         self.config.node.id
     }
 
-    /// Term in which this node leads.
+    /// The group's term, as this node knows it.
     pub fn term(&self) -> u64 {
-        self.term.load(Ordering::Acquire)
+        self.raft.term()
     }
 
     /// The header of a reply that shows `revision`.
@@ -108,34 +115,20 @@ impl Node {
 
     /// Where clients reach this node.
     pub fn client_url(&self) -> String {
-        match self.config.network.advertise_api_url.as_str() {
-            "" => {
-                let scheme = if self.config.network.tls.is_some() {
-                    "https"
-                } else {
-                    "http"
-                };
-                format!("{scheme}://{}", reachable(&self.config.network.api_addr))
-            }
-            url => url.to_owned(),
-        }
+        client_url(&self.config)
     }
 
     /// Where members reach this node, `host:port`.
     pub fn peer_address(&self) -> String {
-        match self.config.network.advertise_raft_addr.as_str() {
-            "" => reachable(&self.config.network.raft_addr),
-            address => address.to_owned(),
-        }
+        peer_address(&self.config)
     }
 
-    /// Returns when everything acknowledged before the call can be read. On one node that is so at once.
-    #[allow(
-        clippy::unused_async,
-        reason = "with several members the leader has to ask them"
-    )]
+    /// Returns when everything acknowledged before the call can be read on this node.
     pub async fn read_barrier(&self) -> Result<()> {
-        Ok(())
+        if self.raft.is_alone() {
+            return Ok(());
+        }
+        self.settled_read().await
     }
 
     /// Sends a command through the log and waits for its outcome.
@@ -150,35 +143,49 @@ impl Node {
 
     async fn send(&self, request: Request, identity: Identity, internal: bool) -> Result<(Reply, Revision)> {
         let watch = Stopwatch::start();
-        let followed = Aftermath::follows(&request);
         let command = Command {
             time_ms: self.clock.unix_ms(),
             user: identity.user,
             auth_revision: identity.auth_revision,
             internal,
             request: Some(request),
+            ..Command::default()
         };
-        let mut outcome = self.pipeline.propose(command)?;
-        if followed {
-            outcome = self.aftermath.after(outcome);
-        }
         let pending = Pending::count(&self.metrics);
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
-        let outcome = tokio::time::timeout(limit, outcome).await;
+        let outcome = tokio::time::timeout(limit, self.carry_out(command)).await;
         drop(pending);
         let Outcome { reply, revision, .. } = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => {
-                self.metrics.proposal_failed();
-                return Err(Error::Stopped);
+            Ok(Err(error)) => {
+                if error == Error::Stopped {
+                    self.metrics.proposal_failed();
+                }
+                return Err(error);
             }
             Err(_) => {
                 self.metrics.proposal_failed();
-                return Err(Error::Timeout);
+                return Err(self.timed_out());
             }
         };
         self.metrics.write_duration.observe(watch.elapsed_seconds());
         Ok((reply?, revision))
+    }
+
+    /// Gets a command into the log, through whoever leads, and waits for what it does here.
+    async fn carry_out(&self, command: Command) -> Result<Outcome> {
+        if self.raft.is_alone() {
+            return self.raft.propose(command)?.await.map_err(|_| Error::Stopped);
+        }
+        self.through_leader(command).await
+    }
+
+    /// Why nothing was heard in time, in etcd's words.
+    fn timed_out(&self) -> Error {
+        if self.raft.view().leader.is_none() {
+            return Error::NoLeader;
+        }
+        Error::Timeout
     }
 
     /// Refuses what takes space when there is none: over the quota, or on a full disk. Going over the quota raises the alarm.
@@ -197,7 +204,7 @@ impl Node {
     /// True if writes are refused for want of room on the file system, whether or not an alarm says so: below the reserve, or
     /// when the store met a full disk and has to be opened anew.
     pub fn refuses_writes(&self) -> bool {
-        self.disk_full.load(Ordering::Acquire) || self.pipeline.is_halted()
+        self.disk_full.load(Ordering::Acquire) || self.raft.is_halted()
     }
 
     /// A random number that names something for a while.
@@ -222,8 +229,8 @@ impl Node {
     pub fn snapshot(&self) -> Snapshot {
         let mvcc = &self.machine.mvcc;
         Snapshot {
-            raft_index: self.pipeline.appended(),
-            applied_index: self.pipeline.applied(),
+            raft_index: self.raft.appended(),
+            applied_index: self.raft.applied(),
             term: self.term(),
             db_size: self.store.sizes().total,
             db_in_use: mvcc.bytes_in_use(),
@@ -239,7 +246,7 @@ impl Node {
 
     /// Stops taking commands, finishes those under way, and writes everything to disk so that the next start is short.
     pub fn stop(&self) -> Result<()> {
-        self.pipeline.stop();
+        self.raft.stop();
         self.store.flush()?;
         self.store.stop_background_work();
         Ok(())
@@ -259,6 +266,29 @@ impl<'a> Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.0.proposals_pending.dec();
+    }
+}
+
+/// Where clients reach a node with these settings.
+fn client_url(config: &Config) -> String {
+    match config.network.advertise_api_url.as_str() {
+        "" => {
+            let scheme = if config.network.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            format!("{scheme}://{}", reachable(&config.network.api_addr))
+        }
+        url => url.to_owned(),
+    }
+}
+
+/// Where members reach a node with these settings, `host:port`.
+fn peer_address(config: &Config) -> String {
+    match config.network.advertise_raft_addr.as_str() {
+        "" => reachable(&config.network.raft_addr),
+        address => address.to_owned(),
     }
 }
 

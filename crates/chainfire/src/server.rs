@@ -62,6 +62,10 @@ impl Server {
     }
 
     fn identify_headers(&self, headers: &HeaderMap) -> Result<Identity, Error> {
+        let wants_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        if wants_leader && !self.node.raft.is_alone() && self.node.raft.view().leader.is_none() {
+            return Err(Error::NoLeader);
+        }
         let (enabled, revision) = {
             let auth = self.node.machine.auth.read();
             (auth.enabled(), auth.revision())

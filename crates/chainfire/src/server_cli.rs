@@ -14,7 +14,7 @@ use service::{Runner, SystemClock, exit, logs};
 use crate::auth::{self, TokenProvider};
 use crate::config::{Config, reference};
 use crate::node::{Node, StartError};
-use crate::pipeline::Fatal;
+use crate::raft::Fatal;
 use crate::server::{Calls, Server, Tls, serve};
 
 /// Replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
@@ -117,6 +117,18 @@ fn load_tls(settings: &Loaded<Config>) -> anyhow::Result<Option<Arc<Tls>>> {
     }
 }
 
+/// Certificates for the connections between members, which are always mutual.
+fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
+    let Some(tls) = &config.network.tls else {
+        return Ok(None);
+    };
+    let now = SystemClock::shared().unix_ms() / 1000;
+    let loaded = peer::Tls::load(&tls.cert_file, &tls.key_file, &tls.ca_file, now);
+    loaded
+        .map(Some)
+        .map_err(|error| exit::with_code(exit::CONFIG, anyhow!("{error} (network.tls)")))
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.config_reference {
         terminal::out(&reference::page());
@@ -140,6 +152,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let place = places(&settings, &["network.api_addr"]);
     let listener = service::net::bind(&place, &config.network.api_addr)
+        .map_err(|error| exit::with_code(exit::CONFIG, error))?;
+
+    let place = places(&settings, &["network.raft_addr"]);
+    let peers = service::net::bind(&place, &config.network.raft_addr)
         .map_err(|error| exit::with_code(exit::CONFIG, error))?;
 
     let path = arguments.config.clone();
@@ -168,6 +184,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             })
         };
         let address = config.network.api_addr.clone();
+        let peer_tls = peer_tls(&config)?;
         let node = tokio::task::spawn_blocking(move || Node::start(config, SystemClock::shared(), fail))
             .await
             .context("start")?
@@ -175,6 +192,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // The database is never closed, only flushed: connections that outlive the drain would close it while the process
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());
+        let peers = tokio::net::TcpListener::from_std(peers).context("listen for members")?;
+        node.connect(peers, peer_tls, &life.shutdown);
         node.start_chores(&life.shutdown);
         if let Some(tls) = &tls {
             tokio::spawn(
@@ -196,10 +215,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "Ready to serve client requests"
         );
         life.ready(&format!("serving on {address}"));
+        // While clients are served to the end, another member takes over.
+        let handing_over = {
+            let (node, shutdown) = (node.clone(), life.shutdown.clone());
+            tokio::spawn(async move {
+                shutdown.wait().await;
+                node.hand_over().await;
+            })
+        };
         serve(server, listener, tls).await.context("serve clients")?;
-        if let Some(fatal) = failed.lock().take() {
+        handing_over.await.context("hand leadership over")?;
+        let fatal = failed.lock().take();
+        if let Some(fatal) = fatal.filter(|fatal| fatal.exit_code != exit::OK) {
             return Err(exit::with_code(fatal.exit_code, fatal));
         }
+        node.disconnect().await;
         tokio::task::spawn_blocking(move || node.stop())
             .await
             .context("stop")?

@@ -123,6 +123,16 @@ impl StateMachine {
         })
     }
 
+    /// Takes everything anew, after the database was replaced. Nobody may apply anything meanwhile. Deadlines of leases start over with
+    /// the next [`Lessor::lead`].
+    pub fn reload(&self) -> Result<()> {
+        *self.lessor.lock() = Lessor::new(lease::load(&self.store)?);
+        *self.auth.write() = load_auth(&self.store)?;
+        *self.alarms.write() = load_alarms(&self.store)?;
+        self.permissions.send_replace(());
+        self.mvcc.reload()
+    }
+
     /// Tells when what somebody may do has changed. A change is told before events of later ones are published.
     pub fn permissions(&self) -> watch::Receiver<()> {
         self.permissions.subscribe()
@@ -244,6 +254,10 @@ impl StateMachine {
             }
             Request::Alarm(alarm) => Reply::Alarm(self.change_alarm(group, &alarm)),
             Request::LeaderStarted(_) => Reply::Done,
+            Request::TokenGiven(given) => Reply::Auth(Tokens::Given {
+                user: given.user,
+                fingerprint: given.fingerprint,
+            }),
             request @ (Request::AuthEnable(_)
             | Request::AuthDisable(_)
             | Request::AuthUserAdd(_)

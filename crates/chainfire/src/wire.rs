@@ -38,6 +38,14 @@ generated!(
     "grpc.health.v1.rs",
     "The health checking service of gRPC."
 );
+/// What is ours alone, by version.
+pub mod chainfire {
+    generated!(
+        v1,
+        "chainfire.v1.rs",
+        "Members by the operator's numbers, leadership, a member's own view."
+    );
+}
 generated!(logpb, "logpb.rs", "What the entries of the log say.");
 
 /// The serialised `FileDescriptorSet` of all protocol files.

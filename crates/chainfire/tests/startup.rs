@@ -286,17 +286,14 @@ fn a_directory_of_another_node_or_cluster_is_refused() {
 }
 
 #[test]
-fn an_empty_directory_without_bootstrap_is_refused_and_stays_usable() {
+fn an_empty_directory_without_bootstrap_waits_to_be_added_and_stays_usable() {
     let mut server = Chainfire::builder()
-        .config("[cluster]\nbootstrap = false")
+        .config("[cluster]\nbootstrap = false\n[limits]\nrequest_timeout_ms = 300")
         .build()
         .unwrap();
-    let (code, error, _) = start_and_end(&mut server);
-    assert_eq!(code, 2);
-    assert!(
-        error.contains("is empty and cluster.bootstrap is false"),
-        "{error}"
-    );
+    server.spawn().unwrap();
+    server.wait_log("waiting to be added to a cluster").unwrap();
+    assert!(server.sigterm().unwrap().success());
     set(&server, "cluster", "bootstrap", true);
     server.start().unwrap();
     put(&server, "a", "1");

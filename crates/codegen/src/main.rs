@@ -20,6 +20,7 @@ const CRATES: &[(&str, &[&str])] = &[(
         "v3lockpb/v3lock.proto",
         "v3electionpb/v3election.proto",
         "logpb/log.proto",
+        "chainfirepb/cluster.proto",
         "health/health.proto",
     ],
 )];

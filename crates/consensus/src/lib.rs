@@ -24,6 +24,7 @@ mod random;
 mod ready;
 mod settings;
 pub mod types;
+pub mod wire;
 
 #[cfg(test)]
 mod simulation;

@@ -405,6 +405,16 @@ impl Replica {
         }
     }
 
+    /// True if this replica leads, is the only voter, and has committed an entry of its own: then nobody else can have agreed on
+    /// anything, and a linearizable read needs no round.
+    pub fn leads_alone(&self) -> bool {
+        let mut voters = self.configuration().voters();
+        matches!(self.role, Role::Leader(_))
+            && voters.next() == Some((self.settings.node, self.hard.incarnation))
+            && voters.next().is_none()
+            && self.is_settled()
+    }
+
     /// What a snapshot of the state machine as of `applied` is described by; nothing if the log no longer knows that index.
     pub fn describe_snapshot(&self, applied: Index) -> Option<Snapshot> {
         self.log.snapshot_at(applied)

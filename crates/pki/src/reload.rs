@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::Error;
 use super::certificate::Certificate;
-use super::material::{ClientAuth, Material, Paths, Warning, server_config};
+use super::material::{ClientAuth, Material, Paths, Warning, client_config, server_config};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Reloadable {
 #[derive(Debug)]
 struct Current {
     server: Arc<ServerConfig>,
+    /// There if there are authorities to verify servers by.
+    client: Option<Arc<ClientConfig>>,
     leaf: Certificate,
     warnings: Vec<Warning>,
 }
@@ -82,6 +84,12 @@ impl Reloadable {
         self.current.load().server.clone()
     }
 
+    /// What the next connection to another machine is begun with: it verifies that machine by the same authorities and shows the same
+    /// certificate. Nothing if no authorities are named.
+    pub fn client(&self) -> Option<Arc<ClientConfig>> {
+        self.current.load().client.clone()
+    }
+
     /// The certificate in use.
     pub fn leaf(&self) -> Certificate {
         self.current.load().leaf.clone()
@@ -134,8 +142,13 @@ impl Reloadable {
 
 fn current(paths: &Paths, clients: ClientAuth, alpn: &[&[u8]], now_unix_s: u64) -> Result<Current, Error> {
     let material = Material::load(paths, now_unix_s)?;
+    let client = match material.authorities() {
+        Some(authorities) => Some(Arc::new(client_config(authorities, Some(&material), alpn)?)),
+        None => None,
+    };
     Ok(Current {
         server: Arc::new(server_config(&material, clients, alpn)?),
+        client,
         leaf: material.leaf,
         warnings: material.warnings,
     })

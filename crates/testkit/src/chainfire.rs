@@ -20,6 +20,7 @@ pub struct Chainfire {
 /// What a [`Chainfire`] is to be started with.
 #[derive(Debug, Default)]
 pub struct ChainfireBuilder {
+    node: Option<u64>,
     overrides: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -29,6 +30,13 @@ impl ChainfireBuilder {
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.overrides.push(toml.to_owned());
+        self
+    }
+
+    /// Numbers the node; it is 1 otherwise.
+    #[must_use]
+    pub fn node(mut self, id: u64) -> Self {
+        self.node = Some(id);
         self
     }
 
@@ -49,7 +57,7 @@ impl ChainfireBuilder {
     /// Writes the configuration and does not start it.
     pub fn build(self) -> Result<Chainfire> {
         let binary = crate::mainstay_binary()?;
-        let spec = chainfire::service(1);
+        let spec = chainfire::service(self.node.unwrap_or(1));
         let mut server = Server::new("chainfire", binary.clone(), spec.ready)?;
         let places = Places {
             host: "node1".into(),
@@ -118,6 +126,24 @@ impl Chainfire {
     /// Its configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.dir().join("chainfire.toml")
+    }
+
+    /// Lays TOML over its configuration, for the next start.
+    ///
+    /// # Errors
+    /// If either is none.
+    pub fn configure(&self, toml: &str) -> Result<()> {
+        let path = self.config_file();
+        let text = std::fs::read_to_string(&path)?;
+        let mut config: toml::Table = text.parse().context("cannot read the server's configuration")?;
+        merge(&mut config, toml.parse().context("cannot read the test's configuration")?);
+        std::fs::write(&path, config.to_string())?;
+        Ok(())
+    }
+
+    /// Where other members reach it, `ADDRESS:PORT`.
+    pub fn peer_address(&self) -> String {
+        format!("{}:{}", self.address(), chainfire::RAFT_PORT)
     }
 
     /// `chainfire-client` with this endpoint.

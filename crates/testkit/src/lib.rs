@@ -17,6 +17,7 @@
 
 mod binary;
 mod chainfire;
+mod cluster;
 mod dir;
 mod etcd;
 mod port;
@@ -25,6 +26,7 @@ mod server;
 
 pub use binary::mainstay_binary;
 pub use chainfire::{Chainfire, ChainfireBuilder};
+pub use cluster::ChainfireCluster;
 pub use dir::TestDir;
 pub use etcd::Etcd;
 pub use lab::address::AddressBlock;

@@ -269,6 +269,16 @@ impl Server {
             .unwrap_or_default()
     }
 
+    /// Waits until a line of its log contains `text`.
+    ///
+    /// # Errors
+    /// If none does within the limit of every wait.
+    pub fn wait_log(&self, text: &str) -> Result<()> {
+        wait::until(LIMIT, &format!("{text:?} in the log of {}", self.name), || {
+            Ok(self.log().contains(text).then_some(()))
+        })
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.name))
     }

@@ -38,6 +38,7 @@ const CRATES: &[(&str, Layer)] = &[
     ("mainstay", Layer::Binary),
     ("mezite", Layer::System),
     ("notify", Layer::Shared),
+    ("peer", Layer::Shared),
     ("pgaf", Layer::System),
     ("pki", Layer::Shared),
     ("quptime", Layer::System),

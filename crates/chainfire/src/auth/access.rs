@@ -217,7 +217,8 @@ impl AuthStore {
             // Only the store itself says these, as `internal`.
             | Request::LeaseExpire(_)
             | Request::LeaseCheckpoint(_)
-            | Request::LeaderStarted(_) => self.check(identity, Access::Admin),
+            | Request::LeaderStarted(_)
+            | Request::TokenGiven(_) => self.check(identity, Access::Admin),
         }
     }
 

@@ -60,6 +60,13 @@ pub enum Tokens {
     DropUser(String),
     /// All: authentication was turned off.
     DropAll,
+    /// None; a member gave one, which all know from now on.
+    Given {
+        /// Whose it is.
+        user: String,
+        /// SHA-256 of it.
+        fingerprint: bytes::Bytes,
+    },
 }
 
 /// One user and what follows from its roles.
@@ -237,7 +244,8 @@ impl AuthStore {
             | Request::LeaseExpire(_)
             | Request::LeaseCheckpoint(_)
             | Request::Alarm(_)
-            | Request::LeaderStarted(_) => Err(Error::Invalid(
+            | Request::LeaderStarted(_)
+            | Request::TokenGiven(_) => Err(Error::Invalid(
                 "auth: the command is not about users or roles".into(),
             )),
         }

@@ -86,9 +86,21 @@ impl TokenProvider {
         }
     }
 
-    /// Drops what an applied command voided. JWTs need nothing: the revision they carry is too old from then on.
-    pub fn forget(&self, tokens: &Tokens) {
+    /// What other members have to be told of a token that was given here, so that they know it; nothing if they know it by itself.
+    pub fn to_be_told(&self, token: &str) -> Option<bytes::Bytes> {
+        match self {
+            Self::Simple(_) => Some(bytes::Bytes::copy_from_slice(&simple::fingerprint(token))),
+            Self::Jwt(_) => None,
+        }
+    }
+
+    /// Drops what an applied command voided, and learns what it gave. JWTs need nothing: the revision they carry is too old from then
+    /// on.
+    pub fn follow(&self, tokens: &Tokens, clock: &dyn Clock) {
         match (self, tokens) {
+            (Self::Simple(table), Tokens::Given { user, fingerprint }) => {
+                table.learn(user, fingerprint, clock.now());
+            }
             (Self::Simple(table), Tokens::DropUser(user)) => table.drop_user(user),
             (Self::Simple(table), Tokens::DropAll) => table.drop_all(),
             (Self::Simple(_), Tokens::Keep) | (Self::Jwt(_), _) => {}

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::failure::{Failure, Result, chain};
 use super::secure;
+use crate::wire::chainfire::v1::cluster_client::ClusterClient as OwnClusterClient;
 use crate::wire::etcdserverpb as pb;
 use crate::wire::etcdserverpb::auth_client::AuthClient;
 use crate::wire::etcdserverpb::cluster_client::ClusterClient;
@@ -114,6 +115,7 @@ services! {
     watch: WatchClient;
     lease: LeaseClient;
     cluster: ClusterClient;
+    own_cluster: OwnClusterClient;
     maintenance: MaintenanceClient;
     auth: AuthClient;
     lock: LockClient;

@@ -50,6 +50,10 @@ impl Named for wire::v3electionpb::CampaignResponse {
     const NAME: &'static str = "v3electionpb.CampaignResponse";
 }
 
+impl Named for wire::chainfire::v1::MemberAddResponse {
+    const NAME: &'static str = "chainfire.v1.MemberAddResponse";
+}
+
 fn descriptor(name: &str) -> MessageDescriptor {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {

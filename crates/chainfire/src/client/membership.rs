@@ -1,7 +1,6 @@
 //! `member-add`, `member-remove` and `member-promote`.
 //!
-//! Everything goes through the Cluster service of etcd. MemberAdd has no id in that interface: the server numbers the node,
-//! and when it is not the number asked for, the node is taken out again and the command fails.
+//! MemberAdd of etcd has no id, so adding goes through our own service; the rest through etcd's.
 
 use std::time::Duration;
 
@@ -10,10 +9,11 @@ use service::clock::Stopwatch;
 
 use super::argument;
 use super::cli::Context;
-use super::cluster::{ask_status, bare, members};
+use super::cluster::{bare, members};
 use super::connection::Session;
 use super::failure::{Failure, Result};
-use crate::wire::etcdserverpb::{Member, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest};
+use crate::wire::chainfire::v1;
+use crate::wire::etcdserverpb::{Member, MemberPromoteRequest, MemberRemoveRequest};
 
 /// How long `member-add` waits for the node unless `--timeout` says otherwise.
 const ADD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -51,28 +51,39 @@ pub(super) async fn add(arguments: Add, context: &mut Context) -> Result<()> {
     let address = argument::peer_address(&arguments.peer_url).map_err(Failure::Usage)?;
     let id = arguments.node_id;
     let session = context.open().await?;
-    let known = members(&session, false).await?.members;
-    if let Some(member) = known.iter().find(|member| member.id == id) {
-        return already_there(&session, member, &address, context).await;
-    }
-    let scheme = if arguments.peer_url.starts_with("https://") {
-        "https"
-    } else {
-        "http"
+    let request = v1::MemberAddRequest {
+        node_id: id,
+        peer_url: address.clone(),
+        learner: arguments.learner,
     };
-    let request = MemberAddRequest {
-        peer_ur_ls: vec![format!("{scheme}://{address}")],
-        is_learner: true,
+    let reply = session.ask(session.own_cluster().member_add(request)).await;
+    let reply = match reply {
+        Err(failure) if failure.text() == Some("etcdserver: member ID already exist") => {
+            let known = members(&session, false).await?.members;
+            return match known.iter().find(|member| member.id == id) {
+                Some(member) => Err(elsewhere(member)),
+                None => Err(failure),
+            };
+        }
+        reply => reply?,
     };
-    let reply = session.ask(session.cluster().member_add(request)).await?;
     let cluster = reply.header.as_ref().map_or(0, |header| header.cluster_id);
-    let given = reply.member.as_ref().map_or(0, |member| member.id);
-    if given != id {
-        remove_again(&session, given).await?;
-        return Err(Failure::refused(format!(
-            "{} numbered the node {given} instead of {id}; it was removed again",
-            session.endpoint
-        )));
+    let voter = reply.member.as_ref().is_some_and(|member| member.voter);
+    if reply.already {
+        let no_leader = reply.no_leader;
+        context.printer.reply(&reply, |text| {
+            text.line(format_args!("Node {id} is already a member ({address})"));
+            if no_leader {
+                text.line(format_args!(
+                    "no leader elected: start node {id} to regain quorum"
+                ));
+            }
+        })?;
+        // A command that was cut short is finished by giving it again.
+        if voter || no_leader || arguments.learner || arguments.no_wait {
+            return Ok(());
+        }
+        return promote_when_ready(&session, id, context).await;
     }
     context.printer.reply(&reply, |text| {
         text.line(format_args!("Node {id} added to cluster {cluster} (learner)"));
@@ -83,30 +94,14 @@ pub(super) async fn add(arguments: Add, context: &mut Context) -> Result<()> {
     promote_when_ready(&session, id, context).await
 }
 
-/// Adding a node that is there is no error, so that a recipe can be repeated.
-async fn already_there(
-    session: &Session,
-    member: &Member,
-    address: &str,
-    context: &mut Context,
-) -> Result<()> {
-    let id = member.id;
-    if !member.peer_ur_ls.iter().any(|url| bare(url) == address) {
-        let urls: Vec<_> = member.peer_ur_ls.iter().map(|url| bare(url)).collect();
-        return Err(Failure::refused(format!(
-            "node {id} is a member already, at {}",
-            urls.join(",")
-        )));
-    }
-    let leaderless = ask_status(session).await?.leader == 0;
-    context.printer.text(|text| {
-        text.line(format_args!("Node {id} is already a member ({address})"));
-        if leaderless {
-            text.line(format_args!(
-                "no leader elected: start node {id} to regain quorum"
-            ));
-        }
-    })
+/// The number is taken by a node elsewhere.
+fn elsewhere(member: &Member) -> Failure {
+    let urls: Vec<_> = member.peer_ur_ls.iter().map(|url| bare(url)).collect();
+    Failure::refused(format!(
+        "node {} is a member already, at {}",
+        member.id,
+        urls.join(",")
+    ))
 }
 
 async fn remove_again(session: &Session, id: u64) -> Result<()> {

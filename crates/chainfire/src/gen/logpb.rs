@@ -15,9 +15,15 @@ pub struct Command {
     /// True for commands of the store itself, which no permission governs.
     #[prost(bool, tag = "4")]
     pub internal: bool,
+    /// The member that passed the command on to the leader, and its number there: by these the member knows it again when it
+    /// comes back through the log. 0 if it was proposed by the leader itself.
+    #[prost(uint64, tag = "5")]
+    pub origin_node: u64,
+    #[prost(uint64, tag = "6")]
+    pub origin_request: u64,
     #[prost(
         oneof = "command::Request",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 60"
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 60, 61"
     )]
     pub request: ::core::option::Option<command::Request>,
 }
@@ -72,9 +78,11 @@ pub mod command {
         AuthRoleRevokePermission(
             super::super::etcdserverpb::AuthRoleRevokePermissionRequest,
         ),
-        /// The first entry of a leader's term.
+        /// The first entry of a leader's term, in logs of single nodes.
         #[prost(message, tag = "60")]
         LeaderStarted(super::LeaderStarted),
+        #[prost(message, tag = "61")]
+        TokenGiven(super::TokenGiven),
     }
 }
 /// Leases that ran out by the leader's clock. All keys of all of them are deleted in one revision for each lease.
@@ -83,8 +91,36 @@ pub struct LeaseExpire {
     #[prost(int64, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<i64>,
 }
+/// A member gave a simple token to a user; from then on all members know it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenGiven {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// SHA-256 of the token: the log must not give away what opens the door.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub fingerprint: ::prost::bytes::Bytes,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderStarted {
     #[prost(uint64, tag = "1")]
     pub node_id: u64,
+}
+/// What a configuration entry says about a member beside its id and its vote.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    /// Where other members reach it, host:port.
+    #[prost(string, tag = "1")]
+    pub peer_address: ::prost::alloc::string::String,
+    /// Empty until the member has told it.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Where clients reach it, a URL. Empty until the member has told it.
+    #[prost(string, tag = "3")]
+    pub client_url: ::prost::alloc::string::String,
+    /// Version of its program.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// A learner that shall become a voter as soon as it has caught up.
+    #[prost(bool, tag = "5")]
+    pub wants_vote: bool,
 }

@@ -147,6 +147,16 @@ impl Mvcc {
         })
     }
 
+    /// Takes the state anew, after the database was replaced. Nobody may apply anything meanwhile.
+    pub fn reload(&self) -> Result<()> {
+        let _writing = self.writing.lock();
+        let mut swept = self.swept.lock();
+        *swept = Swept::load(&self.store)?;
+        self.publish_swept(&swept);
+        self.publish(&Meta::load(&self.store)?);
+        Ok(())
+    }
+
     /// Newest revision whose data can be read.
     pub fn revision(&self) -> Revision {
         self.revision.load(Ordering::Acquire)

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use consensus::Change;
+use prost::Message as _;
 use service::Shutdown;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -15,8 +17,8 @@ use crate::wire::etcdserverpb::alarm_request::AlarmAction;
 use crate::wire::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest,
 };
-use crate::wire::logpb::LeaseExpire;
 use crate::wire::logpb::command::Request;
+use crate::wire::logpb::{self, LeaseExpire};
 
 /// Leases that one log entry lets expire. Bounded so that a million of them does not stop everything else.
 const EXPIRE_MAX: usize = 1000;
@@ -60,6 +62,10 @@ impl Node {
         until(shutdown, async move { sweeper.sweep().await });
         until(shutdown, async move { space.watch_space().await });
         until(shutdown, async move { retention.compact_by_itself().await });
+        let promotion = self.clone();
+        until(shutdown, async move { promotion.promote_who_asked().await });
+        let removal = self.clone();
+        until(shutdown, async move { removal.end_when_removed().await });
     }
 
     async fn expire_leases(&self) {
@@ -150,6 +156,43 @@ impl Node {
         }
     }
 
+    /// Makes voters of the learners that were added as such, once they have caught up.
+    async fn promote_who_asked(&self) {
+        let mut ticks = interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let view = self.raft.view();
+            if !view.leads() {
+                continue;
+            }
+            for (node, member) in view.configuration.members() {
+                let told = logpb::Member::decode(member.context.clone()).unwrap_or_default();
+                if member.voter || !told.wants_vote {
+                    continue;
+                }
+                match self.change(Change::Promote { node }).await {
+                    Ok(()) => {
+                        tracing::info!(target: "chainfire_raft", node_id = node.0, "Node promoted to voter");
+                    }
+                    Err(error) => {
+                        tracing::debug!(target: "chainfire_raft", node_id = node.0, error = %error, "Not promoted yet");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A node that was taken out of the cluster has nothing more to do.
+    async fn end_when_removed(&self) {
+        let mut view = self.raft.watch();
+        if view.wait_for(|view| view.removed).await.is_ok() {
+            // Clients of this node are told that it stops, and the others that they need not wait for it.
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            self.raft.end(0, "removed from cluster");
+        }
+    }
+
     async fn watch_space(&self) {
         let mut ticks = interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,7 +224,7 @@ impl Node {
                 .machine
                 .alarms()
                 .iter()
-                .any(|alarm| alarm.alarm == AlarmType::Nospace as i32);
+                .any(|alarm| alarm.alarm == AlarmType::Nospace as i32 && alarm.member_id == self.id());
             if raised
                 && used < quota / 100 * QUOTA_CLEAR
                 && self.clear_alarm(AlarmType::Nospace).await.is_ok()
@@ -197,8 +240,8 @@ impl Node {
         };
         let free = stat.blocks_available() * stat.fragment_size();
         let full = free < DISK_RESERVE_BYTES;
-        if !full && self.pipeline.is_halted() {
-            self.pipeline.give_up();
+        if !full && self.raft.is_halted() {
+            self.raft.give_up();
         }
         if self.disk_full.swap(full, Ordering::AcqRel) != full {
             if full {
@@ -244,6 +287,10 @@ impl Node {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if !self.raft.view().leads() {
+                noted.clear();
+                continue;
+            }
             let revision = self.machine.mvcc.revision();
             let now = self.now_ms();
             let target = match retention {

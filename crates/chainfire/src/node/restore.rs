@@ -7,10 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use store::{Durability, Options, Store};
+use bytes::Bytes;
+use consensus::{Configuration, HardState, NodeId, Position, Snapshot, Term};
+use store::{Batch, Durability, Options, Store};
 
+use super::founding::{self, Group};
 use super::start::{self, StartError};
-use crate::log::Log;
+use crate::auth;
+use crate::log::{self, Log};
 use crate::mvcc::family;
 use crate::state_machine::StateMachine;
 
@@ -45,7 +49,13 @@ pub(crate) fn rework(dir: &Path, changes: Changes) -> Result<Restored, StartErro
     let machine = StateMachine::load(store.clone()).map_err(|error| failed(&error))?;
     let applied = machine.mvcc.applied_index();
     let log = Log::open(store.clone(), applied).map_err(|error| failed(&error))?;
-    start::replay(&machine, &log, applied).map_err(|error| failed(&error))?;
+    // A snapshot has the state as its member had applied it, so all that was acknowledged; what the log has beyond that may never have
+    // been agreed on, unless nobody else could have had a say.
+    let hard_state = log.hard_state().map_err(|error| failed(&error))?;
+    let sole = founding::is_sole(&log, NodeId(node_id)).map_err(|error| failed(&error))?;
+    let agreed = hard_state.map_or(0, |hard_state| hard_state.commit.min(log.last()));
+    let until = if sole { log.last() } else { agreed };
+    start::replay(&machine, &log, until).map_err(|error| failed(&error))?;
 
     let mut meta = machine.mvcc.meta();
     let mut batch = store.batch();
@@ -68,10 +78,47 @@ pub(crate) fn rework(dir: &Path, changes: Changes) -> Result<Restored, StartErro
         revision: meta.revision,
     };
     start::set_identity(&mut batch, restored.node_id, restored.cluster_id);
+    found_anew(&store, &machine, &mut batch, restored.node_id)?;
     store.write(batch, Durability::Synced)?;
     store.flush()?;
     store.stop_background_work();
     Ok(restored)
+}
+
+/// Makes the directory that of the only member of a new cluster, which has agreed on what is there and on nothing else.
+fn found_anew(
+    store: &Store,
+    machine: &StateMachine,
+    batch: &mut Batch<'_>,
+    node: u64,
+) -> Result<(), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Failed(error.to_string());
+    let clock = service::SystemClock::shared();
+    let life = founding::draw_life(&clock, &auth::system_entropy()).map_err(|error| failed(&error))?;
+    let meta = machine.mvcc.meta();
+    let configuration = Configuration::of_voters([(NodeId(node), life, Bytes::new())]);
+    let base = Snapshot {
+        position: Position {
+            term: Term(meta.applied_term.max(1)),
+            index: meta.applied_index.max(1),
+        },
+        configuration: configuration.clone(),
+    };
+    let mut hard_state = HardState::new(life, false);
+    hard_state.term = base.position.term;
+    hard_state.commit = base.position.index;
+    log::replace(batch, &base);
+    log::put_hard_state(batch, &hard_state);
+    let group = Group {
+        instance: life.0,
+        first: configuration,
+    };
+    group.save(store).map_err(|error| failed(&error))
+}
+
+/// True if the directory was restored and has not been started since.
+pub(super) fn is_marked(dir: &Path) -> bool {
+    dir.join(MARK).exists()
 }
 
 /// Tells that the directory was restored, and takes the mark away so that it is told once.

@@ -2,28 +2,29 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use prost::Message;
+use consensus::{Configuration, GroupId, HardState, Incarnation, Kind, NodeId, Replica, Restored, Term};
+use prost::Message as _;
 use service::SharedClock;
 use service::clock::Stopwatch;
 use store::{Batch, Durability, Store};
 use tokio::sync::Notify;
 
 use super::aftermath::Aftermath;
-use super::{Node, VERSION, restore};
+use super::{Node, Peers, VERSION, founding, restore};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
 use crate::error::Error;
-use crate::log::{self, HardState, Log};
+use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::mvcc::family;
-use crate::pipeline::{EXIT_CORRUPT, Fatal, Parts, Pipeline, Retain};
-use crate::state_machine::{Committed, StateMachine};
+use crate::raft::{EXIT_CORRUPT, Fatal, Parts, Raft, Retain, finish_interrupted};
+use crate::state_machine::{Committed, Outcome, StateMachine};
 use crate::watch::Hub;
-use crate::wire::logpb::command::Request;
-use crate::wire::logpb::{Command, LeaderStarted};
+use crate::wire::logpb::Command;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +46,6 @@ pub enum StartError {
         /// What the settings say.
         config_cluster: u64,
     },
-    /// A joining node without data: there is nobody to join yet.
-    #[error(
-        "data directory {} is empty and cluster.bootstrap is false: joining a cluster is not in this release, set bootstrap = true to start a new one",
-        .0.display()
-    )]
-    NothingToJoin(PathBuf),
     /// The data is not what was written.
     #[error("{reason}: the data is untouched; see `rocksdb_ldb --db={} repair`, which keeps what is readable, or restore a snapshot with `chainfire-client snapshot restore`", .path.display())]
     Corrupt {
@@ -75,7 +70,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Corrupt { .. } => EXIT_CORRUPT,
-            StartError::NotOurs { .. } | StartError::NothingToJoin(_) | StartError::Auth(_) => EXIT_REFUSED,
+            StartError::NotOurs { .. } | StartError::Auth(_) => EXIT_REFUSED,
             // A full disk may have room again at the next start; a directory that is none, or another's, stays so.
             StartError::Store(error) if error.is_unusable() => EXIT_REFUSED,
             StartError::Store(_) | StartError::Failed(_) => 1,
@@ -99,7 +94,6 @@ impl StartError {
             .into_iter()
             .filter_map(|(key, wrong)| wrong.then_some(key))
             .collect(),
-            StartError::NothingToJoin(_) => vec!["cluster.bootstrap", "storage.data_dir"],
             StartError::Store(_) => vec!["storage.data_dir"],
             StartError::Auth(error) => vec![error.key],
             StartError::Corrupt { .. } | StartError::Failed(_) => Vec::new(),
@@ -119,8 +113,8 @@ pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const CHECKPOINT_PREFIX: &str = "checkpoint-";
 
 impl Node {
-    /// Opens the data directory, replays what the state lacks of the log, and starts the pipeline. `fail` is called once if
-    /// the node later cannot go on.
+    /// Opens the data directory, replays what the state lacks of the log, and takes up this node's part in the group. `fail`
+    /// is called once if the node later cannot go on. Nobody is talked to before [`Node::connect`].
     pub fn start(
         config: Config,
         clock: SharedClock,
@@ -143,7 +137,8 @@ impl Node {
         fail: Arc<dyn Fn(Fatal) + Send + Sync>,
     ) -> Result<Arc<Node>, StartError> {
         let dir = config.storage.data_dir.clone();
-        let tokens = Arc::new(TokenProvider::new(&config.auth, auth::system_entropy())?);
+        let entropy = auth::system_entropy();
+        let tokens = Arc::new(TokenProvider::new(&config.auth, entropy.clone())?);
         let store = Arc::new(Store::open(&dir, &config.storage.store_options(), family::ALL)?);
         for torn in store.torn_writes() {
             let (file, bytes) = (torn.file.as_str(), torn.bytes);
@@ -156,8 +151,6 @@ impl Node {
             path: dir.clone(),
             reason,
         };
-        let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
-        let applied = machine.mvcc.applied_index();
         let unreadable = |error| match error {
             log::Error::Store(error) => StartError::Store(error),
             corrupted => {
@@ -165,39 +158,106 @@ impl Node {
                 corrupt(corrupted.to_string())
             }
         };
-        let mut log = Log::open(store.clone(), applied).map_err(unreadable)?;
-        replay(&machine, &log, applied).map_err(|error| match error {
+        finish_interrupted(&store).map_err(unreadable)?;
+        super::peers::remove_staged(&store, None);
+        let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let mut log = Log::open(store.clone(), machine.mvcc.applied_index()).map_err(unreadable)?;
+        let node = NodeId(config.node.id);
+        let has_group = founding::Group::load(&store).map_err(unreadable)?.is_some();
+        let hard_state = match log.hard_state().map_err(unreadable)? {
+            None if log.last() > 0 => return Err(corrupt("the hard state is missing".to_owned())),
+            None => begin(&store, &mut log, &config, &clock, &entropy)?,
+            // Started before, with other settings, and never met anybody.
+            Some(hard_state) if log.last() == 0 && hard_state.term == Term(0) && !has_group => {
+                begin_with(&store, &mut log, &config, hard_state.incarnation)?
+            }
+            Some(hard_state) => {
+                let restored =
+                    restore::is_marked(&dir) && !founding::is_sole(&log, node).map_err(unreadable)?;
+                if restored {
+                    let life = founding::draw_life(&clock, &entropy).map_err(failed)?;
+                    let hard_state = hard_state.restored(life);
+                    log.write(&[], Some(&hard_state)).map_err(unreadable)?;
+                    hard_state
+                } else {
+                    hard_state
+                }
+            }
+        };
+        let known = hard_state.commit.min(log.last());
+        replay(&machine, &log, known).map_err(|error| match error {
             ReplayError::Log(error) => unreadable(error),
             ReplayError::Apply(error @ Error::Damaged(_)) => corrupt(format!("replay the log: {error}")),
             ReplayError::Apply(error) => StartError::Failed(format!("replay the log: {error}")),
         })?;
-
         restore::first_start(&dir, machine.mvcc.revision())?;
 
-        // Alone, a node wins its election by standing for it.
-        let hard = log.hard_state();
-        let term = hard.term + 1;
-        log.set_hard_state(HardState {
-            term,
-            vote: config.node.id,
-            commit: log.last(),
+        let mut entries = Vec::new();
+        log.scan(log.first(), &mut |entry| {
+            entries.push(entry);
+            Ok(())
         })
-        .map_err(|error| StartError::Failed(error.to_string()))?;
+        .map_err(unreadable)?;
+        let mut seed = [0; 8];
+        entropy(&mut seed).map_err(failed)?;
+        let restored = Restored {
+            hard_state,
+            base: log.base().clone(),
+            applied: machine.mvcc.applied_index(),
+            entries,
+        };
+        let settings = consensus_settings(&config, u64::from_be_bytes(seed));
+        let replica = Replica::new(settings, restored).map_err(|error| corrupt(error.to_string()))?;
 
         let machine = Arc::new(machine);
         let hub = Arc::new(Hub::new(machine.mvcc.revision()));
         let metrics = Arc::new(Metrics::new(VERSION));
-        machine.lessor.lock().lead(clock.now().millis());
+        let aftermath = Arc::new(Aftermath::new(tokens.clone(), clock.clone()));
         let publish = {
             let hub = hub.clone();
             Box::new(move |events, revision| hub.publish(events, revision))
         };
-        let pipeline = Pipeline::start(Parts {
+        let replaced = {
+            let (hub, aftermath) = (hub.clone(), aftermath.clone());
+            Box::new(move |revision| {
+                hub.leap(revision);
+                aftermath.see_to_everything();
+            })
+        };
+        let role_changed = {
+            let (machine, aftermath, clock) = (machine.clone(), aftermath.clone(), clock.clone());
+            Box::new(move |leads| {
+                // Leases run out by the leader's clock and by no other.
+                let mut lessor = machine.lessor.lock();
+                if leads {
+                    lessor.lead(clock.now().millis());
+                } else {
+                    lessor.follow();
+                }
+                drop(lessor);
+                aftermath.see_to_everything();
+            })
+        };
+        let applied = {
+            let aftermath = aftermath.clone();
+            Box::new(move |outcome: &Outcome| aftermath.see_to(outcome))
+        };
+        let group = founding::Group::load(&store).map_err(unreadable)?;
+        let peers = Arc::new(Peers::new(&config, store.clone(), group));
+        let raft = Raft::start(Parts {
+            replica,
             log,
-            term,
+            node,
             machine: machine.clone(),
+            store: store.clone(),
+            staged: peers.staged.clone(),
+            network: peers.clone(),
             publish,
+            applied,
+            role_changed,
+            replaced,
             clock: clock.clone(),
+            tick: Duration::from_millis(config.raft.tick_interval_ms),
             metrics: metrics.clone(),
             retain: Retain {
                 every: config.raft.snapshot_entries,
@@ -205,35 +265,77 @@ impl Node {
             },
             fail,
         })
-        .map_err(|error| StartError::Failed(format!("start threads: {error}")))?;
-        tracing::info!(target: "chainfire_raft", term, "Leader elected");
-        metrics.leader_changed();
-        let started = Command {
-            time_ms: clock.unix_ms(),
-            internal: true,
-            request: Some(Request::LeaderStarted(LeaderStarted {
-                node_id: config.node.id,
-            })),
-            ..Command::default()
-        };
-        pipeline
-            .propose(started)
-            .map_err(|error| StartError::Failed(error.to_string()))?;
+        .map_err(unreadable)?;
         Ok(Arc::new(Node {
             machine,
             hub,
-            pipeline,
-            aftermath: Arc::new(Aftermath::new(tokens.clone())),
+            raft: Arc::new(raft),
+            peers,
+            aftermath,
             tokens,
-            entropy: auth::system_entropy(),
+            entropy,
             clock,
             metrics,
             store,
-            term: AtomicU64::new(term),
             disk_full: AtomicBool::new(false),
             swept: Notify::new(),
             config,
         }))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> StartError {
+    StartError::Failed(error.to_string())
+}
+
+/// The first start in a new directory.
+fn begin(
+    store: &Store,
+    log: &mut Log,
+    config: &Config,
+    clock: &SharedClock,
+    entropy: &auth::Entropy,
+) -> Result<HardState, StartError> {
+    let life = founding::draw_life(clock, entropy).map_err(failed)?;
+    begin_with(store, log, config, life)
+}
+
+fn begin_with(
+    store: &Store,
+    log: &mut Log,
+    config: &Config,
+    life: Incarnation,
+) -> Result<HardState, StartError> {
+    if founding::begins_alone(config) {
+        let context = founding::own_context(
+            config,
+            &super::peer_address(config),
+            &super::client_url(config),
+            false,
+        );
+        let first = Configuration::of_voters([(NodeId(config.node.id), life, context)]);
+        return founding::found(store, log, first, life).map_err(failed);
+    }
+    let hard_state = HardState::new(life, true);
+    log.write(&[], Some(&hard_state)).map_err(failed)?;
+    Ok(hard_state)
+}
+
+/// The group that holds the keys. A process may take part in many; this one is the only one here.
+const GROUP: GroupId = GroupId(1);
+
+/// Bytes of entries kept in memory after they are applied, for members that lag a little.
+const CACHE_BYTES: usize = 16 << 20;
+
+fn consensus_settings(config: &Config, seed: u64) -> consensus::Settings {
+    let raft = &config.raft;
+    consensus::Settings {
+        heartbeat_ticks: raft.heartbeat_ticks,
+        election_ticks: raft.election_ticks,
+        election_spread_ticks: raft.election_ticks,
+        inflight_bytes_max: usize::try_from(raft.max_inflight_bytes.bytes()).unwrap_or(usize::MAX),
+        cache_bytes_max: CACHE_BYTES,
+        ..consensus::Settings::new(GROUP, NodeId(config.node.id), seed)
     }
 }
 
@@ -268,9 +370,6 @@ fn claim(store: &Store, config: &Config, dir: &Path) -> Result<(), StartError> {
             tracing::debug!(target: "chainfire_raft", "Data is there, so bootstrap is ignored");
         }
         return Ok(());
-    }
-    if !config.cluster.bootstrap {
-        return Err(StartError::NothingToJoin(dir.to_owned()));
     }
     let mut batch = store.batch();
     set_identity(&mut batch, node, cluster);
@@ -309,9 +408,10 @@ pub(super) enum ReplayError {
     Apply(Error),
 }
 
-/// Applies what the log has and the state lacks.
-pub(super) fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<(), ReplayError> {
-    let lacking = log.last() - applied;
+/// Applies what the log has and the state lacks, up to `until`.
+pub(super) fn replay(machine: &StateMachine, log: &Log, until: u64) -> Result<(), ReplayError> {
+    let applied = machine.mvcc.applied_index();
+    let lacking = until.saturating_sub(applied);
     if lacking == 0 {
         return Ok(());
     }
@@ -319,13 +419,20 @@ pub(super) fn replay(machine: &StateMachine, log: &Log, applied: u64) -> Result<
     let mut group = Vec::with_capacity(REPLAY_ENTRIES);
     let mut outcome = Ok(());
     log.scan(applied + 1, &mut |entry| {
-        let command = Command::decode(entry.payload).map_err(|_| log::Error::Corrupt {
-            index: entry.index,
-            reason: "payload",
-        })?;
+        if entry.index > until {
+            return Ok(());
+        }
+        let index = entry.index;
+        let command = match entry.kind {
+            Kind::Command => Command::decode(entry.payload).map_err(|_| log::Error::Corrupt {
+                index,
+                reason: "payload",
+            })?,
+            Kind::Blank | Kind::Configuration => Command::default(),
+        };
         group.push(Committed {
-            index: entry.index,
-            term: entry.term,
+            index,
+            term: entry.term.0,
             command,
         });
         if group.len() >= REPLAY_ENTRIES && outcome.is_ok() {

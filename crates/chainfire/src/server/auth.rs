@@ -21,6 +21,7 @@ use crate::wire::etcdserverpb::{
     AuthUserRevokeRoleRequest, AuthUserRevokeRoleResponse, AuthenticateRequest, AuthenticateResponse,
     ResponseHeader,
 };
+use crate::wire::logpb::TokenGiven;
 use crate::wire::logpb::command::Request as Command;
 
 /// Passwords hashed or verified at a time. Each takes a core and 19 MiB for tens of milliseconds, so a flood of logins must
@@ -241,11 +242,19 @@ impl Server {
                 let password = password.clone();
                 hashing(move || verify(credential, password)).await?
             };
-            let auth = self.node.machine.auth.read();
             // Verifying took a while; a password that was right then may not be now.
-            if auth.revision() == credential.revision() {
+            let revision = self.node.machine.auth.read().revision();
+            if revision == credential.revision() {
                 drop(password);
-                return self.node.tokens.assign(name, auth.revision(), &*self.node.clock);
+                let token = self.node.tokens.assign(name, revision, &*self.node.clock)?;
+                if !self.node.raft.is_alone()
+                    && let Some(fingerprint) = self.node.tokens.to_be_told(&token)
+                {
+                    let user = name.to_owned();
+                    let given = TokenGiven { user, fingerprint };
+                    self.node.propose_internal(Command::TokenGiven(given)).await?;
+                }
+                return Ok(token);
             }
         }
     }

@@ -12,6 +12,7 @@ use tower::Service;
 
 use super::unfinished::Unfinished;
 use super::{Server, gateway, http2, pages};
+use crate::wire::chainfire::v1::cluster_server::ClusterServer as OwnClusterServer;
 use crate::wire::etcdserverpb::auth_server::AuthServer;
 use crate::wire::etcdserverpb::cluster_server::ClusterServer;
 use crate::wire::etcdserverpb::kv_server::KvServer;
@@ -26,7 +27,7 @@ use crate::wire::v3lockpb::lock_server::LockServer;
 const MESSAGE_OVERHEAD: usize = 512 << 10;
 
 /// The services whose health can be asked for.
-pub(super) const SERVICES: [&str; 8] = [
+pub(super) const SERVICES: [&str; 9] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
@@ -35,6 +36,7 @@ pub(super) const SERVICES: [&str; 8] = [
     "etcdserverpb.Auth",
     "v3lockpb.Lock",
     "v3electionpb.Election",
+    "chainfire.v1.Cluster",
 ];
 
 /// All gRPC services and what the plain pages need.
@@ -58,6 +60,7 @@ pub(super) struct Services {
     lock: LockServer<Server>,
     election: ElectionServer<Server>,
     health: HealthServer<Server>,
+    own_cluster: OwnClusterServer<Server>,
 }
 
 impl Services {
@@ -86,6 +89,7 @@ impl Services {
             lock: service!(LockServer),
             election: service!(ElectionServer),
             health: service!(HealthServer),
+            own_cluster: service!(OwnClusterServer),
             server,
         }
     }
@@ -117,6 +121,7 @@ impl Services {
         let response = match service {
             "etcdserverpb.KV" => self.kv.clone().call(request).await,
             "etcdserverpb.Watch" => self.watch.clone().call(request).await,
+            "chainfire.v1.Cluster" => self.own_cluster.clone().call(request).await,
             "etcdserverpb.Lease" => self.lease.clone().call(request).await,
             "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,

@@ -128,7 +128,9 @@ impl Server {
             auth.check_range(identity, &request)?;
             auth.revision()
         };
-        if !request.serializable {
+        if request.serializable {
+            self.node.check_local_read()?;
+        } else {
             self.node.read_barrier().await?;
         }
         let mvcc = &self.node.machine.mvcc;

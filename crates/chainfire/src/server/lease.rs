@@ -13,9 +13,9 @@ use crate::lease::{self, TTL_SECONDS_MAX};
 use crate::state_machine::Reply;
 use crate::wire::etcdserverpb::lease_server::Lease;
 use crate::wire::etcdserverpb::{
-    LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
-    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
 };
 use crate::wire::logpb::command::Request as Command;
 
@@ -94,7 +94,7 @@ impl Lease for Server {
                     machine.auth.read().check_lease_read(&identity, id, &attached)?;
                 }
                 let header = Some(self.node.header(machine.mvcc.revision()));
-                let remaining = machine.lessor.lock().remaining(id, self.node.now_ms());
+                let remaining = self.node.lease_remaining(id).await?;
                 Ok(match remaining {
                     None => LeaseTimeToLiveResponse {
                         header,
@@ -219,21 +219,8 @@ impl Server {
     async fn keep_alive(&self, id: i64, identity: &Identity) -> Result<LeaseKeepAliveResponse, Error> {
         let machine = &self.node.machine;
         machine.auth.read().check(identity, Access::Authenticated)?;
-        let renewed = machine.lessor.lock().renew(id, self.node.now_ms());
+        let ttl = self.node.renew_lease(id).await?;
         let header = Some(self.node.header(machine.mvcc.revision()));
-        let Some((ttl, checkpointed)) = renewed else {
-            return Ok(LeaseKeepAliveResponse { header, id, ttl: 0 });
-        };
-        if checkpointed {
-            // The next leader would start from the checkpoint and let the lease run out too early.
-            let checkpoint = LeaseCheckpoint { id, remaining_ttl: 0 };
-            let request = LeaseCheckpointRequest {
-                checkpoints: vec![checkpoint],
-            };
-            self.node
-                .propose_internal(Command::LeaseCheckpoint(request))
-                .await?;
-        }
         Ok(LeaseKeepAliveResponse { header, id, ttl })
     }
 }

@@ -1,12 +1,14 @@
 //! Looking after a node: status, alarms, hashes, space, snapshots.
 
+use consensus::NodeId;
 use tonic::{Request, Response, Status};
 
 use super::calls::Replies;
 use super::{Server, mismatched, snapshot};
-use crate::auth::{Access, Identity};
+use crate::auth::Identity;
 use crate::error::Error;
 use crate::mvcc::family;
+use crate::node::is_learner;
 use crate::state_machine::Reply;
 use crate::wire::etcdserverpb::alarm_request::AlarmAction;
 use crate::wire::etcdserverpb::downgrade_request::DowngradeAction;
@@ -32,13 +34,11 @@ impl Maintenance for Server {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         self.calls
             .count("Status", async {
-                let identity = self.identify(request.metadata())?;
-                self.node
-                    .machine
-                    .auth
-                    .read()
-                    .check(&identity, Access::Authenticated)?;
+                // As in etcd nobody has to log in for this: it is what balancers and operators ask first.
+                drop(request);
                 let now = self.node.snapshot();
+                let view = self.node.raft.view();
+                let no_leader = view.leader.is_none().then(|| Error::NoLeader.to_string());
                 let alarms = self.node.machine.alarms();
                 let text = |alarm: i32| {
                     let kind = AlarmType::try_from(alarm).unwrap_or(AlarmType::None);
@@ -50,15 +50,19 @@ impl Maintenance for Server {
                     db_size: now.db_size as i64,
                     db_size_in_use: now.db_in_use as i64,
                     db_size_quota: now.quota as i64,
-                    leader: self.node.id(),
+                    leader: view.leader.map_or(0, |leader| leader.0),
                     raft_index: now.raft_index,
                     raft_term: now.term,
                     raft_applied_index: now.applied_index,
-                    errors: alarms
-                        .iter()
-                        .map(|alarm| format!("memberID:{} {} ", alarm.member_id, text(alarm.alarm)))
+                    errors: no_leader
+                        .into_iter()
+                        .chain(
+                            alarms
+                                .iter()
+                                .map(|alarm| format!("memberID:{} {} ", alarm.member_id, text(alarm.alarm))),
+                        )
                         .collect(),
-                    is_learner: false,
+                    is_learner: is_learner(&view, self.node.id()),
                     storage_version: self.node.config.compat.etcd_cluster_version.clone(),
                     downgrade_info: None,
                 })
@@ -142,8 +146,13 @@ impl Maintenance for Server {
         self.calls
             .count("MoveLeader", async {
                 self.admin(&request)?;
-                if request.into_inner().target_id != self.node.id() {
-                    return Err(Error::BadLeaderTransferee.into());
+                let to = request.into_inner().target_id;
+                if !self.node.raft.view().leads() {
+                    return Err(Error::NotLeader.into());
+                }
+                if to != self.node.id() {
+                    let to = self.node.transfer(Some(NodeId(to))).await?;
+                    self.node.leads_now(to).await?;
                 }
                 Ok(MoveLeaderResponse {
                     header: Some(self.node.header(self.node.machine.mvcc.revision())),

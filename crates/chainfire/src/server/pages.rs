@@ -7,7 +7,7 @@ use tonic::body::Body;
 
 use super::Server;
 use super::dispatch::whole;
-use crate::node::VERSION;
+use crate::node::{VERSION, role_name};
 use crate::wire::etcdserverpb::{AlarmType, RangeRequest};
 
 const JSON: &str = "application/json";
@@ -101,6 +101,9 @@ async fn health(server: &Server, query: &Query) -> Response<Body> {
     {
         "DISK FULL: writes are refused".clone_into(&mut reason);
     }
+    if reason.is_empty() && !query.serializable && server.node.raft.view().leader.is_none() {
+        "RAFT NO LEADER".clone_into(&mut reason);
+    }
     if reason.is_empty()
         && let Err(error) = read_something(server, query.serializable).await
     {
@@ -117,7 +120,9 @@ async fn health(server: &Server, query: &Query) -> Response<Body> {
 
 /// A read through the whole path, of a key that need not be there.
 async fn read_something(server: &Server, serializable: bool) -> Result<(), crate::error::Error> {
-    if !serializable {
+    if serializable {
+        server.node.check_local_read()?;
+    } else {
         server.node.read_barrier().await?;
     }
     let request = RangeRequest {
@@ -176,7 +181,11 @@ fn version(server: &Server) -> Response<Body> {
 
 fn metrics(server: &Server, request: &Request<()>) -> Response<Body> {
     let node = &server.node;
-    node.metrics.refresh(&node.snapshot(), "leader", true);
+    let view = node.raft.view();
+    let role = role_name(&view, node.id());
+    node.metrics
+        .refresh(&node.snapshot(), role, view.leader.is_some());
+    node.metrics.refresh_peers(&node.peers.statuses(), &view);
     let accept = request
         .headers()
         .get(header::ACCEPT)

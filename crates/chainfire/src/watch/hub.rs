@@ -223,6 +223,25 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// The whole state was replaced, and is at `revision` now: no live watch was told what happened on the way, so all of them have to
+    /// read it from the store.
+    pub fn leap(&self, revision: Revision) {
+        let mut index = self.index.lock();
+        let first_missed = index.revision + 1;
+        let singles = std::mem::take(&mut index.keys).into_values();
+        let ranges = std::mem::take(&mut index.ranges).into_values();
+        for live in singles.chain(ranges).flat_map(Lives::into_values) {
+            let mut buffer = live.stream.buffer.lock();
+            buffer.missed.insert(live.id, first_missed.max(live.from));
+            drop(buffer);
+            live.stream.filled.notify_one();
+        }
+        index.watches = 0;
+        index.revision = revision;
+    }
+}
+
 impl Index {
     fn distribute(&self, event: Event, batches: &mut HashMap<*const Stream, Batch>) {
         let event = Arc::new(event);

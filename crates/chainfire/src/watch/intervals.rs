@@ -158,6 +158,17 @@ impl<V> IntervalMap<V> {
     }
 
     /// Takes out exactly `range`.
+    /// All values, in no order worth mentioning.
+    pub(super) fn into_values(self) -> Vec<V> {
+        let mut values = Vec::new();
+        let mut left: Vec<Node<V>> = self.root.map(|root| *root).into_iter().collect();
+        while let Some(node) = left.pop() {
+            values.push(node.value);
+            left.extend([node.left, node.right].into_iter().flatten().map(|child| *child));
+        }
+        values
+    }
+
     pub(super) fn remove(&mut self, range: &KeyRange) -> Option<V> {
         let (root, removed) = remove(self.root.take(), range);
         self.root = root;

@@ -16,7 +16,7 @@ use chainfire::config::Config;
 use chainfire::error::Error;
 use chainfire::mvcc::family;
 use chainfire::node::Node;
-use chainfire::pipeline::Fatal;
+use chainfire::raft::Fatal;
 use chainfire::wire::logpb::Command;
 use chainfire::wire::logpb::command::Request;
 use proptest::prelude::*;
@@ -235,7 +235,7 @@ fn crash(
             request: Some(request.clone()),
             ..Default::default()
         };
-        under_way.push(running.node.pipeline.propose(command).map_err(unexpected)?);
+        under_way.push(running.node.raft.propose(command).map_err(unexpected)?);
     }
     let acknowledged = under_way
         .iter_mut()
@@ -320,7 +320,7 @@ pub(crate) fn run(directory: &Path, settings: Settings, steps: &[Step], met: &mu
     agree_when_swept(&node.machine, &node.store, &model)?;
     prop_assert!(matches!(node.stop(), Ok(())));
     prop_assert_eq!(
-        node.pipeline.propose(Command::default()).map(drop),
+        node.raft.propose(Command::default()).map(drop),
         Err(Error::Stopped),
         "a stopped node takes nothing"
     );

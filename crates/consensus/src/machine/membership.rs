@@ -1,12 +1,12 @@
 //! Who belongs to the group: changes, promotion, admission of new lives, check-quorum, and handing leadership over.
 
 use super::{Replica, Role, Sender, Transfer};
-use crate::configuration::{Change, Member};
-use crate::entry::Kind;
+use crate::configuration::{Change, Configuration, Member};
+use crate::entry::{Entry, Kind};
 use crate::message::Body;
 use crate::mutation::broken;
 use crate::progress::Peer;
-use crate::types::{Incarnation, NodeId, Position, Refusal};
+use crate::types::{Incarnation, NodeId, Position, Refusal, Term};
 
 /// Looks of a leader for its quorum after which it stops telling a removed member about its removal.
 const LEAVING_LOOKS_MAX: u32 = 10;
@@ -58,6 +58,33 @@ impl Replica {
             }
         }
         self.propose_entry(Kind::Configuration, configuration.encode())
+    }
+
+    /// Founds the group: the first entry of its log names its first members. All of them must have been seen to be new, and exactly one
+    /// of them may do this. Nothing happens unless this replica is new as well.
+    pub fn found(&mut self, first: &Configuration) {
+        let new = self.log.last() == 0 && self.hard.term == Term(0) && self.hard.vote.is_none();
+        if !new || !first.counts(self.settings.node, self.hard.incarnation) {
+            return;
+        }
+        self.hard.term = Term(1);
+        self.hard.recovering = false;
+        self.storage.hard_changed();
+        let entry = Entry {
+            index: 1,
+            term: Term(1),
+            kind: Kind::Configuration,
+            payload: first.encode(),
+        };
+        self.log.append(entry).expect("an own configuration can be read");
+    }
+
+    /// The group was founded with exactly this life of this member, so there is nothing that it could have forgotten.
+    pub fn founded(&mut self, first: &Configuration) {
+        if self.hard.recovering && first.counts(self.settings.node, self.hard.incarnation) {
+            self.hard.recovering = false;
+            self.storage.hard_changed();
+        }
     }
 
     /// One change at a time, and none before the leader has shown that it may commit.

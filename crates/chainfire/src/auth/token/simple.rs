@@ -85,6 +85,22 @@ impl SimpleTokens {
         Ok(token)
     }
 
+    /// A token that another member gave, of which only the fingerprint is known.
+    pub(super) fn learn(&self, user: &str, fingerprint: &[u8], now: Moment) {
+        let Ok(fingerprint) = Fingerprint::try_from(fingerprint) else {
+            return;
+        };
+        let mut table = self.table.lock();
+        if table.tokens.contains_key(&fingerprint) {
+            return;
+        }
+        table.drop_expired(now);
+        while table.tokens.len() >= self.tokens_max {
+            table.drop_one();
+        }
+        table.insert(fingerprint, user.into(), now + self.ttl);
+    }
+
     /// Whose token it is. Using it renews it.
     pub(super) fn identify(&self, token: &str, now: Moment) -> Option<Arc<str>> {
         let fingerprint = fingerprint(token);
@@ -166,7 +182,7 @@ impl Table {
     }
 }
 
-fn fingerprint(token: &str) -> Fingerprint {
+pub(super) fn fingerprint(token: &str) -> Fingerprint {
     Sha256::digest(token.as_bytes()).into()
 }
 

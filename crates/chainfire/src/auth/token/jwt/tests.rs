@@ -343,8 +343,8 @@ fn both_providers_identify_what_they_assigned() {
     assert_eq!(jwt.identify(&random, 9, &clock), None);
 
     for provider in [&simple, &jwt] {
-        provider.forget(&Tokens::Keep);
-        provider.forget(&Tokens::DropUser("ann".into()));
+        provider.follow(&Tokens::Keep, &clock);
+        provider.follow(&Tokens::DropUser("ann".into()), &clock);
     }
     assert_eq!(simple.identify(&random, 9, &clock), None);
     clock.advance(Duration::from_secs(301));

@@ -1,0 +1,4 @@
+//! Several real servers that are one cluster.
+
+mod membership;
+mod together;

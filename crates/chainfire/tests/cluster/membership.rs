@@ -1,0 +1,142 @@
+//! Who belongs to a cluster: added, promoted, removed, lost and found.
+
+use testkit::{Chainfire, ChainfireCluster};
+
+fn client(node: &Chainfire, args: &[&str]) -> String {
+    let output = node.client(args).unwrap();
+    assert_eq!(output.code, 0, "{args:?}: {}{}", output.stdout, output.stderr);
+    output.stdout
+}
+
+/// A first node alone, and two that wait to be added.
+fn one_and_two_more() -> ChainfireCluster {
+    let first = Chainfire::builder().node(1).build().unwrap();
+    let others = (2..=3).map(|id| {
+        let config = "[cluster]\nbootstrap = false";
+        Chainfire::builder().node(id).config(config).build().unwrap()
+    });
+    let mut cluster = ChainfireCluster {
+        nodes: std::iter::once(first).chain(others).collect(),
+    };
+    cluster.node(1).start().unwrap();
+    cluster.node(2).spawn().unwrap();
+    cluster.node(3).spawn().unwrap();
+    cluster
+}
+
+fn add(cluster: &ChainfireCluster, node: u64) -> String {
+    let added = &cluster.nodes[usize::try_from(node).unwrap() - 1];
+    let (id, address) = (node.to_string(), added.peer_address());
+    client(
+        &cluster.nodes[0],
+        &["member-add", "--node-id", &id, "--peer-url", &address],
+    )
+}
+
+#[test]
+fn a_cluster_grows_from_one_and_shrinks_again() {
+    let mut cluster = one_and_two_more();
+    client(&cluster.nodes[0], &["put", "a", "1"]);
+    assert_eq!(
+        add(&cluster, 2),
+        "Node 2 added to cluster 1 (learner)\nNode 2 promoted to voter\n"
+    );
+    add(&cluster, 3);
+    for node in &cluster.nodes {
+        assert_eq!(client(node, &["get", "a", "--print-value-only"]).trim_end(), "1");
+    }
+    // Given again it is no error.
+    assert!(add(&cluster, 2).contains("Node 2 is already a member"));
+    let log = cluster.node(1).log();
+    let line = "INFO chainfire_raft: Adding node to cluster, node_id=2, addr=";
+    assert!(log.contains(line), "{log}");
+
+    let leader = cluster.leader().unwrap();
+    let leaving = if leader == 3 { 2 } else { 3 };
+    let id = leaving.to_string();
+    client(&cluster.nodes[0], &["member-remove", "--node-id", &id]);
+    let ended = cluster.node(leaving).wait_exit().unwrap();
+    assert!(ended.success(), "{ended}");
+    assert!(cluster.node(leaving).log().contains("removed from cluster"));
+    client(&cluster.nodes[0], &["put", "b", "2"]);
+
+    // Wiped, it is added under its old number.
+    let data = cluster.node(leaving).data_dir();
+    std::fs::remove_dir_all(data).unwrap();
+    cluster.node(leaving).spawn().unwrap();
+    add(&cluster, leaving);
+    let back = cluster.node(leaving);
+    assert_eq!(client(back, &["get", "b", "--print-value-only"]).trim_end(), "2");
+}
+
+#[test]
+fn a_node_that_lost_its_disk_is_admitted_again() {
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    client(&cluster.nodes[0], &["put", "a", "1"]);
+    let leader = cluster.leader().unwrap();
+    let lost = leader % 3 + 1;
+    cluster.node(lost).kill9().unwrap();
+    let data = cluster.node(lost).data_dir();
+    std::fs::remove_dir_all(data).unwrap();
+    cluster.node(lost).start().unwrap();
+    cluster.node(lost).wait_log("Node admitted").unwrap();
+    assert_eq!(
+        client(cluster.node(lost), &["get", "a", "--print-value-only"]).trim_end(),
+        "1"
+    );
+    // Its vote counts: with another one down there is still a majority.
+    let down = 6 - leader - lost;
+    cluster.node(down).kill9().unwrap();
+    client(cluster.node(lost), &["put", "b", "2"]);
+}
+
+#[test]
+fn split_brain_is_mended_by_keeping_one_node_and_adding_the_others_anew() {
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    client(&cluster.nodes[0], &["put", "kept", "1"]);
+    for node in 1..=3 {
+        assert!(cluster.node(node).sigterm().unwrap().success());
+    }
+    for node in 2..=3 {
+        let data = cluster.node(node).data_dir();
+        std::fs::remove_dir_all(data).unwrap();
+    }
+    cluster.node(1).spawn().unwrap();
+    cluster.node(1).wait_log("Election timeout").unwrap();
+    for node in 2..=3u64 {
+        let (id, address) = (node.to_string(), cluster.node(node).peer_address());
+        let told = client(
+            &cluster.nodes[0],
+            &["member-add", "--node-id", &id, "--peer-url", &address],
+        );
+        assert!(told.contains("no leader elected: start node"), "{told}");
+        cluster.node(node).spawn().unwrap();
+    }
+    cluster.start_all().unwrap();
+    for node in &cluster.nodes {
+        assert_eq!(
+            client(node, &["get", "kept", "--print-value-only"]).trim_end(),
+            "1"
+        );
+    }
+    client(&cluster.nodes[1], &["put", "new", "2"]);
+}
+
+#[test]
+fn a_first_node_that_was_wiped_does_not_found_a_second_cluster() {
+    let mut cluster = one_and_two_more();
+    client(&cluster.nodes[0], &["put", "a", "1"]);
+    add(&cluster, 2);
+    add(&cluster, 3);
+    cluster.node(1).kill9().unwrap();
+    let data = cluster.node(1).data_dir();
+    std::fs::remove_dir_all(data).unwrap();
+    cluster.node(1).spawn().unwrap();
+    let ended = cluster.node(1).wait_exit().unwrap();
+    assert_eq!(ended.code(), Some(1));
+    let log = cluster.node(1).log();
+    assert!(
+        log.contains("this node lost its data and was started with"),
+        "{log}"
+    );
+}

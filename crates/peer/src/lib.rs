@@ -1,0 +1,35 @@
+//! The connection between the members of a cluster.
+//!
+//! [`Transport`] keeps one TCP connection to each peer in use and carries over it the Raft messages of all groups, requests with
+//! answers, and pings. Either end dials, so a member that knows nobody yet can be spoken to and answers over the connection it accepted.
+//! Directories (snapshots) travel over connections of their own, so they never stand before a heartbeat.
+//!
+//! What it promises: messages of one lane arrive in order, once or not at all; what was lost is counted; a request says whether it may
+//! have been carried out; a peer is who the handshake says, and with TLS it is one that the authority of the cluster has certified.
+//!
+//! What it does not do: decide who belongs to the cluster (a [`Handler`] admits), store anything but the pieces of a directory under
+//! way, or repeat anything.
+//!
+//! Reading order: [`settings`], [`handler`], `frame` and `handshake` (what goes over the wire), `outbox` (what waits), `peers` (which
+//! connection is the one in use), `link` (a connection at work), `dial` and `accept` (how it begins), `bulk`, [`transport`].
+
+mod accept;
+pub mod bulk;
+mod dial;
+pub mod error;
+pub mod frame;
+pub mod handler;
+pub mod handshake;
+mod link;
+mod outbox;
+mod peers;
+pub mod settings;
+mod shared;
+mod stream;
+mod tell;
+pub mod transport;
+
+pub use error::{AskError, BulkError, RequestError};
+pub use handler::{BoxFuture, Handler, Introduction, Version};
+pub use settings::{Limits, Settings, Tls};
+pub use transport::{Counts, PeerStatus, Transport};

@@ -1,0 +1,136 @@
+//! What a transport is told at its start, and the bounds on what it holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::NodeId;
+use pki::{ClientAuth, Paths, Reloadable};
+use service::clock::{SharedClock, SystemClock};
+use tokio::net::TcpListener;
+
+/// Bytes that [`crate::Handler::introduction`] may have.
+pub const EXTRA_MAX: usize = 4 << 10;
+
+/// Keeps a client of another protocol from being taken for a member by mistake, or by a third party.
+const ALPN: &[&[u8]] = &[b"mainstay-peer"];
+
+/// Everything that [`crate::Transport::start`] needs. [`Settings::new`] gives the defaults.
+#[derive(Debug)]
+pub struct Settings {
+    /// The cluster; members of others are refused.
+    pub cluster: u64,
+    /// This member.
+    pub node: NodeId,
+    /// Where peers come in.
+    pub listener: TcpListener,
+    /// Without it everything is plain text.
+    pub tls: Option<Tls>,
+    /// Bounds.
+    pub limits: Limits,
+    /// For log lines and certificates. Timers are tokio's.
+    pub clock: SharedClock,
+}
+
+impl Settings {
+    /// Plain text, default bounds, the machine's clock.
+    pub fn new(cluster: u64, node: NodeId, listener: TcpListener) -> Settings {
+        Settings {
+            cluster,
+            node,
+            listener,
+            tls: None,
+            limits: Limits::default(),
+            clock: SystemClock::shared(),
+        }
+    }
+}
+
+/// Bounds. Sizes are bytes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Messages without entries that wait for one peer.
+    pub urgent_bytes: usize,
+    /// Messages with entries that wait for one peer. Four times what a leader sends ahead.
+    pub entries_bytes: usize,
+    /// Requests that wait for one peer.
+    pub requests_bytes: usize,
+    /// One message, request or answer. What is larger is dropped or refused here and closes the connection there, so it must be the
+    /// same on all members.
+    pub frame_bytes: usize,
+    /// Requests of one peer that are being answered at once; one more is refused.
+    pub requests_served: usize,
+    /// Connections that have not finished their handshake; one more ends the oldest.
+    pub handshakes: usize,
+    /// From the accepted or dialled connection to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// From the first packet to the connection, for each address of a name.
+    pub connect_timeout: Duration,
+    /// How often a ping is sent.
+    pub ping_every: Duration,
+    /// Without a byte for so long a connection is dead.
+    pub silence_max: Duration,
+    /// Waiting time after the first failed attempt to connect; doubles up to [`Limits::retry_max`], with jitter.
+    pub retry_min: Duration,
+    /// See [`Limits::retry_min`].
+    pub retry_max: Duration,
+    /// Members known at once, named or come by themselves.
+    pub peers: usize,
+    /// Directories received at once.
+    pub transfers: usize,
+    /// Files of one directory.
+    pub files: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            urgent_bytes: 8 << 20,
+            entries_bytes: 64 << 20,
+            requests_bytes: 64 << 20,
+            frame_bytes: 32 << 20,
+            requests_served: 1024,
+            handshakes: 256,
+            handshake_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
+            ping_every: Duration::from_secs(1),
+            silence_max: Duration::from_secs(5),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(2),
+            peers: 1024,
+            transfers: 4,
+            files: 65_536,
+        }
+    }
+}
+
+/// Certificate, key and authorities of this member, exchanged while in use. TLS between members is always mutual.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    files: Arc<Reloadable>,
+}
+
+impl Tls {
+    /// Reads the files. Afterwards the transport looks at them every second and takes new ones.
+    pub fn load(
+        certificate: &Path,
+        key: &Path,
+        authorities: &Path,
+        now_unix_s: u64,
+    ) -> Result<Tls, pki::Error> {
+        let paths = Paths {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            authorities: Some(authorities.to_owned()),
+        };
+        let files = Reloadable::load(paths, ClientAuth::Required, ALPN, now_unix_s)?;
+        Ok(Tls {
+            files: Arc::new(files),
+        })
+    }
+
+    /// The files and what is made of them: warnings to tell at the start, and [`Reloadable::reload`] for a signal.
+    pub fn files(&self) -> &Arc<Reloadable> {
+        &self.files
+    }
+}

@@ -1,0 +1,11 @@
+//! Transports that talk to each other over loopback addresses of their own, and to peers that misbehave.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
+
+mod bulk;
+mod handshakes;
+mod harness;
+mod links;
+mod relay;
+mod requests;
+mod tls;
