@@ -236,7 +236,10 @@ impl Writers {
                             // A connection that ends under a request may say so in other words than the server's.
                             let cut = std::error::Error::source(&status)
                                 .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
-                            assert!(cut || status.code() == Code::Unavailable, "{status:?}");
+                            assert!(
+                                cut || matches!(status.code(), Code::Unavailable | Code::Cancelled),
+                                "{status:?}"
+                            );
                             Told::Nothing
                         }
                     };
