@@ -205,17 +205,6 @@ pub fn replace(batch: &mut Batch<'_>, base: &Snapshot) {
     batch.put(family::HARD, BASE, &encode_base(base));
 }
 
-/// Adds to `batch` what the log begins after.
-pub fn put_base(batch: &mut Batch<'_>, base: &Snapshot) {
-    batch.put(family::HARD, BASE, &encode_base(base));
-}
-
-/// What the log in `store` begins after: nothing if that is not said, or cannot be read.
-pub fn read_base(store: &Store) -> store::Result<Option<Snapshot>> {
-    let bytes = store.get(family::HARD, BASE)?;
-    Ok(bytes.and_then(|bytes| decode_base(&bytes)))
-}
-
 /// Adds the hard state to `batch`.
 pub fn put_hard_state(batch: &mut Batch<'_>, hard_state: &HardState) {
     batch.put(family::HARD, HARD_STATE, &hard_state.encode());
