@@ -59,7 +59,7 @@ impl Net {
         settings.timing = Timing {
             probe_every: Duration::from_millis(100),
             probe_timeout: Duration::from_millis(40),
-            suspect_for: Duration::from_millis(1000),
+            suspect_for: Duration::from_secs(1),
             gossip_every: Duration::from_millis(20),
             greet_every: Duration::from_millis(500),
             greet_alone_every: Duration::from_millis(50),
