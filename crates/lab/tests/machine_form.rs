@@ -261,18 +261,18 @@ fn machines_form_a_cluster_that_outlives_a_cut_and_a_power_cut() {
             == 0)
             .then_some(()))
     };
-    wait::until(Duration::from_secs(60), "node3 to be alone", alone).unwrap();
+    wait::until(Duration::from_mins(1), "node3 to be alone", alone).unwrap();
     let goes_on = || Ok((one.run("chainfire-client put hello again")?.code == 0).then_some(()));
-    wait::until(Duration::from_secs(60), "the others to go on", goes_on).unwrap();
+    wait::until(Duration::from_mins(1), "the others to go on", goes_on).unwrap();
     lab.heal().unwrap();
     let caught_up = || {
         Ok((three.run("chainfire-client get hello --print-value-only")?.stdout == "again\n").then_some(()))
     };
-    wait::until(Duration::from_secs(60), "node3 to catch up", caught_up).unwrap();
+    wait::until(Duration::from_mins(1), "node3 to catch up", caught_up).unwrap();
 
     two.kill_power().unwrap();
     let goes_on = || Ok((one.run("chainfire-client put hello twice")?.code == 0).then_some(()));
-    wait::until(Duration::from_secs(60), "the others to go on", goes_on).unwrap();
+    wait::until(Duration::from_mins(1), "the others to go on", goes_on).unwrap();
     two.boot().unwrap();
     assert_eq!(get(&two), "twice\n");
 }
