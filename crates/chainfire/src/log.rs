@@ -34,8 +34,8 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-const HARD_STATE: &[u8] = b"state";
-const BASE: &[u8] = b"base";
+pub(crate) const HARD_STATE: &[u8] = b"state";
+pub(crate) const BASE: &[u8] = b"base";
 
 /// The log of one node.
 #[allow(missing_debug_implementations, reason = "holds the database")]

@@ -2,7 +2,7 @@
 
 mod aftermath;
 mod chores;
-mod founding;
+pub(crate) mod founding;
 mod leader;
 mod peers;
 pub(crate) mod restore;

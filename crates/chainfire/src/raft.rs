@@ -46,6 +46,7 @@ use crate::state_machine::{Outcome, StateMachine};
 use crate::wire::logpb::Command;
 
 pub(crate) use driver::error_of;
+pub(crate) use install::MARK;
 pub use install::{Installer, Staged, finish_interrupted};
 pub use view::View;
 

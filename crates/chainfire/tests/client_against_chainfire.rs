@@ -119,7 +119,7 @@ fn a_snapshot_can_become_another_node() {
         (refused.code, refused.stderr.as_str()),
         (
             2,
-            "Error: --initial-members: this release runs single nodes: want node 1 alone\n"
+            "Error: --initial-members: a restored cluster begins with node 1 alone: start it, then add the others with member-add\n"
         )
     );
     assert!(!data.exists());

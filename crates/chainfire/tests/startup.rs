@@ -621,7 +621,7 @@ fn the_lines_that_operators_search_for_appear_as_they_know_them() {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let has = |check: &dyn Fn(&str) -> bool| log.lines().any(check);
     assert!(
-        has(&|line| line == "INFO chainfire_raft: Leader elected, term=1"),
+        has(&|line| line == "INFO chainfire_raft: Leader elected, term=2"),
         "{log}"
     );
     assert!(
@@ -682,7 +682,7 @@ fn sigterm_ends_with_0_and_leaves_nothing_to_replay() {
     let before = server.log().len();
     holds_everything(&mut server);
     let log = server.log()[before..].to_owned();
-    assert!(log.contains("Leader elected, term=2"), "{log}");
+    assert!(log.contains("Leader elected, term=3"), "{log}");
     assert!(!log.contains("Log replayed"), "{log}");
 }
 

@@ -1,5 +1,6 @@
 //! The runbooks about clusters, carried out as an operator would against three nodes that `mainstay up` started and a test has broken.
 //! Each time the page's checks find the trouble, its fix mends it, and then the whole page passes.
+#![allow(clippy::panic, reason = "helpers of tests")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

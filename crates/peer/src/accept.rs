@@ -349,7 +349,7 @@ async fn started(shared: &Shared, open: &mut Open, theirs: Preamble, from: Socke
         Ok(frame) if frame.kind == Kind::Refused => {
             if let Ok(refusal) = Refusal::decode(frame.payload) {
                 let text = format!("it refused: {}", refusal.text);
-                shared.tell.refused(refusal.cause, theirs, &text, &from);
+                shared.tell.turned_down(refusal.cause, theirs, &text, &from);
             }
             false
         }

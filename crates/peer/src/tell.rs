@@ -27,6 +27,9 @@ const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 /// Between two lines about other clusters, and other versions.
 const STRANGERS_EVERY: Duration = Duration::from_mins(1);
 
+/// Between two lines about peers that are not wanted: a member that was removed dials until somebody stops it.
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
+
 /// Between two lines of any other kind that anybody can cause.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -68,6 +71,7 @@ pub(crate) struct Tell {
     cluster: Throttle,
     version: Throttle,
     refused: Throttle,
+    turned_down: Throttle,
     garbage: Throttle,
     abandoned: Throttle,
     bad_certificate: Throttle,
@@ -94,7 +98,8 @@ impl Tell {
             own,
             cluster: Throttle::new(STRANGERS_EVERY),
             version: Throttle::new(STRANGERS_EVERY),
-            refused: others(),
+            refused: Throttle::new(REFUSED_EVERY),
+            turned_down: Throttle::new(REFUSED_EVERY),
             garbage: others(),
             abandoned: others(),
             bad_certificate: others(),
@@ -143,8 +148,24 @@ impl Tell {
         tracing::warn!(target: "chainfire_network", node_id = node.0, error = reason, addr = %address, "Connection to peer lost");
     }
 
-    /// One end refused the other in the handshake. `theirs` is what the other end said of itself.
+    /// A handshake ended with a refusal. `theirs` is what the other end said of itself.
     pub(crate) fn refused(&self, cause: Cause, theirs: Preamble, reason: &str, peer: &dyn fmt::Display) {
+        self.refusal(&self.refused, cause, theirs, reason, peer);
+    }
+
+    /// The other end has dialled us and then did not want us.
+    pub(crate) fn turned_down(&self, cause: Cause, theirs: Preamble, reason: &str, peer: &dyn fmt::Display) {
+        self.refusal(&self.turned_down, cause, theirs, reason, peer);
+    }
+
+    fn refusal(
+        &self,
+        throttle: &Throttle,
+        cause: Cause,
+        theirs: Preamble,
+        reason: &str,
+        peer: &dyn fmt::Display,
+    ) {
         if cause == Cause::Duplicate {
             return;
         }
@@ -167,8 +188,8 @@ impl Tell {
                 );
             }
             Cause::Cluster | Cause::Version => {}
-            _ if self.refused.permit(now) => {
-                let held_back = self.refused.held_back_field();
+            _ if throttle.permit(now) => {
+                let held_back = throttle.held_back_field();
                 tracing::warn!(target: "chainfire_network", peer = %peer, node_id = node, held_back, reason, "Peer refused");
             }
             _ => {}

@@ -37,6 +37,7 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
+    value_bytes: usize,
     channel: Channel,
 }
 
@@ -52,25 +53,39 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A connection that is made when it is needed, and again when it is lost. To be called within a tokio runtime.
-    pub(crate) fn new(address: SocketAddr) -> Result<Self> {
+    /// A connection that is made when it is needed, and again when it is lost. Values are padded to so many bytes. To be called within
+    /// a tokio runtime.
+    pub(crate) fn new(address: SocketAddr, value_bytes: usize) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .context("make an endpoint of an address")?
             .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true);
         Ok(Self {
             address,
+            value_bytes,
             channel: endpoint.connect_lazy(),
         })
     }
 
     /// Another connection to the same member. One whose packets were lost for seconds takes as long again to notice that they are not.
     pub(crate) fn renewed(&self) -> Result<Self> {
-        Self::new(self.address)
+        Self::new(self.address, self.value_bytes)
     }
 
     fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn value(&self, value: u64) -> Vec<u8> {
+        format!("{value:<0$}", self.value_bytes).into_bytes()
+    }
+
+    fn put_request(&self, write: Write) -> PutRequest {
+        PutRequest {
+            key: crate::keys::name(write.key).into(),
+            value: self.value(write.value).into(),
+            ..PutRequest::default()
+        }
     }
 
     /// The client of watches.
@@ -80,7 +95,7 @@ impl Client {
 
     /// Stores a value.
     pub(crate) async fn put(&self, write: Write, at_most: Duration) -> Result<Answer, Failure> {
-        let reply = within(at_most, self.kv().put(put_request(write))).await?;
+        let reply = within(at_most, self.kv().put(self.put_request(write))).await?;
         Ok(Answer {
             revision: reply.header.unwrap_or_default().revision,
             found: None,
@@ -115,10 +130,7 @@ impl Client {
         at_most: Duration,
     ) -> Result<Answer, Failure> {
         let (target, union) = match old {
-            Some(old) => (
-                CompareTarget::Value,
-                TargetUnion::Value(old.to_string().into_bytes().into()),
-            ),
+            Some(old) => (CompareTarget::Value, TargetUnion::Value(self.value(old).into())),
             None => (CompareTarget::Version, TargetUnion::Version(0)),
         };
         let request = TxnRequest {
@@ -130,7 +142,7 @@ impl Client {
                 ..Compare::default()
             }],
             success: vec![RequestOp {
-                request: Some(Op::RequestPut(put_request(write))),
+                request: Some(Op::RequestPut(self.put_request(write))),
             }],
             failure: vec![RequestOp {
                 request: Some(Op::RequestRange(range_request(write.key))),
@@ -173,17 +185,9 @@ impl Client {
     }
 }
 
-/// The value as it stands in the store.
+/// The value as it stands in the store: a number and blanks.
 pub(crate) fn parse(value: &[u8]) -> Option<u64> {
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-fn put_request(write: Write) -> PutRequest {
-    PutRequest {
-        key: crate::keys::name(write.key).into(),
-        value: write.value.to_string().into_bytes().into(),
-        ..PutRequest::default()
-    }
+    std::str::from_utf8(value).ok()?.trim_end().parse().ok()
 }
 
 fn range_request(key: u64) -> RangeRequest {

@@ -47,7 +47,10 @@ use clap::Parser as _;
 use crate::namespaces::Entry;
 use crate::options::Options;
 
-/// Exit status when this machine cannot do what was asked: no namespaces, no program to run.
+/// Exit status when something else than the judge stopped the run: no program, a cluster that does not start.
+const EXIT_BROKEN: u8 = 2;
+
+/// Exit status when this machine has no namespaces.
 const EXIT_CANNOT: u8 = 3;
 
 /// The program.
@@ -74,7 +77,7 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             terminal::error(&format!("{error:#}"));
-            ExitCode::from(EXIT_CANNOT)
+            ExitCode::from(EXIT_BROKEN)
         }
     }
 }

@@ -7,7 +7,8 @@ use clap::{Parser, ValueEnum};
 use crate::nemesis::FaultKind;
 use crate::system::System;
 
-/// Runs a real cluster under faults and judges what clients saw. Exit status: 0 nothing was found, 1 a violation, 3 not possible here.
+/// Runs a real cluster under faults and judges what clients saw. Exit status: 0 nothing was found, 1 a
+/// violation, 2 it could not be carried out, 3 no namespaces here.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "trial", version)]
 pub(crate) struct Options {
@@ -42,6 +43,10 @@ pub(crate) struct Options {
     /// Operations on a key before it is judged and a new one takes its place.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) per_key: u32,
+
+    /// Bytes of a value; large ones make snapshots take their time.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) value_bytes: u16,
 
     /// Only these faults [default: all that the network and the system allow].
     #[arg(long, value_enum, value_delimiter = ',')]

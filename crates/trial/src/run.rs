@@ -108,12 +108,8 @@ async fn play(
     for member in &mut members {
         member.start()?;
     }
-    let connect = || {
-        members
-            .iter()
-            .map(|member| Client::new(member.address))
-            .collect::<Result<Vec<_>>>()
-    };
+    let connect_to = |member: &Member| Client::new(member.address, usize::from(options.value_bytes));
+    let connect = || members.iter().map(connect_to).collect::<Result<Vec<_>>>();
     let clients = connect()?;
     let everyones = (0..options.clients)
         .map(|_| connect())
@@ -125,7 +121,7 @@ async fn play(
         .iter()
         .map(|member| {
             Ok(Watcher::new(
-                Client::new(member.address)?,
+                connect_to(member)?,
                 format!("the watch on member {}", member.number + 1),
                 Arc::clone(&ledger),
                 Arc::clone(findings),

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Exit status of `trial` where the machine has no namespaces, or no etcd.
+/// Exit status of `trial` where the machine has no namespaces.
 const CANNOT: i32 = 3;
 
 fn trial(dir: &Path, arguments: &[&str]) -> Option<Output> {
@@ -28,7 +28,6 @@ fn trial(dir: &Path, arguments: &[&str]) -> Option<Output> {
 
 /// Another seed each time; the report names it, and a failed run stays where it says.
 #[test]
-#[ignore = "Chainfire forms no cluster yet"]
 fn chainfire_under_faults_is_linearizable() {
     let mut dir = testkit::TestDir::new("trial").unwrap();
     let mainstay = testkit::mainstay_binary().unwrap();

@@ -33,6 +33,7 @@ const CRATES: &[(&str, Layer)] = &[
     ("codegen", Layer::Support),
     ("consensus", Layer::Pure),
     ("flaredb", Layer::System),
+    ("gossip", Layer::Shared),
     ("lab", Layer::Whole),
     ("load", Layer::Support),
     ("mainstay", Layer::Binary),
@@ -62,6 +63,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tracing-subscriber", &["service"]),
     ("sqlx", &["mezite", "pgaf"]),
     ("russh", &["mezite"]),
+    ("foca", &["gossip"]),
 ];
 
 /// Whether the crate is one whose `machine/` holds decisions without IO.

@@ -23,16 +23,16 @@ const GROUP: &[u8] = b"group";
 
 /// Which cluster a node belongs to, beyond the number in its settings, and whom it was founded with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Drawn when the cluster is founded; later ones are higher. Members of different ones never mix.
-    pub(super) instance: u64,
+    pub(crate) instance: u64,
     /// The first members, each in its first life. Empty on a node that was added later.
-    pub(super) first: Configuration,
+    pub(crate) first: Configuration,
 }
 
 impl Group {
     /// As the database has it; none before the node belongs to a cluster.
-    pub(super) fn load(store: &Store) -> Result<Option<Group>, log::Error> {
+    pub(crate) fn load(store: &Store) -> Result<Option<Group>, log::Error> {
         let Some(bytes) = store.get(family::HARD, GROUP)? else {
             return Ok(None);
         };

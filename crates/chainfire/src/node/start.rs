@@ -165,6 +165,7 @@ impl Node {
         let node = NodeId(config.node.id);
         let has_group = founding::Group::load(&store).map_err(unreadable)?.is_some();
         let hard_state = match log.hard_state().map_err(unreadable)? {
+            None if log.last() > 0 => return Err(corrupt("the hard state is missing".to_owned())),
             None => begin(&store, &mut log, &config, &clock, &entropy)?,
             // Started before, with other settings, and never met anybody.
             Some(hard_state) if log.last() == 0 && hard_state.term == Term(0) && !has_group => {

@@ -28,7 +28,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// So many bytes `ff` lie above every key: the longest has 64 KiB, its revision, and the id of a lease.
 const ABOVE_ALL_KEYS: usize = (64 << 10) + 64;
 
-const MARK: &[u8] = b"installing";
+pub(crate) const MARK: &[u8] = b"installing";
 
 /// Families that are the state, whole. Of [`family::META`] only some keys are: see [`is_state`].
 const STATE: &[&str] = &[

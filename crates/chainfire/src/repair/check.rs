@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store::{Hold, Options, Store};
 
-use super::entries::{self, Hard};
+use super::entries::{self, Record};
 use super::{Error, must_be_database};
 use crate::mvcc::{Problems, family};
 use crate::node::identity;
@@ -40,8 +40,10 @@ pub(super) fn check_held(dir: &Path) -> Result<Vec<String>, Error> {
         Err(error) => problems.push(error.to_string()),
     }
     let store = Arc::new(store);
-    problems.extend(state_problems(&store));
-    problems.extend(log_problems(&store));
+    if !entries::is_being_replaced(&store).is_ok_and(|replaced| replaced) {
+        problems.extend(state_problems(&store));
+        problems.extend(log_problems(&store));
+    }
     Ok(problems)
 }
 
@@ -53,6 +55,12 @@ fn lines(errors: &[store::Error]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
 
+/// The error without what clients of the API want in front of it.
+pub(super) fn words(error: &crate::error::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("etcdserver: ").unwrap_or(&text).to_owned()
+}
+
 /// What is wrong with keys, leases, users and alarms.
 pub(super) fn state_problems(store: &Arc<Store>) -> Vec<String> {
     let audited = StateMachine::load(store.clone()).and_then(|machine| {
@@ -61,70 +69,87 @@ pub(super) fn state_problems(store: &Arc<Store>) -> Vec<String> {
         machine.mvcc.hash_kv(0)?;
         Ok(problems)
     });
-    audited.unwrap_or_else(|error| vec![error.to_string()])
+    audited.unwrap_or_else(|error| vec![words(&error)])
 }
 
 /// What is wrong with the log, by itself and beside the state.
 fn log_problems(store: &Arc<Store>) -> Vec<String> {
     let mut problems = Problems::default();
-    let applied = match StateMachine::load(store.clone()) {
-        Ok(machine) => machine.mvcc.applied_index(),
-        // Told already.
-        Err(_) => return Vec::new(),
-    };
-    let hard = match Hard::load(store) {
-        Ok(hard) => hard,
-        Err(error) => return vec![error.to_string()],
-    };
-    if hard == Hard::Unreadable {
-        problems.add("the hard state (term, vote and commit) is not as it was written".to_owned());
+    match look_at_log(store, &mut problems) {
+        Ok(()) => problems.into_lines(),
+        Err(error) => vec![words(&error)],
     }
-    let missing = |problems: &mut Problems, from: u64, to: u64| {
-        let range = if from == to {
-            from.to_string()
-        } else {
-            format!("{from} to {to}")
-        };
-        problems.add(format!("corrupted log entry, index={range}, error=missing"));
+}
+
+fn look_at_log(store: &Arc<Store>, problems: &mut Problems) -> crate::error::Result<()> {
+    // What is wrong with it was told already.
+    let Ok(applied) = StateMachine::load(store.clone()).map(|machine| machine.mvcc.applied_index()) else {
+        return Ok(());
     };
-    let mut last: Option<(u64, u64)> = None;
-    let scanned = entries::scan(store, &mut |found| {
-        let index = found.index;
-        match last {
-            None if index > applied + 1 => missing(&mut problems, applied + 1, index - 1),
-            Some((before, _)) if index > before + 1 => missing(&mut problems, before + 1, index - 1),
-            _ => {}
+    let (mut last, mut term) = match entries::base(store)? {
+        Record::None => (0, 0),
+        Record::Whole(base) => (base.position.index, base.position.term.0),
+        Record::Unreadable => {
+            problems.add("what the log begins after is not as it was written".to_owned());
+            (applied, 0)
         }
-        let before = last.map_or(0, |(_, term)| term);
-        let term = match found.entry {
-            Ok(term) if term < before => {
-                problems.add(format!(
-                    "corrupted log entry, index={index}, error=term {term} after {before}"
+    };
+    let corrupted = |index: &dyn std::fmt::Display, reason: &dyn std::fmt::Display| {
+        format!("corrupted log entry, index={index}, error={reason}")
+    };
+    let missing = |from: u64, to: u64| {
+        if from == to {
+            corrupted(&from, &"missing")
+        } else {
+            corrupted(&format_args!("{from} to {to}"), &"missing")
+        }
+    };
+    if last > applied {
+        problems.add(missing(applied + 1, last));
+    }
+    entries::scan(store, &mut |found| {
+        let index = found.index;
+        if index <= last {
+            problems.add(corrupted(&index, &"base"));
+            return;
+        }
+        if index > last + 1 {
+            problems.add(missing(last + 1, index - 1));
+        }
+        last = index;
+        match found.entry {
+            Ok(entry) if entry.term < term => {
+                problems.add(corrupted(
+                    &index,
+                    &format_args!("term {} after {term}", entry.term),
                 ));
-                before
             }
-            Ok(term) => term,
-            Err(reason) => {
-                problems.add(format!("corrupted log entry, index={index}, error={reason}"));
-                before
+            Ok(entry) => term = entry.term,
+            Err(reason) => problems.add(corrupted(&index, &reason)),
+        }
+    })?;
+    let commit = match entries::hard_state(store)? {
+        Record::Whole(hard) => {
+            if hard.term.0 < term {
+                let hard = hard.term.0;
+                problems.add(format!(
+                    "the hard state is of term {hard}, the log has reached {term}"
+                ));
             }
-        };
-        last = Some((index, term));
-    });
-    if let Err(error) = scanned {
-        problems.add(error.to_string());
+            hard.commit
+        }
+        Record::None if last == 0 => 0,
+        Record::None => {
+            problems.add("the hard state (term, vote and commit) is missing".to_owned());
+            0
+        }
+        Record::Unreadable => {
+            problems.add("the hard state (term, vote and commit) is not as it was written".to_owned());
+            0
+        }
+    };
+    if last < applied.max(commit) {
+        problems.add(missing(last + 1, applied.max(commit)));
     }
-    let (end, term) = last.unwrap_or((applied, 0));
-    if end < applied {
-        missing(&mut problems, end + 1, applied);
-    } else if end < hard.commit() {
-        missing(&mut problems, end + 1, hard.commit());
-    }
-    if hard.term() < term {
-        problems.add(format!(
-            "the hard state is of term {}, the log has reached {term}",
-            hard.term()
-        ));
-    }
-    problems.into_lines()
+    Ok(())
 }

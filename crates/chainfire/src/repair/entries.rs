@@ -1,23 +1,31 @@
 //! The log and the hard state as they lie on disk, whether whole or not.
 
-use bytes::{Buf as _, BufMut as _, Bytes};
-use consensus::{Entry, HardState, Kind};
+use bytes::Bytes;
+use consensus::{Configuration, Entry, HardState, Kind, Snapshot};
 use prost::Message as _;
-use store::{Batch, Store};
+use store::Store;
 
 use crate::error::Result;
+use crate::log;
 use crate::mvcc::family;
 use crate::wire::logpb::Command;
-
-const HARD_STATE: &[u8] = b"state";
 
 /// One key of the family `log`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     /// Index it lies under; 0 if its key is none.
     pub(super) index: u64,
-    /// Its term, or what is wrong with it.
-    pub(super) entry: std::result::Result<u64, String>,
+    /// What can be read, or what is wrong with it.
+    pub(super) entry: std::result::Result<Readable, String>,
+}
+
+/// What matters of an entry here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Readable {
+    /// Its term.
+    pub(super) term: u64,
+    /// The members from it on, if it changes them.
+    pub(super) configuration: Option<Configuration>,
 }
 
 /// Gives `each` everything in the family `log`, in order.
@@ -40,100 +48,56 @@ pub(super) fn scan(store: &Store, each: &mut dyn FnMut(Found)) -> Result<()> {
     Ok(cursor.check()?)
 }
 
-fn decode(index: u64, bytes: &[u8]) -> std::result::Result<u64, String> {
+fn decode(index: u64, bytes: &[u8]) -> std::result::Result<Readable, String> {
     let mut rest = Bytes::copy_from_slice(bytes);
     let entry = Entry::decode(index, &mut rest).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("length".to_owned());
     }
-    if entry.kind == Kind::Command && Command::decode(entry.payload).is_err() {
-        return Err("payload".to_owned());
-    }
-    Ok(entry.term.0)
+    let payload = || "payload".to_owned();
+    let configuration = match entry.kind {
+        Kind::Blank => None,
+        Kind::Command => {
+            Command::decode(entry.payload).map_err(|_| payload())?;
+            None
+        }
+        Kind::Configuration => Some(Configuration::decode(entry.payload).map_err(|_| payload())?),
+    };
+    Ok(Readable {
+        term: entry.term.0,
+        configuration,
+    })
 }
 
-/// The hard state in either of its two forms.
+/// A record of the family `hard`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hard {
-    /// Of a node that has written none.
+pub(super) enum Record<T> {
+    /// It was never written.
     None,
     /// Bytes that are none.
     Unreadable,
-    /// Term, vote and commit as 8 bytes each.
-    Plain { term: u64, vote: u64, commit: u64 },
-    /// With a checksum, and all that members of a group remember.
-    Full(HardState),
+    /// As written.
+    Whole(T),
 }
 
-impl Hard {
-    pub(super) fn load(store: &Store) -> Result<Hard> {
-        let Some(bytes) = store.get(family::HARD, HARD_STATE)? else {
-            return Ok(Hard::None);
-        };
-        let mut bytes = bytes.as_ref();
-        if bytes.len() == 24 {
-            return Ok(Hard::Plain {
-                term: bytes.get_u64(),
-                vote: bytes.get_u64(),
-                commit: bytes.get_u64(),
-            });
-        }
-        Ok(HardState::decode(bytes).map_or(Hard::Unreadable, Hard::Full))
-    }
+fn record<T>(store: &Store, key: &[u8], decode: impl FnOnce(&[u8]) -> Option<T>) -> Result<Record<T>> {
+    Ok(match store.get(family::HARD, key)? {
+        None => Record::None,
+        Some(bytes) => decode(&bytes).map_or(Record::Unreadable, Record::Whole),
+    })
+}
 
-    pub(super) fn term(&self) -> u64 {
-        match self {
-            Hard::None | Hard::Unreadable => 0,
-            Hard::Plain { term, .. } => *term,
-            Hard::Full(hard) => hard.term.0,
-        }
-    }
+/// Term, vote, commit and what else the node must not forget.
+pub(super) fn hard_state(store: &Store) -> Result<Record<HardState>> {
+    record(store, log::HARD_STATE, HardState::decode)
+}
 
-    pub(super) fn commit(&self) -> u64 {
-        match self {
-            Hard::None | Hard::Unreadable => 0,
-            Hard::Plain { commit, .. } => *commit,
-            Hard::Full(hard) => hard.commit,
-        }
-    }
+/// What the log begins after. A log from its first entry on has none.
+pub(super) fn base(store: &Store) -> Result<Record<Snapshot>> {
+    record(store, log::BASE, log::decode_base)
+}
 
-    /// The same for a log that ends at `last`, whose entries and state have seen `term`.
-    pub(super) fn fitted(self, last: u64, term: u64) -> Hard {
-        match self {
-            Hard::Full(mut hard) => {
-                hard.commit = hard.commit.min(last);
-                hard.term = hard.term.max(consensus::Term(term));
-                Hard::Full(hard)
-            }
-            Hard::Plain {
-                term: known,
-                vote,
-                commit,
-            } => Hard::Plain {
-                term: known.max(term),
-                vote: if known < term { 0 } else { vote },
-                commit: commit.min(last),
-            },
-            Hard::None | Hard::Unreadable => Hard::Plain {
-                term,
-                vote: 0,
-                commit: 0,
-            },
-        }
-    }
-
-    pub(super) fn save(&self, batch: &mut Batch<'_>) {
-        let bytes = match self {
-            Hard::None | Hard::Unreadable => return,
-            Hard::Plain { term, vote, commit } => {
-                let mut bytes = Vec::with_capacity(24);
-                bytes.put_u64(*term);
-                bytes.put_u64(*vote);
-                bytes.put_u64(*commit);
-                bytes
-            }
-            Hard::Full(hard) => hard.encode(),
-        };
-        batch.put(family::HARD, HARD_STATE, &bytes);
-    }
+/// True if the state is being replaced by one of the leader. The next start finishes that, before anything else.
+pub(super) fn is_being_replaced(store: &Store) -> Result<bool> {
+    Ok(store.get(family::HARD, crate::raft::MARK)?.is_some())
 }

@@ -1,16 +1,20 @@
 //! Making the best of a damaged directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use consensus::{Configuration, HardState, Incarnation, NodeId, Position, Snapshot, Term};
 use store::{Durability, Hold, Options, Salvage, Store};
 
-use super::check::{NO_IDENTITY, check_held, state_problems};
-use super::entries::{self, Hard};
+use super::check::{NO_IDENTITY, check_held, state_problems, words};
+use super::entries::{self, Record};
 use super::{Error, must_be_database};
+use crate::error::Error::Damaged;
+use crate::log;
 use crate::mvcc::family;
-use crate::node::VERSION;
 use crate::node::restore::MARK;
+use crate::node::{IDENTITY, VERSION};
 use crate::state_machine::StateMachine;
 
 /// What a repair did.
@@ -77,7 +81,7 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
             }
         })?;
     let store = Arc::new(store);
-    settle(&store, &mut notes).map_err(|error| impossible(error.to_string()))?;
+    settle(&store, &mut notes).map_err(|error| impossible(words(&error)))?;
     store.flush()?;
     store.stop_background_work();
     drop(store);
@@ -103,33 +107,48 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
 
 /// Makes state and log fit.
 fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<()> {
+    let impossible = |reason: String| Err(Damaged(reason));
+    if entries::is_being_replaced(store)? {
+        return Ok(());
+    }
     let log = Log::load(store)?;
     let problems = state_problems(store);
     if let Some(problem) = problems.first() {
-        if log.first != Some(1) {
-            return Err(crate::error::Error::Damaged(format!(
+        if log.base.as_ref().is_none_or(|base| base.position.index > 0) || log.first != Some(1) {
+            return impossible(format!(
                 "the state is damaged ({problem}) and the log from which it could be made anew does not begin with entry 1"
-            )));
+            ));
         }
         notes.push(format!(
             "the state is damaged ({problem}): the next start makes it anew from the log"
         ));
         forget_state(store)?;
     }
-    let machine = StateMachine::load(store.clone())?;
-    let meta = machine.mvcc.meta();
-    let cut = log.cut(meta.applied_index);
-    let mut batch = store.batch();
-    if let Some(through) = cut.before {
-        batch.delete_range(family::LOG, &[], &(through + 1).to_be_bytes());
-        notes.push(format!(
-            "log entries up to {through} are dropped; the state has what they did"
+    let meta = StateMachine::load(store.clone())?.mvcc.meta();
+    let applied = meta.applied_index;
+    if let Some(base) = log.base.as_ref().filter(|base| base.position.index > applied) {
+        return impossible(format!(
+            "the log begins after entry {}, the state has only what is before {}",
+            base.position.index,
+            applied + 1
         ));
     }
-    if store.get(family::META, crate::node::IDENTITY)?.is_none() {
-        notes.push(NO_IDENTITY.to_owned());
+    let mut batch = store.batch();
+    let cut = log.cut(applied);
+    if cut.rebase {
+        let base = Snapshot {
+            position: Position {
+                term: Term(meta.applied_term),
+                index: applied,
+            },
+            configuration: log.configuration(applied),
+        };
+        batch.delete_range(family::LOG, &[], &(applied + 1).to_be_bytes());
+        batch.put(family::HARD, log::BASE, &log::encode_base(&base));
+        notes.push(format!(
+            "log entries up to {applied} are dropped; the state has what they did"
+        ));
     }
-    let hard = Hard::load(store)?;
     if cut.last < log.last {
         batch.delete_range(family::LOG, &(cut.last + 1).to_be_bytes(), &[0xff; 9]);
         notes.push(format!(
@@ -138,23 +157,63 @@ fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<(
             cut.last + 1,
             log.last
         ));
-    } else if cut.last < hard.commit() {
-        notes.push(format!(
-            "log entries {} to {} are gone, and with them writes that clients were told are done; this node gets them back only \
-             from other members",
-            cut.last + 1,
-            hard.commit()
-        ));
     }
-    let fitted = hard.clone().fitted(cut.last, meta.applied_term.max(log.term));
-    if fitted != hard && (hard != Hard::None || log.last > 0) {
-        fitted.save(&mut batch);
-        if matches!(hard, Hard::Unreadable | Hard::None) {
-            notes.push("the hard state (term, vote and commit) is gone".to_owned());
+    let configuration = log.configuration(cut.last);
+    if log.last > 0 && configuration.members().next().is_none() {
+        return impossible("nothing that is left of the log says who belongs to the cluster".to_owned());
+    }
+    let term = Term(meta.applied_term.max(log.term));
+    let before = entries::hard_state(store)?;
+    let hard_state = match &before {
+        Record::Whole(hard) => {
+            if hard.commit > cut.last.max(log.last) {
+                notes.push(format!(
+                    "log entries {} to {} are gone, and with them writes that clients were told are done; this node gets them \
+                     back only from other members",
+                    cut.last + 1,
+                    hard.commit
+                ));
+            }
+            let mut hard = hard.clone();
+            hard.term = hard.term.max(term);
+            hard.commit = hard.commit.min(cut.last);
+            Some(hard)
         }
+        // Without it the server takes the directory for a new one.
+        Record::None | Record::Unreadable if log.last > 0 || applied > 0 => {
+            notes.push("the hard state (term, vote and commit) is gone".to_owned());
+            let mut hard = new_life(store, &configuration)?;
+            hard.term = term;
+            hard.commit = applied;
+            Some(hard)
+        }
+        Record::None | Record::Unreadable => None,
+    };
+    if let Some(hard) = hard_state {
+        log::put_hard_state(&mut batch, &hard);
+    }
+    if store.get(family::META, IDENTITY)?.is_none() {
+        notes.push(NO_IDENTITY.to_owned());
     }
     store.write(batch, Durability::Synced)?;
     Ok(())
+}
+
+/// Of a node that forgot what it said. Alone it goes on; among others it counts for nothing until they admit it.
+fn new_life(store: &Store, configuration: &Configuration) -> crate::error::Result<HardState> {
+    let own = match store.get(family::META, IDENTITY)? {
+        Some(bytes) => bytes.first_chunk().map(|id| NodeId(u64::from_be_bytes(*id))),
+        None => None,
+    };
+    let mut members = configuration.members();
+    let sole = members.next().filter(|_| members.next().is_none());
+    Ok(match sole {
+        Some((node, member)) if own.is_none_or(|own| own == node) => {
+            HardState::new(member.incarnation, false)
+        }
+        // The next start draws another, because of the mark.
+        _ => HardState::new(Incarnation::UNKNOWN, true),
+    })
 }
 
 /// Empties all families that entries of the log write to. The node's own numbers stay.
@@ -178,7 +237,7 @@ fn forget_state(store: &Store) -> crate::error::Result<()> {
     let mut cursor = store.cursor(family::META, None, None);
     cursor.seek_to_first();
     while let Some((key, _)) = cursor.entry() {
-        if key != crate::node::IDENTITY {
+        if key != IDENTITY {
             batch.delete(family::META, key);
         }
         cursor.next();
@@ -189,56 +248,89 @@ fn forget_state(store: &Store) -> crate::error::Result<()> {
 }
 
 /// What the family `log` holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
+    /// What it begins after; none if that cannot be read.
+    base: Option<Snapshot>,
     first: Option<u64>,
     last: u64,
     /// Highest term of the entries.
     term: u64,
     /// Runs of good entries that follow each other: first and last index.
     runs: Vec<(u64, u64)>,
+    /// Changes of the members, by index.
+    configurations: BTreeMap<u64, Configuration>,
 }
 
 /// What stays of a log.
 #[derive(Debug, PartialEq, Eq)]
 struct Cut {
-    /// Everything up to this one goes.
-    before: Option<u64>,
-    /// The last one that stays; the last one that the state has, if none does.
+    /// The log begins anew after what the state has.
+    rebase: bool,
+    /// The last entry that stays; the last one that the state has, if none does.
     last: u64,
 }
 
 impl Log {
     fn load(store: &Store) -> crate::error::Result<Log> {
-        let mut log = Log::default();
+        let mut log = Log {
+            base: match entries::base(store)? {
+                Record::None => Some(Snapshot::default()),
+                Record::Whole(base) => Some(base),
+                Record::Unreadable => None,
+            },
+            first: None,
+            last: 0,
+            term: 0,
+            runs: Vec::new(),
+            configurations: BTreeMap::new(),
+        };
+        if let Some(base) = &log.base {
+            (log.last, log.term) = (base.position.index, base.position.term.0);
+        }
         entries::scan(store, &mut |found| {
             log.first.get_or_insert(found.index);
             log.last = log.last.max(found.index);
-            let Ok(term) = found.entry else { return };
+            let Ok(entry) = found.entry else { return };
             match log.runs.last_mut() {
-                Some((_, last)) if *last + 1 == found.index && term >= log.term => *last = found.index,
+                Some((_, last)) if *last + 1 == found.index && entry.term >= log.term => *last = found.index,
                 _ => log.runs.push((found.index, found.index)),
             }
-            log.term = log.term.max(term);
+            log.term = log.term.max(entry.term);
+            if let Some(configuration) = entry.configuration {
+                log.configurations.insert(found.index, configuration);
+            }
         })?;
         Ok(log)
     }
 
-    /// What stays beside a state that has everything up to `applied`: the entries that follow it without a gap, and those before
-    /// that lead up to it.
+    /// What stays beside a state that has everything up to `applied`: the entries that follow it without a gap, and those before,
+    /// if nothing of them is missing.
     fn cut(&self, applied: u64) -> Cut {
-        let good = self
+        let end = self
             .runs
             .iter()
-            .find(|(first, last)| *first <= applied + 1 && *last >= applied.max(1));
-        let (first, last) = match good {
-            Some((first, last)) => (*first, *last),
-            None => (applied + 1, applied),
-        };
+            .find(|(first, last)| *first <= applied + 1 && *last > applied)
+            .map_or(applied, |(_, last)| *last);
+        let unbroken = self.base.as_ref().is_some_and(|base| {
+            let base = base.position.index;
+            let from_base = |(first, last): &(u64, u64)| *first == base + 1 && *last >= applied;
+            base == applied || self.runs.iter().any(from_base)
+        });
+        let rest = self
+            .first
+            .is_none_or(|first| Some(first) > self.base.as_ref().map(|base| base.position.index));
         Cut {
-            before: (self.first.is_some_and(|found| found < first)).then(|| first - 1),
-            last,
+            rebase: !(unbroken && rest) && applied > 0,
+            last: end,
         }
+    }
+
+    /// Who belongs to the cluster at `index`, as far as can be told.
+    fn configuration(&self, index: u64) -> Configuration {
+        let newest = self.configurations.range(..=index).next_back();
+        let base = || self.base.as_ref().map(|base| base.configuration.clone());
+        newest.map_or_else(|| base().unwrap_or_default(), |(_, newest)| newest.clone())
     }
 }
 
@@ -246,12 +338,16 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn log(runs: &[(u64, u64)], first: u64, last: u64) -> Log {
+    fn log(base: u64, runs: &[(u64, u64)], last: u64) -> Log {
+        let mut snapshot = Snapshot::default();
+        snapshot.position.index = base;
         Log {
-            first: (last > 0).then_some(first),
+            base: Some(snapshot),
+            first: (last > base).then_some(base + 1),
             last,
             term: 1,
             runs: runs.to_vec(),
+            configurations: BTreeMap::new(),
         }
     }
 
@@ -259,24 +355,31 @@ mod tests {
     fn the_log_keeps_what_leads_up_to_the_state_and_follows_it() {
         let cut = |log: &Log, applied| {
             let cut = log.cut(applied);
-            (cut.before, cut.last)
+            (cut.rebase, cut.last)
         };
-        let whole = log(&[(1, 30)], 1, 30);
-        assert_eq!(cut(&whole, 20), (None, 30));
-        assert_eq!(cut(&whole, 0), (None, 30));
-        assert_eq!(cut(&whole, 30), (None, 30));
+        let whole = log(0, &[(1, 30)], 30);
+        for applied in [0, 20, 30] {
+            assert_eq!(cut(&whole, applied), (false, 30));
+        }
         // Entry 9 is bad.
-        let holed = log(&[(1, 8), (10, 30)], 1, 30);
-        assert_eq!(cut(&holed, 20), (Some(9), 30));
-        assert_eq!(cut(&holed, 9), (Some(9), 30));
-        assert_eq!(cut(&holed, 8), (None, 8));
-        assert_eq!(cut(&holed, 3), (None, 8));
-        assert_eq!(cut(&holed, 0), (None, 8));
+        let holed = log(0, &[(1, 8), (10, 30)], 30);
+        assert_eq!(cut(&holed, 20), (true, 30));
+        assert_eq!(cut(&holed, 9), (true, 30));
+        assert_eq!(cut(&holed, 8), (false, 8));
+        assert_eq!(cut(&holed, 3), (false, 8));
+        assert_eq!(cut(&holed, 0), (false, 8));
         // What was applied is ahead of the log.
-        assert_eq!(cut(&holed, 40), (Some(40), 40));
+        assert_eq!(cut(&holed, 40), (true, 40));
         // The first one is bad, or all.
-        assert_eq!(cut(&log(&[(2, 5)], 1, 5), 0), (None, 0));
-        assert_eq!(cut(&log(&[], 1, 5), 3), (Some(3), 3));
-        assert_eq!(cut(&log(&[], 0, 0), 3), (None, 3));
+        assert_eq!(cut(&log(0, &[(2, 5)], 5), 0), (false, 0));
+        assert_eq!(cut(&log(0, &[], 5), 3), (true, 3));
+        // A log that begins later.
+        assert_eq!(cut(&log(10, &[(11, 15)], 15), 12), (false, 15));
+        assert_eq!(cut(&log(10, &[(12, 15)], 15), 12), (true, 15));
+        assert_eq!(cut(&log(10, &[], 10), 10), (false, 10));
+        assert_eq!(cut(&log(10, &[(11, 15)], 15), 10), (false, 15));
+        let mut lost = log(10, &[(11, 15)], 15);
+        lost.base = None;
+        assert_eq!(cut(&lost, 12), (true, 15));
     }
 }

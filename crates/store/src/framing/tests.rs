@@ -1,3 +1,5 @@
+//! Records of write-ahead logs and manifests: whole, torn and damaged.
+
 use super::*;
 use crate::{Durability, Options, Store};
 
@@ -65,7 +67,7 @@ fn every_cut_is_measured_to_the_end_of_the_last_whole_write() {
 #[test]
 fn room_for_records_is_no_write() {
     let mut content = log(&[10, 100]);
-    content.extend_from_slice(&[0; 50_000]);
+    content.resize(content.len() + 50_000, 0);
     assert_eq!(torn(&content), 0);
     assert_eq!(torn(&[]), 0);
 }
@@ -146,7 +148,7 @@ proptest::proptest! {
         noise: Vec<u8>, at in 0..2000usize, zeros in 0..3000usize, cut in 0..3000usize,
     ) {
         let mut content = Writer::default();
-        (0..30).for_each(|n| content.append(&vec![n; 90]));
+        (0..30).for_each(|n| content.append(&[n; 90]));
         let mut content = content.into_bytes();
         content.truncate(cut);
         let at = at.min(content.len());
