@@ -345,6 +345,20 @@ const FACTS: &[Facts] = &[
         files: &[],
     },
     Facts {
+        start: "rocksdb_ldb",
+        exits: &[
+            ("0", "Nothing is wrong, or it was repaired."),
+            (
+                "1",
+                "Something is wrong, or repair is not possible; standard error says why in one line.",
+            ),
+            USAGE,
+            PIPE,
+        ],
+        variables: &[NO_COLOR],
+        files: &[("/var/lib/chainfire", "The data directory of the package.")],
+    },
+    Facts {
         start: "chainfire",
         exits: &[
             ("0", "Stopped as asked."),

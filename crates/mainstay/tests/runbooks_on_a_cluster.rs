@@ -238,7 +238,13 @@ fn a_node_with_the_wrong_cluster_id_is_found_and_joins() {
     cluster.said(1, &["put", "kept", "yes"]);
     // Node 3 leaves, and comes back empty under the settings of another cluster.
     cluster.said(1, &["member-remove", "--node-id", "3"]);
-    let gone = || Ok((!mainstay(&["status", "--dir", cluster.path()]).status.success()).then_some(()));
+    let gone = || {
+        let status = text(&mainstay(&["status", "--dir", cluster.path()]));
+        let dead = status
+            .lines()
+            .any(|line| line.starts_with("node3 ") && line.contains(" dead "));
+        Ok(dead.then_some(()))
+    };
     lab::wait::until(LIMIT, "node 3 to end", gone).expect("a removed node ends");
     std::fs::remove_dir_all(cluster.folder(3).join("data/chainfire")).expect("it has data");
     let config = cluster.folder(3).join("etc/chainfire.toml");
