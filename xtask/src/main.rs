@@ -26,6 +26,7 @@ mod test;
 mod tidy;
 mod toolchain;
 mod tools;
+mod trial;
 mod up;
 mod workspace;
 
@@ -100,6 +101,12 @@ const COMMANDS: &[Command] = &[
         arguments: "SYSTEM [ARGUMENTS OF `load`]",
         about: "run ours and the named rival alternately on the same disk and print the ratios",
         run: bench::run,
+    },
+    Command {
+        name: "trial",
+        arguments: "SYSTEM [ARGUMENTS OF `trial`]",
+        about: "a real cluster under faults, judged for linearizability",
+        run: trial::run,
     },
 ];
 

@@ -39,6 +39,9 @@ pub(crate) const TEST: &[&str] = &[
 /// What the Chainfire benchmark compares with.
 pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
 
+/// What a trial of Chainfire takes: the rival for calibration, networks to cut.
+pub(crate) const TRIAL_CHAINFIRE: &[&str] = &["etcd-server", "iproute2", "nftables"];
+
 /// Packages of ours that come with a running service, and its unit.
 const SERVICES: &[(&str, &str)] = &[
     ("etcd-server", "etcd.service"),

@@ -62,7 +62,7 @@ pub struct Cluster {
     /// Whether this node may start a new cluster. Must be false on a node that joins an existing one.
     pub bootstrap: bool,
     /// All first members of a new cluster, this node included, as `{ id = 1, peer_url = "node1:2380" }` or `"1=node1:2380"`. Empty
-    /// for a single node, which is all that this release runs.
+    /// for a single node.
     pub initial_members: Vec<Member>,
 }
 

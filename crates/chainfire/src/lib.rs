@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod mvcc;
 pub mod node;
 pub mod raft;
+mod recover;
 pub mod repair;
 pub mod server;
 pub mod server_cli;

@@ -30,6 +30,7 @@ mod values;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::Status;
@@ -61,11 +62,17 @@ impl Server {
         self.identify_headers(metadata.as_ref())
     }
 
-    fn identify_headers(&self, headers: &HeaderMap) -> Result<Identity, Error> {
-        let wants_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        if wants_leader && !self.node.raft.is_alone() && self.node.raft.view().leader.is_none() {
+    /// Refuses a request that wants a leader (`hasleader`) when there is none.
+    fn want_leader(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let wants = headers.get("hasleader").is_some_and(|value| value == "true");
+        if wants && !self.node.raft.is_alone() && self.node.raft.view().leader.is_none() {
             return Err(Error::NoLeader);
         }
+        Ok(())
+    }
+
+    fn identify_headers(&self, headers: &HeaderMap) -> Result<Identity, Error> {
+        self.want_leader(headers)?;
         let (enabled, revision) = {
             let auth = self.node.machine.auth.read();
             (auth.enabled(), auth.revision())
@@ -83,6 +90,29 @@ impl Server {
             .tokens
             .identify(token, revision, &*self.node.clock)
             .ok_or(Error::InvalidAuthToken)
+    }
+
+    /// Returns when nobody has led for three election timeouts, if the client wants its stream to end then (`hasleader`); never
+    /// otherwise.
+    async fn leader_lost(&self, headers: &HeaderMap) {
+        if headers.get("hasleader").is_none_or(|value| value != "true") {
+            return std::future::pending().await;
+        }
+        let raft = &self.node.config.raft;
+        let patience = raft.tick_interval_ms * u64::from(raft.election_ticks) * 3;
+        let mut view = self.node.raft.watch();
+        loop {
+            if view.wait_for(|view| view.leader.is_none()).await.is_err() {
+                return std::future::pending().await;
+            }
+            let elected = view.wait_for(|view| view.leader.is_some());
+            if tokio::time::timeout(Duration::from_millis(patience), elected)
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// The user that the client's certificate names, where clients have to show one. As in etcd a token goes first.

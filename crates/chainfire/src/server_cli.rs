@@ -15,6 +15,7 @@ use crate::auth::{self, TokenProvider};
 use crate::config::{Config, reference};
 use crate::node::{Node, StartError};
 use crate::raft::Fatal;
+use crate::recover::{self, Recover};
 use crate::server::{Calls, Server, Tls, serve};
 
 /// Replicated, ordered, multi-version key-value store that etcd v3 clients use unchanged.
@@ -39,6 +40,14 @@ struct Arguments {
     /// Print the page of all settings and their defaults, and exit.
     #[arg(long, conflicts_with = "check_config")]
     config_reference: bool,
+    #[command(subcommand)]
+    command: Option<Rare>,
+}
+
+/// What is not serving.
+#[derive(Debug, clap::Subcommand)]
+enum Rare {
+    Recover(Recover),
 }
 
 /// The argument tree, for help, completions and man pages.
@@ -119,7 +128,12 @@ fn load_tls(settings: &Loaded<Config>) -> anyhow::Result<Option<Arc<Tls>>> {
 
 /// Certificates for the connections between members, which are always mutual.
 fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
-    let Some(tls) = &config.network.tls else {
+    let Some(tls) = config
+        .network
+        .tls
+        .as_ref()
+        .filter(|tls| !tls.ca_file.as_os_str().is_empty())
+    else {
         return Ok(None);
     };
     let now = SystemClock::shared().unix_ms() / 1000;
@@ -130,6 +144,9 @@ fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(Rare::Recover(arguments)) = &arguments.command {
+        return recover::run(arguments);
+    }
     if arguments.config_reference {
         terminal::out(&reference::page());
         return Ok(());
@@ -193,7 +210,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());
         let peers = tokio::net::TcpListener::from_std(peers).context("listen for members")?;
-        node.connect(peers, peer_tls, &life.shutdown);
+        if node.config.network.tls.is_some() && peer_tls.is_none() {
+            tracing::warn!(target: "chainfire_network", "No network.tls.ca_file, so no other member can connect");
+        } else {
+            node.connect(peers, peer_tls, &life.shutdown);
+        }
         node.start_chores(&life.shutdown);
         if let Some(tls) = &tls {
             tokio::spawn(

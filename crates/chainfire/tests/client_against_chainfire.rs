@@ -335,14 +335,28 @@ fn a_lock_is_free_again_when_its_command_cannot_run() {
 }
 
 #[test]
-fn what_needs_a_cluster_says_so_in_its_own_words() {
+fn a_node_that_never_comes_is_taken_out_again() {
     let chainfire = Chainfire::start_new().unwrap();
-    let words = ["member-add", "--node-id", "2", "--peer-url", "node2:2380"];
-    let refused = client(&chainfire.endpoint(), &words);
-    assert_eq!(
-        (refused.code, refused.stderr.as_str()),
-        (1, "Error: clusters of several members are not in this release\n")
+    let address = format!("127.0.0.1:{}", testkit::free_port().unwrap());
+    let words = [
+        "--timeout",
+        "2s",
+        "member-add",
+        "--node-id",
+        "2",
+        "--peer-url",
+        &address,
+    ];
+    let added = client(&chainfire.endpoint(), &words);
+    assert_eq!(added.code, 3, "{}", added.stderr);
+    assert!(
+        added.stderr.contains("node 2 not ready within 2s") && added.stderr.contains("it was removed again"),
+        "{}",
+        added.stderr
     );
+    let members = client(&chainfire.endpoint(), &["member-list"]).ok();
+    assert_eq!(members.lines().count(), 2, "{members}");
+    assert_eq!(client(&chainfire.endpoint(), &["put", "a", "1"]).code, 0);
 }
 
 #[test]

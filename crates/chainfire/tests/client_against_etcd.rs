@@ -560,7 +560,9 @@ fn the_cluster_is_described() {
     );
     assert_eq!(refused.code, 1);
     assert!(
-        refused.stderr.ends_with("instead of 2; it was removed again\n"),
+        refused
+            .stderr
+            .ends_with("does not serve this request: unknown service chainfire.v1.Cluster\n"),
         "{refused:?}"
     );
     assert_eq!(ours(&endpoint, &["member-list"], b"").ok(), members);

@@ -43,7 +43,7 @@ type Content = (i64, i64, Vec<(u64, i32)>, Vec<(&'static str, Vec<u8>, Vec<u8>)>
 
 fn start(dir: &Path) -> Result<Arc<Node>, chainfire::node::StartError> {
     let mut config = Config::default();
-    config.storage.data_dir = dir.to_owned();
+    dir.clone_into(&mut config.storage.data_dir);
     // The beginning of the log is dropped as soon as there are tables.
     config.raft.snapshot_entries = 4;
     config.raft.snapshot_catchup_entries = 2;

@@ -235,7 +235,7 @@ impl Writers {
                         Err(status) => {
                             // A connection that ends under a request may say so in other words than the server's.
                             let cut = std::error::Error::source(&status)
-                                .is_some_and(|source| source.is::<tonic::transport::Error>());
+                                .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
                             assert!(
                                 cut || matches!(status.code(), Code::Unavailable | Code::Cancelled),
                                 "{status:?}"

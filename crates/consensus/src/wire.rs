@@ -74,13 +74,14 @@ pub fn size(message: &Message) -> usize {
             }
             Body::VoteAnswer { .. } => 1,
             Body::Append { entries, .. } => 16 + 8 + 4 + entries.iter().map(Entry::size).sum::<usize>(),
-            Body::AppendAnswer { .. } | Body::HeartbeatAnswer { .. } => 8,
-            Body::AppendRefused { .. } => 8 + 16 + 1,
+            Body::AppendAnswer { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::Read { .. }
+            | Body::Probe { .. } => 8,
+            Body::AppendRefused { .. } | Body::ProbeAnswer { .. } => 8 + 16 + 1,
             Body::Contradiction { .. } | Body::Heartbeat { .. } | Body::ReadAnswer { .. } => 16,
             Body::InstallSnapshot { snapshot } => 16 + 4 + snapshot.configuration.encode().len(),
             Body::TimeoutNow | Body::Hello => 0,
-            Body::Read { .. } | Body::Probe { .. } => 8,
-            Body::ProbeAnswer { .. } => 8 + 16 + 1,
         }
 }
 
@@ -513,7 +514,7 @@ mod tests {
     fn arbitrary_messages_are_read_as_they_were_written() {
         for seed in 0..2000 {
             let mut random = Random::new(seed);
-            let messages: Vec<Message> = (0..1 + random.below(5)).map(|_| message(&mut random)).collect();
+            let messages: Vec<Message> = (0..=random.below(5)).map(|_| message(&mut random)).collect();
             let mut out = Vec::new();
             for message in &messages {
                 let before = out.len();

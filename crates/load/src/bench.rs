@@ -31,8 +31,14 @@ pub(crate) struct Bench {
 impl Bench {
     /// An empty place for a server. What earlier runs wrote is on the disk by then, so that it does not disturb this one.
     pub(crate) fn site(&self, system: System) -> Result<Site> {
+        let mut sites = self.sites(system, 1)?;
+        Ok(sites.remove(0))
+    }
+
+    /// The same for so many members of one cluster, all on the same disk.
+    pub(crate) fn sites(&self, system: System, members: usize) -> Result<Vec<Site>> {
         nix::unistd::sync();
-        Site::create(system, &self.mainstay, &self.dir)
+        Site::create(system, members, &self.mainstay, &self.dir)
     }
 
     /// The usual extent of a closed loop.
@@ -46,8 +52,20 @@ impl Bench {
 
 /// The scenarios that these options mean. The error says which option is wrong.
 pub(crate) fn scenarios(options: &Options) -> Result<Vec<Box<dyn Scenario>>> {
-    let million_keys = if options.quick { 100_000 } else { 1_000_000 };
-    chosen(options, scenario::all(million_keys))
+    let million_keys = options
+        .keys
+        .unwrap_or(if options.quick { 100_000 } else { 1_000_000 });
+    let all = match options.nodes {
+        1 => scenario::all(million_keys),
+        nodes => scenario::cluster::all(&scenario::cluster::Extent {
+            nodes: usize::from(nodes),
+            clients_on: options.clients_on,
+            kills: options.kills.unwrap_or(if options.quick { 3 } else { 30 }),
+            passes: if options.quick { 1 } else { 3 },
+            keys: million_keys,
+        }),
+    };
+    chosen(options, all)
 }
 
 /// Runs the scenarios and prints the report. False if something could not be measured.
@@ -64,6 +82,7 @@ pub(crate) fn run(options: &Options, scenarios: &[Box<dyn Scenario>]) -> Result<
         subject: match options.subject {
             Subject::Chainfire => "chainfire",
         },
+        nodes: options.nodes,
         quick: options.quick,
         rounds,
         measured_s: bench.measured.as_secs(),

@@ -80,6 +80,33 @@ pub(crate) fn record(latencies: &mut Histogram<u64>, time: Duration) {
     latencies.saturating_record((time.as_micros() as u64).max(1));
 }
 
+/// Who is loaded: one server, or the members of a cluster.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where clients connect; they are dealt evenly.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whose CPU time counts.
+    pub(crate) processes: Vec<u32>,
+}
+
+impl From<&Server> for Target {
+    fn from(server: &Server) -> Self {
+        Self {
+            addresses: vec![server.address],
+            processes: vec![server.process()],
+        }
+    }
+}
+
+impl Target {
+    fn cpu_time(&self) -> Result<Duration> {
+        self.processes
+            .iter()
+            .map(|&process| procfs::cpu_time(process))
+            .sum()
+    }
+}
+
 /// When counting starts and ends.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
@@ -96,14 +123,15 @@ struct Shared<O> {
     failed: AtomicBool,
 }
 
-/// Puts `clients` clients on the server.
+/// Puts `clients` clients on the target.
 pub(crate) fn drive<O: Operation>(
-    server: &Server,
+    target: impl Into<Target>,
     workers: usize,
     clients: usize,
     extent: Extent,
     operation: O,
 ) -> Result<Measurement> {
+    let target = target.into();
     let connections = clients.min(CONNECTIONS_MAX);
     let workers = workers.min(connections);
     let shared = Arc::new(Shared {
@@ -119,9 +147,8 @@ pub(crate) fn drive<O: Operation>(
     let mut threads = Vec::with_capacity(workers);
     for worker in 0..workers {
         let share = Share {
-            address: server.address,
+            addresses: dealt(&target.addresses, worker, part(connections, worker, workers)),
             clients: part(clients, worker, workers),
-            connections: part(connections, worker, workers),
             seed: worker as u64,
         };
         let (go, start) = oneshot::channel();
@@ -151,11 +178,11 @@ pub(crate) fn drive<O: Operation>(
         running.push(thread);
     }
     sleep_until(counted_from, &shared.failed);
-    let before = (server.cpu_time()?, procfs::cpu_time(std::process::id())?);
+    let before = (target.cpu_time()?, procfs::cpu_time(std::process::id())?);
     let window_end = match extent {
         Extent::Window { .. } => {
             sleep_until(ends, &shared.failed);
-            Some((server.cpu_time()?, procfs::cpu_time(std::process::id())?))
+            Some((target.cpu_time()?, procfs::cpu_time(std::process::id())?))
         }
         Extent::Operations(_) => None,
     };
@@ -168,7 +195,7 @@ pub(crate) fn drive<O: Operation>(
         Some(times) => (ends - counted_from, times),
         None => (
             started.elapsed(),
-            (server.cpu_time()?, procfs::cpu_time(std::process::id())?),
+            (target.cpu_time()?, procfs::cpu_time(std::process::id())?),
         ),
     };
     if latency.is_empty() {
@@ -187,6 +214,15 @@ pub(crate) fn part(whole: usize, at: usize, parts: usize) -> usize {
     whole / parts + usize::from(at < whole % parts)
 }
 
+/// The address of each connection of a worker: at least so many connections, and as many to each address. Workers begin at different
+/// addresses, so that what does not divide evenly is not always the first one's.
+fn dealt(addresses: &[SocketAddr], worker: usize, connections: usize) -> Vec<SocketAddr> {
+    let count = connections.next_multiple_of(addresses.len());
+    (0..count)
+        .map(|at| addresses[(worker + at) % addresses.len()])
+        .collect()
+}
+
 /// Sleeps in short naps, so that a failed run ends soon.
 fn sleep_until(when: Instant, failed: &AtomicBool) {
     const NAP: Duration = Duration::from_millis(100);
@@ -201,9 +237,9 @@ fn sleep_until(when: Instant, failed: &AtomicBool) {
 
 /// The part of one worker thread.
 struct Share {
-    address: SocketAddr,
+    /// One connection to each.
+    addresses: Vec<SocketAddr>,
     clients: usize,
-    connections: usize,
     seed: u64,
 }
 
@@ -219,9 +255,9 @@ impl Share {
             .build()
             .context("start a runtime")?;
         runtime.block_on(async {
-            let mut connections = Vec::with_capacity(self.connections);
-            for _ in 0..self.connections {
-                match Connection::open(self.address).await {
+            let mut connections = Vec::with_capacity(self.addresses.len());
+            for &address in &self.addresses {
+                match Connection::open(address).await {
                     Ok(connection) => connections.push(connection),
                     Err(error) => {
                         // The receiver is there: it waits for every worker's word.
@@ -305,5 +341,24 @@ mod tests {
         for (whole, parts) in [(1, 1), (8, 3), (512, 2), (100, 7)] {
             assert_eq!((0..parts).map(|at| part(whole, at, parts)).sum::<usize>(), whole);
         }
+    }
+
+    #[test]
+    fn clients_are_spread_evenly_over_the_members() {
+        let addresses: Vec<SocketAddr> = (1..=3).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        for (clients, workers) in [(64, 2), (512, 2), (512, 4), (64, 1)] {
+            let mut on = [0_usize; 3];
+            for worker in 0..workers {
+                let connections = dealt(&addresses, worker, part(CONNECTIONS_MAX, worker, workers));
+                for client in 0..part(clients, worker, workers) {
+                    let address = connections[client % connections.len()];
+                    on[usize::from(address.port()) - 1] += 1;
+                }
+            }
+            let (least, most) = (on.iter().min().unwrap(), on.iter().max().unwrap());
+            assert!(most - least <= workers, "{clients} clients: {on:?}");
+            assert_eq!(on.iter().sum::<usize>(), clients);
+        }
+        assert_eq!(dealt(&addresses[..1], 1, 4), vec![addresses[0]; 4]);
     }
 }

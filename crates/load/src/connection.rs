@@ -5,14 +5,15 @@
 //! is little more than five bytes before each message and a status after the last, so it stands directly on the `h2` crate. Deadlines,
 //! compression, reconnecting and TLS are left out: a lost connection is a failed run.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use chainfire::wire::etcdserverpb::{
-    PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchRequest,
-    WatchResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse, TxnRequest,
+    TxnResponse, WatchRequest, WatchResponse,
 };
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
@@ -29,6 +30,28 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// gRPC's frame around a message: a byte for compression, four for the length.
 const PREFIX_BYTES: usize = 5;
 
+/// Marks the error of a request that never left.
+#[derive(Debug)]
+struct NotSent;
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("send the request")
+    }
+}
+
+/// True if the server certainly did nothing: the request was not sent, or HTTP/2 says that it was not looked at. gRPC clients send such a
+/// request once more without telling anybody.
+pub(crate) fn untouched(error: &anyhow::Error) -> bool {
+    // A stream that the last GOAWAY does not cover, RFC 9113 section 6.8.
+    let not_covered = |h2: &h2::Error| h2.is_go_away() && h2.is_remote();
+    let refused = |h2: &h2::Error| h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.downcast_ref::<NotSent>().is_some()
+        || error
+            .downcast_ref::<h2::Error>()
+            .is_some_and(|h2| not_covered(h2) || refused(h2))
+}
+
 /// One client: its own handle on a connection that it may share with others.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
@@ -37,6 +60,7 @@ pub(crate) struct Connection {
     range: Request<()>,
     txn: Request<()>,
     watch: Request<()>,
+    status: Request<()>,
 }
 
 impl Connection {
@@ -61,6 +85,7 @@ impl Connection {
             range: head(address, "/etcdserverpb.KV/Range")?,
             txn: head(address, "/etcdserverpb.KV/Txn")?,
             watch: head(address, "/etcdserverpb.Watch/Watch")?,
+            status: head(address, "/etcdserverpb.Maintenance/Status")?,
         })
     }
 
@@ -77,6 +102,13 @@ impl Connection {
     pub(crate) async fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse> {
         let head = self.txn.clone();
         self.unary(head, request).await.context("txn")
+    }
+
+    pub(crate) async fn status(&mut self) -> Result<StatusResponse> {
+        let head = self.status.clone();
+        self.unary(head, &StatusRequest::default())
+            .await
+            .context("status")
     }
 
     /// Opens a watch stream with its first requests: etcd answers the call only with the first watch.
@@ -113,8 +145,10 @@ impl Connection {
         data: Bytes,
         last: bool,
     ) -> Result<(SendStream<Bytes>, Replies)> {
-        poll_fn(|context| self.sender.poll_ready(context)).await?;
-        let (response, mut requests) = self.sender.send_request(head, false)?;
+        poll_fn(|context| self.sender.poll_ready(context))
+            .await
+            .context(NotSent)?;
+        let (response, mut requests) = self.sender.send_request(head, false).context(NotSent)?;
         requests.send_data(data, last)?;
         let response = response.await?;
         if response.status() != StatusCode::OK {

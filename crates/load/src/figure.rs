@@ -11,6 +11,7 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Mebibytes,
+    Count,
 }
 
 impl Unit {
@@ -22,6 +23,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Seconds => "s",
             Self::Mebibytes => "MiB",
+            Self::Count => "",
         }
     }
 }
@@ -121,7 +123,10 @@ impl Goal {
                 let ratio = ratio()?;
                 (format!("{name} at most {bound} x etcd"), ratio, ratio <= bound)
             }
-            Bound::AtMost(bound) => (format!("{name} at most {bound} {unit}"), value, value <= bound),
+            Bound::AtMost(bound) => {
+                let goal = format!("{name} at most {bound} {unit}");
+                (goal.trim_end().to_owned(), value, value <= bound)
+            }
         };
         Some(Verdict { goal, measured, pass })
     }

@@ -19,6 +19,7 @@
 
 mod bench;
 mod closed_loop;
+mod cluster;
 mod connection;
 mod data;
 mod figure;
@@ -30,6 +31,7 @@ mod report;
 mod scenario;
 mod server;
 mod system;
+mod writer;
 
 use std::process::ExitCode;
 

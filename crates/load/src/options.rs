@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Parser, ValueEnum};
 
 use crate::system::System;
@@ -13,6 +14,22 @@ pub(crate) struct Options {
     /// What to measure.
     #[arg(value_enum)]
     pub(crate) subject: Subject,
+
+    /// Members of each system's cluster, all on this machine; 3 has scenarios of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::builder::PossibleValuesParser::new(["1", "3"]).map(|text| if text == "3" { 3_u8 } else { 1 }))]
+    pub(crate) nodes: u8,
+
+    /// With --nodes 3: the members that the clients of the puts connect to.
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = ClientsOn::All)]
+    pub(crate) clients_on: ClientsOn,
+
+    /// With --nodes 3: how often `leader-kill` kills the leader [default: 30, with --quick 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) kills: Option<u32>,
+
+    /// Keys that `million` and `catch-up` load [default: 1000000, with --quick 100000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    pub(crate) keys: Option<u64>,
 
     /// A short look: one round, 2 s per run, 100,000 keys where it would be a million.
     #[arg(long)]
@@ -65,6 +82,15 @@ pub(crate) struct Options {
 pub(crate) enum Subject {
     /// Chainfire against etcd.
     Chainfire,
+}
+
+/// Where clients of a cluster connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientsOn {
+    /// Spread evenly over the members, as balancing client libraries do.
+    All,
+    /// All of them on the leader.
+    Leader,
 }
 
 /// The form of the report.

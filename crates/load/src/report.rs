@@ -13,6 +13,8 @@ use crate::system::System;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) subject: &'static str,
+    /// Members of each system's cluster.
+    pub(crate) nodes: u8,
     pub(crate) quick: bool,
     pub(crate) rounds: u32,
     pub(crate) measured_s: u64,
@@ -34,7 +36,7 @@ impl Report {
             .map(|(name, version)| format!("{name}: {version}\n"))
             .collect();
         format!(
-            "machine: {} cores, {}, {} MiB, Linux {}\ndisk: fdatasync median {:.0} µs\n{}runs: {} per system and scenario, {} s each, \
+            "machine: {} cores, {}, {} MiB, Linux {}\ndisk: fdatasync median {:.0} µs\n{}nodes: {} of each system, on this machine and disk\nruns: {} per system and scenario, {} s each, \
              median reported; generator with {} threads\n",
             machine.cores,
             machine.processor,
@@ -42,6 +44,7 @@ impl Report {
             machine.kernel,
             machine.fdatasync_median_us,
             versions.concat(),
+            self.nodes,
             self.rounds,
             self.measured_s,
             self.workers,
@@ -120,7 +123,11 @@ impl ScenarioReport {
         {
             let heads: Vec<String> = widest
                 .iter()
-                .map(|figure| format!("{} {}", figure.name, figure.unit.symbol()))
+                .map(|figure| {
+                    format!("{} {}", figure.name, figure.unit.symbol())
+                        .trim_end()
+                        .to_owned()
+                })
                 .collect();
             let mut table = Table::new(std::iter::once("system".to_owned()).chain(heads.iter().cloned()))
                 .numeric(&heads.iter().map(String::as_str).collect::<Vec<_>>());

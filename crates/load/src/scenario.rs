@@ -1,5 +1,6 @@
 //! The scenarios: what is done to a fresh server and which figures come of it.
 
+pub(crate) mod cluster;
 mod get;
 mod million;
 mod preload;

@@ -35,16 +35,23 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Three ports that were free a moment ago: neither server can be handed open sockets.
-    fn free() -> std::io::Result<Self> {
-        let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let [api, peer, gossip] =
-            listeners.map(|listener| listener.and_then(|open| Ok(open.local_addr()?.port())));
-        Ok(Self {
-            api: api?,
-            peer: peer?,
-            gossip: gossip?,
-        })
+    /// Ports of so many servers that were free a moment ago: neither system can be handed open sockets.
+    fn free(servers: usize) -> std::io::Result<Vec<Self>> {
+        let listeners = (0..servers * 3)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let ports = listeners
+            .iter()
+            .map(|open| Ok(open.local_addr()?.port()))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        Ok(ports
+            .chunks_exact(3)
+            .map(|three| Self {
+                api: three[0],
+                peer: three[1],
+                gossip: three[2],
+            })
+            .collect())
     }
 }
 
@@ -59,21 +66,43 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Makes the directory below `parent`.
-    pub(crate) fn create(system: System, mainstay: &Path, parent: &Path) -> Result<Self> {
+    /// Places of the members of one cluster, each with a directory of its own below `parent`; a single server is a cluster of one.
+    pub(crate) fn create(
+        system: System,
+        members: usize,
+        mainstay: &Path,
+        parent: &Path,
+    ) -> Result<Vec<Self>> {
+        let ports = Ports::free(members).context("find free ports on 127.0.0.1")?;
+        (0..members)
+            .map(|member| Self::create_one(system, mainstay, parent, member, &ports))
+            .collect()
+    }
+
+    fn create_one(
+        system: System,
+        mainstay: &Path,
+        parent: &Path,
+        member: usize,
+        ports: &[Ports],
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix(&format!("{}-", system.name()))
             .tempdir_in(parent)
             .with_context(|| format!("make a directory in {}", parent.display()))?;
         interrupt::created(dir.path());
-        let ports = Ports::free().context("find free ports on 127.0.0.1")?;
-        let command = system.command(mainstay, dir.path(), ports)?;
+        let command = system.command(mainstay, dir.path(), member, ports)?;
         Ok(Self {
             system,
             command,
-            ports,
+            ports: ports[member],
             dir,
         })
+    }
+
+    /// Where its server answers clients.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.api))
     }
 
     /// Starts the server without waiting for it.
@@ -113,7 +142,7 @@ impl Site {
         Ok(Server {
             system: self.system,
             child: Some(child),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.api)),
+            address: self.address(),
             log: log_path,
         })
     }
@@ -217,7 +246,8 @@ impl Server {
         Ok(())
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
+    /// Waits until it says that it is ready.
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let started = Instant::now();
         while !self.answers_ready() {
             self.check_alive()?;

@@ -39,26 +39,57 @@ impl System {
         }
     }
 
-    /// The program and arguments that serve `dir` on these ports. Calling it again for the same directory gives the same server.
-    pub(crate) fn command(self, mainstay: &Path, dir: &Path, ports: Ports) -> Result<Vec<String>> {
-        let Ports { api, peer, gossip } = ports;
+    /// The program and arguments that serve `dir` as this one of the members that have these ports. Calling it again for the same
+    /// directory gives the same server. Both systems run with the same tick (100 ms) and election timeout (1 s), their defaults.
+    pub(crate) fn command(
+        self,
+        mainstay: &Path,
+        dir: &Path,
+        member: usize,
+        members: &[Ports],
+    ) -> Result<Vec<String>> {
+        let Ports { api, peer, gossip } = members[member];
         let data = text(&dir.join("data"))?;
+        let list = |each: &dyn Fn(usize, u16) -> String, between: &str| {
+            let all: Vec<String> = members
+                .iter()
+                .enumerate()
+                .map(|(at, ports)| each(at + 1, ports.peer))
+                .collect();
+            all.join(between)
+        };
+        let id = member + 1;
         match self {
             Self::Etcd => Ok(vec![
                 "etcd".to_owned(),
+                format!("--name=member{id}"),
                 format!("--data-dir={data}"),
                 format!("--listen-client-urls=http://127.0.0.1:{api}"),
                 format!("--advertise-client-urls=http://127.0.0.1:{api}"),
                 format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
                 format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
-                format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
+                format!(
+                    "--initial-cluster={}",
+                    list(&|id, peer| format!("member{id}=http://127.0.0.1:{peer}"), ",")
+                ),
+                "--heartbeat-interval=100".to_owned(),
+                "--election-timeout=1000".to_owned(),
                 format!("--quota-backend-bytes={QUOTA_BYTES}"),
                 "--log-level=error".to_owned(),
             ]),
             Self::Chainfire => {
                 let file = dir.join("chainfire.toml");
+                let cluster = if members.len() > 1 {
+                    let initial = list(
+                        &|id, peer| format!("{{ id = {id}, peer_url = \"127.0.0.1:{peer}\" }}"),
+                        ", ",
+                    );
+                    format!("id = 1\nbootstrap = true\ninitial_members = [{initial}]")
+                } else {
+                    "bootstrap = true".to_owned()
+                };
                 let config = format!(
-                    "[node]\nid = 1\n\n[cluster]\nbootstrap = true\n\n\
+                    "[node]\nid = {id}\n\n[cluster]\n{cluster}\n\n\
                      [network]\napi_addr = \"127.0.0.1:{api}\"\nraft_addr = \"127.0.0.1:{peer}\"\ngossip_addr = \"127.0.0.1:{gossip}\"\n\n\
                      [storage]\ndata_dir = {data:?}\nquota_backend_bytes = {QUOTA_BYTES}\n"
                 );

@@ -229,18 +229,18 @@ async fn connect(shared: &Shared, address: &str) -> Result<TcpStream, Failure> {
             )));
         }
     };
-    let mut reason = "unreachable: the name has no address".to_owned();
+    let mut failure = "unreachable: the name has no address".to_owned();
     for address in found.take(ADDRESSES_MAX) {
         match tokio::time::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => {
                 stream::tune(&socket);
                 return Ok(socket);
             }
-            Ok(Err(error)) => reason = connect_text(&error),
-            Err(_) => reason = "timeout".to_owned(),
+            Ok(Err(error)) => failure = connect_text(&error),
+            Err(_) => failure = format!("timeout: no connection within {limit:?}"),
         }
     }
-    Err(Failure::Connect(reason))
+    Err(Failure::Connect(failure))
 }
 
 fn connect_text(error: &io::Error) -> String {

@@ -86,8 +86,7 @@ enum Waiting {
 impl Waiting {
     fn size(&self) -> usize {
         let body = match self {
-            Waiting::Request { body, .. } => body.len(),
-            Waiting::Answer { result: Ok(body), .. } => body.len(),
+            Waiting::Request { body, .. } | Waiting::Answer { result: Ok(body), .. } => body.len(),
             Waiting::Answer {
                 result: Err(text), ..
             } => text.len(),

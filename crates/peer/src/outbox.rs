@@ -84,12 +84,12 @@ impl Outbox {
 
     /// Urgent messages of up to `room` bytes, but at least one if there is any.
     pub(crate) fn take_urgent(&mut self, room: usize) -> Vec<Message> {
-        self.urgent.take(room)
+        self.urgent.take(room.min(self.longest))
     }
 
     /// The same of those with entries.
     pub(crate) fn take_entries(&mut self, room: usize) -> Vec<Message> {
-        self.entries.take(room)
+        self.entries.take(room.min(self.longest))
     }
 
     /// Drops everything; how many messages that were.

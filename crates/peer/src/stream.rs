@@ -12,7 +12,7 @@ pub(crate) type BoxWriter = Box<dyn AsyncWrite + Send + Unpin>;
 const UNSENT_BYTES: u32 = 128 << 10;
 
 /// Read and thrown away before closing: unread bytes would turn the close into a reset, which takes the answer with it.
-const DISCARD_BYTES: u64 = 64 << 10;
+const DISCARD_BYTES: u64 = 8 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).

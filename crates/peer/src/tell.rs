@@ -25,7 +25,7 @@ const CONNECT_EVERY: Duration = Duration::from_secs(30);
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Between two lines about other clusters, and other versions.
-const STRANGERS_EVERY: Duration = Duration::from_secs(60);
+const STRANGERS_EVERY: Duration = Duration::from_mins(1);
 
 /// Between two lines of any other kind that anybody can cause.
 const OTHERS_EVERY: Duration = Duration::from_secs(1);

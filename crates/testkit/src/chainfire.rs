@@ -136,7 +136,10 @@ impl Chainfire {
         let path = self.config_file();
         let text = std::fs::read_to_string(&path)?;
         let mut config: toml::Table = text.parse().context("cannot read the server's configuration")?;
-        merge(&mut config, toml.parse().context("cannot read the test's configuration")?);
+        merge(
+            &mut config,
+            toml.parse().context("cannot read the test's configuration")?,
+        );
         std::fs::write(&path, config.to_string())?;
         Ok(())
     }

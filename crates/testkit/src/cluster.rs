@@ -8,7 +8,7 @@ use lab::wait;
 use crate::chainfire::Chainfire;
 
 /// How long anything may take that a cluster does by itself.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Chainfire servers, numbered from 1.
 #[derive(Debug)]
@@ -32,10 +32,7 @@ impl ChainfireCluster {
             .map(|(node, id)| format!("\"{id}={}\"", node.peer_address()))
             .collect();
         for node in &nodes {
-            node.configure(&format!(
-                "[cluster]\ninitial_members = [{}]",
-                members.join(", ")
-            ))?;
+            node.configure(&format!("[cluster]\ninitial_members = [{}]", members.join(", ")))?;
         }
         Ok(Self { nodes })
     }
@@ -84,15 +81,16 @@ impl ChainfireCluster {
     }
 
     fn leader_now(&self) -> Option<u64> {
-        let running = self.nodes.iter().filter(|node| node.is_running());
-        running
-            .filter_map(|node| {
-                let output = node.client(&["status"]).ok()?;
-                let leads = output.stdout.lines().any(|line| line == "role: leader");
-                let leader = output.stdout.lines().find_map(|line| line.strip_prefix("leader: "))?;
-                leads.then(|| leader.parse().ok()).flatten()
-            })
-            .next()
+        let mut running = self.nodes.iter().filter(|node| node.is_running());
+        running.find_map(|node| {
+            let output = node.client(&["status"]).ok()?;
+            let leads = output.stdout.lines().any(|line| line == "role: leader");
+            let leader = output
+                .stdout
+                .lines()
+                .find_map(|line| line.strip_prefix("leader: "))?;
+            leads.then(|| leader.parse().ok()).flatten()
+        })
     }
 
     /// Waits until `probe` says yes.

@@ -49,6 +49,7 @@ const CRATES: &[(&str, Layer)] = &[
     ("store", Layer::Shared),
     ("terminal", Layer::Shared),
     ("testkit", Layer::Support),
+    ("trial", Layer::Support),
     ("web-console", Layer::Whole),
     ("xtask", Layer::Support),
     ("zester", Layer::System),

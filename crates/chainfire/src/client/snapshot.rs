@@ -178,6 +178,7 @@ fn restore_to(arguments: &Restore, context: &mut Context) -> Result<()> {
     let changes = restore::Changes {
         node_id: arguments.node_id,
         cluster_id: arguments.cluster_id,
+        keep_all: false,
         bump_revision: arguments.bump_revision.unwrap_or(0),
     };
     let restored =
@@ -185,7 +186,7 @@ fn restore_to(arguments: &Restore, context: &mut Context) -> Result<()> {
     let node = restored.node_id;
     if arguments.initial_members.iter().any(|(id, _)| *id != node) {
         return Err(Failure::usage(format!(
-            "--initial-members: this release runs single nodes: want node {node} alone"
+            "--initial-members: a restored cluster begins with node {node} alone: start it, then add the others with member-add"
         )));
     }
     unpacked.keep(data_dir).map_err(refuse(path))?;

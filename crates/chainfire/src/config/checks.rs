@@ -87,11 +87,10 @@ fn identity(config: &Config, findings: &mut Findings<'_>) {
         !config.cluster.bootstrap || members.is_empty() || members.iter().any(|member| member.id == id),
         "a list that has this node's own id, since bootstrap is true",
     );
-    findings.want(
-        key,
-        members.iter().all(|member| member.id == id),
-        "this node alone: clusters of several nodes are not in this release",
-    );
+    let mut ids: Vec<u64> = members.iter().map(|member| member.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    findings.want(key, ids.len() == members.len(), "every id once");
 }
 
 fn network(config: &Config, findings: &mut Findings<'_>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use consensus::Change;
+use consensus::{Change, NodeId};
 use prost::Message as _;
 use service::Shutdown;
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,6 +29,9 @@ const EXPIRE_RETRY_MS: u64 = 500;
 /// Leases whose rest one log entry notes (etcd's number), and how often it is looked which are due.
 const CHECKPOINTS_MAX: usize = 1000;
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(10);
+
+/// How often the leader compares what the members hold.
+const COMPARE_EVERY: Duration = Duration::from_mins(1);
 
 /// How often space and stalls are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,6 +65,8 @@ impl Node {
         until(shutdown, async move { sweeper.sweep().await });
         until(shutdown, async move { space.watch_space().await });
         until(shutdown, async move { retention.compact_by_itself().await });
+        let hashes = self.clone();
+        until(shutdown, async move { hashes.compare_hashes().await });
         let promotion = self.clone();
         until(shutdown, async move { promotion.promote_who_asked().await });
         let removal = self.clone();
@@ -152,6 +157,49 @@ impl Node {
             if let Ok(Err(error)) = result.await {
                 tracing::warn!(target: "chainfire_storage", error = %error, "Sweep failed");
                 tokio::time::sleep(WATCH_INTERVAL).await;
+            }
+        }
+    }
+
+    /// As the leader, compares what the members hold once a minute. One that differs is not served any more: alarm CORRUPT.
+    async fn compare_hashes(&self) {
+        let mut ticks = interval(COMPARE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let view = self.raft.view();
+            if !view.leads() || view.configuration.members().count() < 2 {
+                continue;
+            }
+            let revision = self.machine.mvcc.revision();
+            let Ok(ours) = self.hash_of(NodeId(self.id()), revision).await else {
+                continue;
+            };
+            for (member, _) in view
+                .configuration
+                .members()
+                .filter(|(member, _)| member.0 != self.id())
+            {
+                // One that is behind or away is compared the next time.
+                let Ok(theirs) = self.hash_of(member, revision).await else {
+                    continue;
+                };
+                let comparable = theirs.1 == ours.1;
+                if comparable && theirs.0 != ours.0 {
+                    tracing::error!(
+                        target: "chainfire_storage",
+                        node_id = member.0,
+                        revision,
+                        error = "data_differs",
+                        "Node holds other data than the leader"
+                    );
+                    if let Err(error) = self
+                        .change_alarm(AlarmAction::Activate, AlarmType::Corrupt, member.0)
+                        .await
+                    {
+                        tracing::warn!(target: "chainfire_storage", error = %error, "Alarm not raised");
+                    }
+                }
             }
         }
     }
@@ -263,9 +311,13 @@ impl Node {
     }
 
     async fn alarm(&self, action: AlarmAction, alarm: AlarmType) -> Result<()> {
+        self.change_alarm(action, alarm, self.id()).await
+    }
+
+    async fn change_alarm(&self, action: AlarmAction, alarm: AlarmType, member_id: u64) -> Result<()> {
         let request = AlarmRequest {
             action: action as i32,
-            member_id: self.id(),
+            member_id,
             alarm: alarm as i32,
         };
         self.propose_internal(Request::Alarm(request)).await.map(drop)

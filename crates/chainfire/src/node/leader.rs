@@ -120,11 +120,10 @@ impl Node {
                 .ok()
                 .map(|_| to)
         };
-        match tokio::time::timeout(HAND_OVER, handed).await {
-            Ok(Some(to)) => {
-                tracing::info!(target: "chainfire_raft", node_id = to.0, "Leadership handed over");
-            }
-            _ => tracing::warn!(target: "chainfire_raft", "Leadership could not be handed over"),
+        if let Ok(Some(to)) = tokio::time::timeout(HAND_OVER, handed).await {
+            tracing::info!(target: "chainfire_raft", node_id = to.0, "Leadership handed over");
+        } else {
+            tracing::warn!(target: "chainfire_raft", "Leadership could not be handed over");
         }
     }
 

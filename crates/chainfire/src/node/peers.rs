@@ -106,6 +106,8 @@ impl Peers {
         if let Some(transport) = self.transport.get() {
             known.clone_from(&addresses);
             drop(known);
+            // It starts tasks, and the group's own thread has no runtime.
+            let _entered = self.runtime.get().map(Handle::enter);
             transport.set_addresses(addresses);
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Changes {
     pub(crate) node_id: Option<u64>,
     /// Number of the cluster.
     pub(crate) cluster_id: Option<u64>,
+    /// Everything in the log counts, also what may never have been agreed on: nobody else is left who could say.
+    pub(crate) keep_all: bool,
     /// How far the revision is raised. What was before is then as if compacted, so that clients notice.
     pub(crate) bump_revision: u64,
 }
@@ -54,7 +56,11 @@ pub(crate) fn rework(dir: &Path, changes: Changes) -> Result<Restored, StartErro
     let hard_state = log.hard_state().map_err(|error| failed(&error))?;
     let sole = founding::is_sole(&log, NodeId(node_id)).map_err(|error| failed(&error))?;
     let agreed = hard_state.map_or(0, |hard_state| hard_state.commit.min(log.last()));
-    let until = if sole { log.last() } else { agreed };
+    let until = if sole || changes.keep_all {
+        log.last()
+    } else {
+        agreed
+    };
     start::replay(&machine, &log, until).map_err(|error| failed(&error))?;
 
     let mut meta = machine.mvcc.meta();

@@ -203,6 +203,7 @@ impl Driver {
 
     /// Does all that the replica wants done.
     fn carry_out(&mut self) -> Result<(), log::Error> {
+        self.replica.applied(self.board.applied());
         while let Some(ready) = self.replica.ready() {
             self.carry_out_one(ready)?;
             if self.board.is_halted() {

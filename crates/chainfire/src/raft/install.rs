@@ -181,8 +181,9 @@ fn install(store: &Store, installation: &Installation<'_>) -> Result<(), log::Er
     store.write(batch, Durability::Synced)?;
 
     let mut batch = store.batch();
+    let above_all = vec![0xff; ABOVE_ALL_KEYS];
     for name in STATE {
-        batch.delete_range(name, &[], &[0xff; ABOVE_ALL_KEYS]);
+        batch.delete_range(name, &[], &above_all);
     }
     let mut cursor = store.cursor(family::META, None, None);
     cursor.seek_to_first();

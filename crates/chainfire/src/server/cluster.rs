@@ -43,7 +43,7 @@ impl Cluster for Server {
                 };
                 self.add(id, &member).await?;
                 Ok(MemberAddResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     member: self.list().into_iter().find(|member| member.id == id),
                     members: self.list(),
                 })
@@ -62,7 +62,7 @@ impl Cluster for Server {
                 self.node.change(Change::Remove { node }).await?;
                 tracing::info!(target: "chainfire_raft", node_id = node.0, "Node removed from cluster");
                 Ok(MemberRemoveResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     members: self.list(),
                 })
             })
@@ -85,7 +85,7 @@ impl Cluster for Server {
                 let node = NodeId(request.id);
                 self.node.change(Change::SetContext { node, context }).await?;
                 Ok(MemberUpdateResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     members: self.list(),
                 })
             })
@@ -108,7 +108,7 @@ impl Cluster for Server {
                     self.node.read_barrier().await?;
                 }
                 Ok(MemberListResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     members: self.list(),
                 })
             })
@@ -125,7 +125,7 @@ impl Cluster for Server {
                 let node = NodeId(request.into_inner().id);
                 self.node.change(Change::Promote { node }).await?;
                 Ok(MemberPromoteResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     members: self.list(),
                 })
             })
@@ -180,7 +180,7 @@ impl OwnCluster for Server {
                 }
                 let status = self.node.own_status().await?;
                 Ok(v1::MemberAddResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     member: status.members.into_iter().find(|member| member.id == id),
                     already,
                     no_leader,
@@ -200,7 +200,7 @@ impl OwnCluster for Server {
                 let to = self.node.transfer((to != 0).then_some(NodeId(to))).await?;
                 self.node.leads_now(to).await?;
                 Ok(v1::LeaderTransferResponse {
-                    header: self.header_now(),
+                    header: Some(self.header_now()),
                     leader: to.0,
                 })
             })
@@ -227,8 +227,8 @@ impl Server {
         self.node.machine.auth.read().check(&identity, Access::Admin)
     }
 
-    fn header_now(&self) -> Option<ResponseHeader> {
-        Some(self.node.header(self.node.machine.mvcc.revision()))
+    fn header_now(&self) -> ResponseHeader {
+        self.node.header(self.node.machine.mvcc.revision())
     }
 
     async fn add(&self, id: u64, member: &logpb::Member) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Replies;
@@ -72,7 +73,8 @@ impl Lease for Server {
                 let identity = self.identify(request.metadata())?;
                 let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
                 let server = self.clone();
-                tokio::spawn(server.keep_all_alive(request.into_inner(), identity, sender));
+                let metadata = request.metadata().clone();
+                tokio::spawn(server.keep_all_alive(request.into_inner(), metadata, identity, sender));
                 Ok(ReceiverStream::new(receiver))
             })
             .await
@@ -145,6 +147,7 @@ impl Server {
     async fn keep_all_alive(
         self,
         mut requests: Streaming<LeaseKeepAliveRequest>,
+        metadata: MetadataMap,
         identity: Identity,
         replies: mpsc::Sender<Result<LeaseKeepAliveResponse, Status>>,
     ) {
@@ -165,6 +168,10 @@ impl Server {
         tokio::select! {
             () = serve => {}
             () = replies.closed() => {}
+            () = self.leader_lost(metadata.as_ref()) => {
+                // Best effort, as below.
+                let _ = replies.try_send(Err(Error::NoLeader.into()));
+            }
             () = self.shutdown.wait() => {
                 // Best effort: a client that does not read now sees the stream end.
                 let _ = replies.try_send(Err(Error::Stopped.into()));

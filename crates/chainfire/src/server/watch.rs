@@ -41,6 +41,7 @@ impl Watch for Server {
         self.calls
             .count_stream("Watch", async {
                 let metadata = request.metadata().clone();
+                self.want_leader(metadata.as_ref())?;
                 let (sender, receiver) = mpsc::channel(REPLIES_IN_FLIGHT);
                 let session = Session::new(
                     self.node.machine.clone(),
@@ -78,8 +79,13 @@ impl Client {
     async fn run(mut self, requests: Streaming<WatchRequest>) {
         let shutdown = self.server.shutdown.clone();
         let replies = self.replies.clone();
+        let (server, metadata) = (self.server.clone(), self.metadata.clone());
         tokio::select! {
             _ = self.serve(requests) => {}
+            () = server.leader_lost(metadata.as_ref()) => {
+                // Best effort, as below.
+                let _ = replies.try_send(Err(Error::NoLeader.into()));
+            }
             () = replies.closed() => {}
             () = shutdown.wait() => {
                 // Best effort: a client that does not read now will see the connection close.

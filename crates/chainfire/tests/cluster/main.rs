@@ -1,4 +1,5 @@
 //! Several real servers that are one cluster.
+#![allow(clippy::unwrap_used, reason = "a test's own steps must work")]
 
 mod membership;
 mod together;

@@ -176,7 +176,7 @@ async fn count(address: SocketAddr) -> Result<u64> {
 }
 
 /// Puts each key once, in the order of the numbers, which is no order of the keys.
-struct PutEach;
+pub(super) struct PutEach;
 
 impl Operation for PutEach {
     async fn perform(&self, connection: &mut Connection, chance: &mut Chance, number: u64) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::figure::{Bound, Figure, Goal};
 use crate::system::System;
 
 /// Different scattered keys.
-const KEY_SPACE: u64 = 100_000;
+pub(super) const KEY_SPACE: u64 = 100_000;
 
 /// Clients from which the goal holds: below, the disk decides alone.
 const GOAL_CLIENTS_MIN: usize = 64;
@@ -83,8 +83,9 @@ impl Scenario for Put {
     }
 }
 
-struct PutOne {
-    keys: Keys,
+/// Puts one key.
+pub(super) struct PutOne {
+    pub(super) keys: Keys,
 }
 
 impl Operation for PutOne {

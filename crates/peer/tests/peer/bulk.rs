@@ -8,7 +8,7 @@ use consensus::NodeId;
 use peer::BulkError;
 use tempfile::TempDir;
 
-use crate::harness::{Event, Member, Net, pair};
+use crate::harness::{Event, Member, Net, pair, until};
 use crate::relay::{Fault, Relay};
 
 /// Two members, the first of which reaches the second through a relay.
@@ -105,13 +105,20 @@ async fn a_transfer_that_was_cut_goes_on_where_it_was() {
     way.relay.set_fault(Fault::CutAt(7 << 20));
     let cut = way.send("x").await;
     assert!(matches!(cut, Err(BulkError::Cut { to: 2, .. })), "{cut:?}");
+    let staging = way.root.path().join("staging");
+    let size = |name| fs::metadata(staging.join(name)).map_or(0, |metadata| metadata.len());
+    until("six whole pieces", || {
+        let sizes = (size("a"), size("b"));
+        (sizes == (3 << 20, 3 << 20), sizes)
+    })
+    .await;
     way.relay.set_fault(Fault::None);
     way.relay.take_carried();
     way.send("x").await.unwrap();
     let carried = way.relay.take_carried();
     assert!(
         carried < 7 << 20,
-        "{carried} bytes of 12 MiB, of which some 6 were there"
+        "{carried} bytes of 12 MiB, of which 6 were there"
     );
     way.assert_arrived();
     // All of it is there now.

@@ -232,7 +232,7 @@ async fn nonsense_closes_the_connection_and_is_counted() {
     too_long.extend_from_slice(&[0xff; 9]);
     let mut out_of_place = MAGIC.to_vec();
     frame::put(&mut out_of_place, Kind::Ping, |out| {
-        out.extend_from_slice(&[0; 8])
+        out.extend_from_slice(&[0; 8]);
     });
     let mut damaged = hello(&greeting(2, 1));
     let last = damaged.len() - 1;

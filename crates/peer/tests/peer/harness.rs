@@ -64,10 +64,8 @@ impl Recorder {
     pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut(&[Event]) -> bool) -> Vec<Event> {
         let mut events = self.events.subscribe();
         let waited = tokio::time::timeout(LONG, events.wait_for(|events| condition(events))).await;
-        match waited {
-            Ok(events) => events.unwrap().clone(),
-            Err(_) => panic!("no {what}: {:?}", self.all()),
-        }
+        let waited = waited.map(|events| events.unwrap().clone());
+        waited.unwrap_or_else(|_| panic!("no {what}: {:?}", self.all()))
     }
 
     pub(crate) async fn until_event(&self, event: Event) {
@@ -275,9 +273,8 @@ pub(crate) async fn until<T: Debug>(what: &str, mut condition: impl FnMut() -> (
             seen = condition();
         }
     });
-    if waited.await.is_err() {
-        panic!("no {what}: {:?}", condition().1);
-    }
+    let waited = waited.await;
+    assert!(waited.is_ok(), "no {what}: {:?}", condition().1);
 }
 
 pub(crate) fn message(from: u64, to: u64, body: Body) -> Message {

@@ -172,8 +172,8 @@ async fn members_that_are_not_named_any_more_are_disconnected_and_those_that_cam
 async fn a_new_address_is_dialled_at_once() {
     let net = Net::new();
     let mut settings = net.settings(1).await;
-    settings.limits.retry_min = Duration::from_secs(600);
-    settings.limits.retry_max = Duration::from_secs(600);
+    settings.limits.retry_min = Duration::from_mins(10);
+    settings.limits.retry_max = Duration::from_mins(10);
     let one = Member::start(settings);
     one.name([(2, net.address(9))]);
     one.until_error(2, "connection refused").await;

@@ -1,6 +1,10 @@
 //! Transports that talk to each other over loopback addresses of their own, and to peers that misbehave.
 
-#![allow(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step of a test is a panic"
+)]
 
 mod bulk;
 mod handshakes;

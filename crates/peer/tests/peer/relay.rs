@@ -88,11 +88,11 @@ async fn run(listener: TcpListener, state: Arc<State>) {
                 return;
             };
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            // Whichever direction ends takes the other with it.
-            tokio::select! {
-                () = carry(near_in, far_out, &state, true) => {}
-                () = carry(far_in, near_out, &state, false) => {}
-            }
+            // Each direction ends by itself, as in a network: what is on the way back still arrives.
+            tokio::join!(
+                carry(near_in, far_out, &state, true),
+                carry(far_in, near_out, &state, false)
+            );
         });
     }
 }
@@ -125,12 +125,15 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State, i
             }
             _ => {}
         }
-        if to.write_all(chunk).await.is_err() || is_cut {
+        if to.write_all(chunk).await.is_err() {
             return;
         }
         carried += chunk.len() as u64;
         if is_outward {
             state.carried.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        if is_cut {
+            return;
         }
     }
 }

@@ -30,7 +30,11 @@ const TRANSFER: u8 = 5;
 /// The leader's view: an encoded [`StatusResponse`].
 const STATUS: u8 = 6;
 
+/// The hash of the history up to this revision (8 bytes). Answer: hash, and the compaction point it was taken above (12 bytes).
+const HASH: u8 = 7;
+
 /// How long to wait before a change is tried again that another one is in the way of.
+const HASH_LIMIT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A change of membership on its way.
@@ -139,6 +143,16 @@ async fn here(node: &Node, kind: u8, mut body: Bytes) -> Result<Bytes> {
             let to = to.map_err(|refusal| crate::raft::error_of(&refusal))?;
             Ok(Bytes::copy_from_slice(&to.0.to_be_bytes()))
         }
+        HASH => {
+            let revision = body.try_get_i64().map_err(|_| malformed())?;
+            let machine = node.machine.clone();
+            let hash = tokio::task::spawn_blocking(move || machine.mvcc.hash_kv(revision));
+            let hash = hash.await.map_err(|_| Error::Stopped)??;
+            let mut answer = BytesMut::new();
+            answer.put_u32(hash.hash);
+            answer.put_i64(hash.compacted);
+            Ok(answer.freeze())
+        }
         STATUS => Ok(node.own_status().await?.encode_to_vec().into()),
         _ => Err(Error::Unsupported(format!("request {kind} of a member"))),
     }
@@ -223,6 +237,20 @@ impl Node {
         }
     }
 
+    /// Hash of the history up to `revision`, and the compaction point it was taken above, as that member has it.
+    pub(in crate::node) async fn hash_of(&self, member: NodeId, revision: i64) -> Result<(u32, i64)> {
+        let body = Bytes::copy_from_slice(&revision.to_be_bytes());
+        let mut answer = if member.0 == self.id() {
+            here(self, HASH, body).await?
+        } else {
+            self.peers.request(member, HASH, body, HASH_LIMIT).await?
+        };
+        match (answer.try_get_u32(), answer.try_get_i64()) {
+            (Ok(hash), Ok(compacted)) => Ok((hash, compacted)),
+            _ => Err(Error::Local("malformed answer of a member".to_owned())),
+        }
+    }
+
     /// Changes who belongs to the cluster; committed when it returns.
     pub async fn change(&self, change: Change) -> Result<()> {
         let wish = Wish::of(change).encode_to_vec().into();
@@ -243,7 +271,7 @@ impl Node {
         let (Ok(granted), Ok(left)) = (answer.try_get_i64(), answer.try_get_i64()) else {
             return Ok(None);
         };
-        Ok(Some(Remaining { left, granted }))
+        Ok(Some(Remaining { granted, left }))
     }
 
     /// Hands leadership to `to`, or to the most advanced voter; tells to whom.
