@@ -7,7 +7,7 @@ use std::sync::Arc;
 use consensus::{Configuration, HardState, Incarnation, NodeId, Position, Snapshot, Term};
 use store::{Durability, Hold, Options, Salvage, Store};
 
-use super::check::{NO_IDENTITY, check_held, state_problems, words};
+use super::check::{check_held, state_problems, words};
 use super::entries::{self, Record};
 use super::{Error, must_be_database};
 use crate::error::Error::Damaged;
@@ -85,10 +85,7 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
     store.flush()?;
     store.stop_background_work();
     drop(store);
-    let left: Vec<String> = check_held(work)?
-        .into_iter()
-        .filter(|problem| problem != NO_IDENTITY)
-        .collect();
+    let left = check_held(work)?;
     if let Some(problem) = left.first() {
         return Err(impossible(format!(
             "what can be read does not fit together: {problem}"
@@ -181,7 +178,10 @@ fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<(
         log::put_hard_state(&mut batch, &hard);
     }
     if store.get(family::META, IDENTITY)?.is_none() {
-        notes.push(NO_IDENTITY.to_owned());
+        notes.push(
+            "the numbers of node and cluster are gone: the next start takes them from the settings"
+                .to_owned(),
+        );
     }
     store.write(batch, Durability::Synced)?;
     Ok(())
