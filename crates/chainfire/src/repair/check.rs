@@ -34,11 +34,8 @@ pub(super) fn check_held(dir: &Path) -> Result<Vec<String>, Error> {
         return Ok(lines(&unreadable));
     }
     let mut problems = Vec::new();
-    match identity(&store, dir) {
-        Ok(Some(_)) => {}
-        Ok(None) => problems.push(NO_IDENTITY.to_owned()),
-        Err(error) => problems.push(error.to_string()),
-    }
+    // Where it is missing the next start takes it from the settings.
+    problems.extend(identity(&store, dir).err().map(|error| error.to_string()));
     let store = Arc::new(store);
     if !entries::is_being_replaced(&store).is_ok_and(|replaced| replaced) {
         problems.extend(state_problems(&store));
@@ -46,10 +43,6 @@ pub(super) fn check_held(dir: &Path) -> Result<Vec<String>, Error> {
     }
     Ok(problems)
 }
-
-/// What a directory lacks whose first writes are gone, or in which no server ever ran.
-pub(super) const NO_IDENTITY: &str =
-    "the numbers of node and cluster are not there: the next start takes them from the settings";
 
 fn lines(errors: &[store::Error]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()

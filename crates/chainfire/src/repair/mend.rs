@@ -7,7 +7,7 @@ use std::sync::Arc;
 use consensus::{Configuration, HardState, Incarnation, NodeId, Position, Snapshot, Term};
 use store::{Durability, Hold, Options, Salvage, Store};
 
-use super::check::{NO_IDENTITY, check_held, state_problems, words};
+use super::check::{check_held, state_problems, words};
 use super::entries::{self, Record};
 use super::{Error, must_be_database};
 use crate::error::Error::Damaged;
@@ -85,10 +85,7 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
     store.flush()?;
     store.stop_background_work();
     drop(store);
-    let left: Vec<String> = check_held(work)?
-        .into_iter()
-        .filter(|problem| problem != NO_IDENTITY)
-        .collect();
+    let left = check_held(work)?;
     if let Some(problem) = left.first() {
         return Err(impossible(format!(
             "what can be read does not fit together: {problem}"
@@ -158,62 +155,83 @@ fn settle(store: &Arc<Store>, notes: &mut Vec<String>) -> crate::error::Result<(
             log.last
         ));
     }
-    let configuration = log.configuration(cut.last);
-    if log.last > 0 && configuration.members().next().is_none() {
-        return impossible("nothing that is left of the log says who belongs to the cluster".to_owned());
+    if cut.last == 0 && log.last > 0 {
+        return impossible(
+            "not even the first entry of the log can be read, and the state has nothing".to_owned(),
+        );
     }
-    let term = Term(meta.applied_term.max(log.term));
     let before = entries::hard_state(store)?;
-    let hard_state = match &before {
-        Record::Whole(hard) => {
-            if hard.commit > cut.last.max(log.last) {
-                notes.push(format!(
-                    "log entries {} to {} are gone, and with them writes that clients were told are done; this node gets them \
-                     back only from other members",
-                    cut.last + 1,
-                    hard.commit
-                ));
-            }
-            let mut hard = hard.clone();
-            hard.term = hard.term.max(term);
-            hard.commit = hard.commit.min(cut.last);
-            Some(hard)
-        }
-        // Without it the server takes the directory for a new one.
-        Record::None | Record::Unreadable if log.last > 0 || applied > 0 => {
-            notes.push("the hard state (term, vote and commit) is gone".to_owned());
-            let mut hard = new_life(store, &configuration)?;
-            hard.term = term;
-            hard.commit = applied;
-            Some(hard)
-        }
-        Record::None | Record::Unreadable => None,
-    };
-    if let Some(hard) = hard_state {
+    if let Record::Whole(hard) = &before
+        && hard.commit > cut.last.max(log.last)
+    {
+        notes.push(format!(
+            "log entries {} to {} are gone, and with them writes that clients were told are done; this node gets them back only \
+             from other members",
+            cut.last + 1,
+            hard.commit
+        ));
+    }
+    if cut.last > 0 || before != Record::None {
+        let mut hard = promises(store, &log, before, cut.last, notes)?;
+        hard.term = hard.term.max(Term(meta.applied_term.max(log.term)));
+        hard.commit = hard.commit.clamp(applied, cut.last);
         log::put_hard_state(&mut batch, &hard);
     }
     if store.get(family::META, IDENTITY)?.is_none() {
-        notes.push(NO_IDENTITY.to_owned());
+        notes.push(
+            "the numbers of node and cluster are gone: the next start takes them from the settings"
+                .to_owned(),
+        );
     }
     store.write(batch, Durability::Synced)?;
     Ok(())
 }
 
-/// Of a node that forgot what it said. Alone it goes on; among others it counts for nothing until they admit it.
-fn new_life(store: &Store, configuration: &Configuration) -> crate::error::Result<HardState> {
+/// The hard state of the repaired directory. A node that was certainly alone goes on. Any other counts for nothing until the others
+/// admit it: what is left may name fewer members than there are, and a node that takes itself for the only one would lead a second
+/// cluster beside the first.
+fn promises(
+    store: &Store,
+    log: &Log,
+    before: Record<HardState>,
+    last: u64,
+    notes: &mut Vec<String>,
+) -> crate::error::Result<HardState> {
     let own = match store.get(family::META, IDENTITY)? {
         Some(bytes) => bytes.first_chunk().map(|id| NodeId(u64::from_be_bytes(*id))),
         None => None,
     };
+    let configuration = log.configuration(last);
     let mut members = configuration.members();
-    let sole = members.next().filter(|_| members.next().is_none());
-    Ok(match sole {
-        Some((node, member)) if own.is_none_or(|own| own == node) => {
-            HardState::new(member.incarnation, false)
+    let alone = members.next().filter(|(node, _)| {
+        members.next().is_none() && own.is_none_or(|own| own == *node) && log.knows_only(*node)
+    });
+    let known = match before {
+        Record::Whole(hard) => Some(hard),
+        Record::None | Record::Unreadable => {
+            // Without one the server takes the directory for a new one.
+            notes.push("the hard state (term, vote and commit) is gone".to_owned());
+            None
         }
-        // The next start draws another, because of the mark.
-        _ => HardState::new(Incarnation::UNKNOWN, true),
-    })
+    };
+    let voted_for = known.as_ref().and_then(|hard| hard.vote).map(|vote| vote.node);
+    if let Some((_, member)) = alone.filter(|(node, _)| voted_for.is_none_or(|other| other == *node)) {
+        return Ok(known.unwrap_or_else(|| HardState::new(member.incarnation, false)));
+    }
+    if configuration.members().count() < 2 {
+        notes.push(
+            "who belongs to the cluster is not known any more, so this node waits until the other members admit it; if there are none, \
+             `chainfire recover --force-new-cluster --yes-i-lose-writes --data-dir DIR` makes it go on alone"
+                .to_owned(),
+        );
+    }
+    let mut random = [0; 2];
+    (crate::auth::system_entropy())(&mut random)?;
+    let life = Incarnation::draw(
+        service::SystemClock::shared().unix_ms(),
+        u16::from_be_bytes(random),
+    );
+    Ok(known.unwrap_or_else(|| HardState::new(life, true)).restored(life))
 }
 
 /// Empties all families that entries of the log write to. The node's own numbers stay.
@@ -324,6 +342,13 @@ impl Log {
             rebase: !(unbroken && rest) && applied > 0,
             last: end,
         }
+    }
+
+    /// True if nothing that can be read, wherever it lies, knows of another member.
+    fn knows_only(&self, node: NodeId) -> bool {
+        let base = self.base.iter().map(|base| &base.configuration);
+        let mut all = base.chain(self.configurations.values());
+        all.all(|configuration| configuration.members().all(|(member, _)| member == node))
     }
 
     /// Who belongs to the cluster at `index`, as far as can be told.
