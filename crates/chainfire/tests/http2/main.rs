@@ -58,7 +58,13 @@ fn everything() -> RangeRequest {
 
 /// A figure of the server's metrics.
 fn metric(server: &Chainfire, name: &str) -> f64 {
-    let page = server.get("/metrics").unwrap().body;
+    // A server with much to do may take longer than one look has.
+    let mut page = None;
+    wait_until(LIMIT, "a page of metrics", || {
+        page = server.get("/metrics").ok();
+        page.is_some()
+    });
+    let page = page.unwrap().body;
     let line = page
         .lines()
         .find(|line| line.split(' ').next() == Some(name))
