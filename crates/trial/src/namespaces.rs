@@ -45,7 +45,9 @@ pub(crate) fn enter(options: &Options) -> Result<Entry> {
         );
     }
     let own = std::env::current_exe().context("find the path of this program")?;
-    let status = Command::new("unshare")
+    // `unshare` ends its child when it is killed, but ignores SIGTERM and outlives us by itself: so it is killed with this thread.
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "unshare"])
         .args(UNSHARE)
         .arg("--")
         .arg(own)

@@ -7,6 +7,10 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
+
+/// How long a run may take to come up, and its processes to go.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Exit status of `trial` where the machine has no namespaces.
 const CANNOT: i32 = 3;
@@ -41,6 +45,43 @@ fn chainfire_under_faults_is_linearizable() {
     let report = String::from_utf8_lossy(&output.stdout);
     let progress = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}\n{progress}");
+}
+
+/// Whoever stops the program stops the cluster: nobody would look for it in a namespace.
+#[test]
+fn a_run_that_is_stopped_leaves_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = dir.path().join("etcd-1/member-1/data").display().to_string();
+    let runs = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains(&member)
+        })
+    };
+    for signal in ["TERM", "KILL"] {
+        let mut outer = Command::new(env!("CARGO_BIN_EXE_trial"))
+            .args(["chainfire", "--system", "etcd", "--seed", "1", "--dir"])
+            .arg(dir.path())
+            .spawn()
+            .unwrap();
+        let mut cannot = false;
+        testkit::wait_until(LIMIT, "a member to run", || {
+            cannot = outer.try_wait().unwrap().is_some();
+            cannot || runs()
+        });
+        if cannot {
+            assert_eq!(outer.wait().unwrap().code(), Some(CANNOT));
+            println!("skipped: no network namespaces");
+            return;
+        }
+        let status = Command::new("kill")
+            .args([format!("-{signal}"), outer.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        outer.wait().unwrap();
+        testkit::wait_until(LIMIT, "the members to be gone", || !runs());
+    }
 }
 
 /// The seed fixes what is chosen; a quarter of a minute has a handful of faults.
