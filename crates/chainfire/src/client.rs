@@ -22,6 +22,7 @@ mod cluster;
 mod connection;
 mod election;
 mod failure;
+mod gossip;
 pub mod grammar;
 mod interrupt;
 mod json;

@@ -104,9 +104,9 @@ impl From<MemberForm> for Member {
 pub struct Network {
     /// Where clients are served: gRPC, HTTP/JSON and metrics on one port.
     pub api_addr: String,
-    /// Where other members are served. Not opened by a single node.
+    /// Where other members are served, over TCP.
     pub raft_addr: String,
-    /// Where gossip of other nodes is taken. Not opened by a single node.
+    /// Where gossip of other nodes is taken, over TCP, and over UDP too unless `gossip.tcp_only` is true or there is TLS.
     pub gossip_addr: String,
     /// Where clients are told to come, `http://HOST:PORT`, or `https://` with TLS. Empty: worked out from `api_addr`.
     pub advertise_api_url: String,
@@ -240,9 +240,9 @@ pub struct Compat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gossip {
-    /// More `host:port` to try; members are tried anyway.
+    /// More `host:port` to greet; members are greeted anyway.
     pub seeds: Vec<String>,
-    /// Whether gossip keeps off UDP.
+    /// Whether gossip keeps off UDP. TCP alone is enough.
     pub tcp_only: bool,
 }
 

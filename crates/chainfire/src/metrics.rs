@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use gossip::State;
 use prometheus_client::encoding::EncodeLabelSet;
 use service::metrics::{
     Counter, DISK_SECONDS, Family, FloatCounter, Gauge, Histogram, HistogramFamily, LATENCY_SECONDS,
@@ -23,6 +24,13 @@ pub struct RoleLabel {
 pub struct NodeLabel {
     /// Its id.
     pub node_id: u64,
+}
+
+/// How it stands with nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// `alive`, `suspect` or `down`.
+    pub state: &'static str,
 }
 
 /// Another member, as etcd labels it.
@@ -85,6 +93,7 @@ pub struct Metrics {
     raft_last: AtomicU64,
     replication_lag: Family<NodeLabel, Gauge>,
     peer_connected: Family<NodeLabel, Gauge>,
+    gossip_nodes: Family<StateLabel, Gauge>,
     round_trip: HistogramFamily<ToLabel>,
     /// Term.
     pub raft_term: Gauge,
@@ -207,6 +216,10 @@ impl Metrics {
                 "chainfire_peer_connected",
                 "1 if there is a connection to the member",
             ),
+            gossip_nodes: m.register_gauges(
+                "chainfire_gossip_nodes",
+                "Nodes that gossip knows, this one too, by state",
+            ),
             round_trip: m.register_histograms(
                 "etcd_network_peer_round_trip_time_seconds",
                 etcd,
@@ -301,6 +314,17 @@ impl Metrics {
     pub fn proposal_failed(&self) {
         self.proposals_failed.inc();
         self.etcd_failed.inc();
+    }
+
+    /// Takes over who is around.
+    pub fn refresh_gossip(&self, around: &[gossip::Seen]) {
+        for state in [State::Alive, State::Suspect, State::Down] {
+            let nodes = around.iter().filter(|seen| seen.state == state).count();
+            let label = StateLabel { state: state.name() };
+            self.gossip_nodes
+                .get_or_create(&label)
+                .set(i64::try_from(nodes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Takes over how it stands with the other members.

@@ -3,14 +3,15 @@
 mod aftermath;
 mod chores;
 pub(crate) mod founding;
+mod gossip;
 mod leader;
 mod peers;
 pub(crate) mod restore;
 mod start;
 mod status;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use service::SharedClock;
@@ -31,6 +32,7 @@ use crate::wire::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::wire::logpb::Command;
 use crate::wire::logpb::command::Request;
 
+pub use gossip::Port as GossipPort;
 pub use peers::Peers;
 pub use start::StartError;
 pub(crate) use start::{CHECKPOINT_PREFIX, IDENTITY, identity};
@@ -49,6 +51,8 @@ pub struct Node {
     pub raft: Arc<Raft>,
     /// The other members.
     pub peers: Arc<Peers>,
+    /// Who else is around, once it has begun.
+    gossip: OnceLock<::gossip::Gossip>,
     /// Who clients say they are.
     pub tokens: Arc<TokenProvider>,
     /// Random bytes.

@@ -19,6 +19,7 @@ mod install;
 mod view;
 mod watcher;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
@@ -354,6 +355,12 @@ impl Raft {
     /// The operator says, while there is no leader, that a member came back empty.
     pub async fn note_replaced(&self, node: NodeId) -> std::result::Result<(), Refusal> {
         self.ask(|answer| Ask::NoteReplaced(node, answer)).await
+    }
+
+    /// Nodes that are no members but may know more: they are asked too before a recovery election.
+    pub fn set_bystanders(&self, nodes: BTreeSet<NodeId>) {
+        // Fails only when the node stops.
+        drop(self.inbox.ask(Ask::Bystanders(nodes)));
     }
 
     /// Founds the group with these members, if nothing has happened here yet.

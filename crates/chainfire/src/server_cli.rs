@@ -1,6 +1,7 @@
 //! The program `chainfire`.
 
 use std::ffi::OsString;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use service::{Runner, SystemClock, exit, logs};
 
 use crate::auth::{self, TokenProvider};
 use crate::config::{Config, reference};
-use crate::node::{Node, StartError};
+use crate::node::{GossipPort, Node, StartError};
 use crate::raft::Fatal;
 use crate::recover::{self, Recover};
 use crate::server::{Calls, Server, Tls, serve};
@@ -126,8 +127,8 @@ fn load_tls(settings: &Loaded<Config>) -> anyhow::Result<Option<Arc<Tls>>> {
     }
 }
 
-/// Certificates for the connections between members, which are always mutual.
-fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
+/// Certificates for the connections between members and for gossip, which are always mutual.
+fn member_tls(config: &Config) -> anyhow::Result<Option<(peer::Tls, gossip::Tls)>> {
     let Some(tls) = config
         .network
         .tls
@@ -137,10 +138,56 @@ fn peer_tls(config: &Config) -> anyhow::Result<Option<peer::Tls>> {
         return Ok(None);
     };
     let now = SystemClock::shared().unix_ms() / 1000;
-    let loaded = peer::Tls::load(&tls.cert_file, &tls.key_file, &tls.ca_file, now);
-    loaded
+    let load = || {
+        let peer = peer::Tls::load(&tls.cert_file, &tls.key_file, &tls.ca_file, now)?;
+        let gossip = gossip::Tls::load(&tls.cert_file, &tls.key_file, &tls.ca_file, now)?;
+        Ok((peer, gossip))
+    };
+    load()
         .map(Some)
-        .map_err(|error| exit::with_code(exit::CONFIG, anyhow!("{error} (network.tls)")))
+        .map_err(|error: pki::Error| exit::with_code(exit::CONFIG, anyhow!("{error} (network.tls)")))
+}
+
+/// The sockets of gossip, before there is a runtime.
+struct GossipSockets {
+    listener: TcpListener,
+    udp: Option<UdpSocket>,
+}
+
+/// Opens the port of gossip for both protocols, or for TCP alone.
+fn bind_gossip(settings: &Loaded<Config>) -> anyhow::Result<GossipSockets> {
+    let config = &settings.value;
+    let address = &config.network.gossip_addr;
+    let place = places(settings, &["network.gossip_addr"]);
+    let listener =
+        service::net::bind(&place, address).map_err(|error| exit::with_code(exit::CONFIG, error))?;
+    // Datagrams would not be authenticated.
+    if config.gossip.tcp_only || config.network.tls.is_some() {
+        return Ok(GossipSockets { listener, udp: None });
+    }
+    let udp = listener.local_addr().and_then(|local| {
+        let udp = UdpSocket::bind(local)?;
+        udp.set_nonblocking(true)?;
+        Ok(udp)
+    });
+    let udp = match udp {
+        Ok(udp) => Some(udp),
+        Err(error) => {
+            tracing::warn!(target: "chainfire_gossip", addr = %address, error = %error, "No UDP for gossip, which goes over TCP alone");
+            None
+        }
+    };
+    Ok(GossipSockets { listener, udp })
+}
+
+impl GossipSockets {
+    fn open(self, tls: Option<gossip::Tls>) -> std::io::Result<GossipPort> {
+        Ok(GossipPort {
+            listener: tokio::net::TcpListener::from_std(self.listener)?,
+            udp: self.udp.map(tokio::net::UdpSocket::from_std).transpose()?,
+            tls,
+        })
+    }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -175,6 +222,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let peers = service::net::bind(&place, &config.network.raft_addr)
         .map_err(|error| exit::with_code(exit::CONFIG, error))?;
 
+    let gossip = bind_gossip(&settings)?;
+
     let path = arguments.config.clone();
     let (running, reloaded) = (config.network.tls.clone(), tls.clone());
     let reload = move || {
@@ -201,7 +250,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             })
         };
         let address = config.network.api_addr.clone();
-        let peer_tls = peer_tls(&config)?;
+        let member_tls = member_tls(&config)?;
         let node = tokio::task::spawn_blocking(move || Node::start(config, SystemClock::shared(), fail))
             .await
             .context("start")?
@@ -210,10 +259,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // ends and RocksDB's own globals are being destroyed, which aborts.
         std::mem::forget(node.clone());
         let peers = tokio::net::TcpListener::from_std(peers).context("listen for members")?;
+        let (peer_tls, gossip_tls) = member_tls.unzip();
         if node.config.network.tls.is_some() && peer_tls.is_none() {
             tracing::warn!(target: "chainfire_network", "No network.tls.ca_file, so no other member can connect");
         } else {
             node.connect(peers, peer_tls, &life.shutdown);
+            let port = gossip.open(gossip_tls).context("listen for gossip")?;
+            node.begin_gossip(port, &life.shutdown);
         }
         node.start_chores(&life.shutdown);
         if let Some(tls) = &tls {

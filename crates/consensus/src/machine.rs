@@ -445,6 +445,7 @@ impl Replica {
         }
         if leader != self.leader {
             self.leader = leader;
+            self.missing.clear();
             let waiting = std::mem::take(&mut self.forwarded);
             self.outbox.reads_failed.extend(waiting.into_keys());
             self.outbox.events.push(Event::Leader(leader, self.hard.term));

@@ -15,8 +15,8 @@ use super::connection::{DEFAULT_ENDPOINT, Login, Session, Settings, Tls};
 use super::failure::{Failure, Result};
 use super::output::Printer;
 use super::{
-    argument, auth, cluster, election, kv, lease, lock, maintenance, membership, password, snapshot, txn,
-    watch,
+    argument, auth, cluster, election, gossip, kv, lease, lock, maintenance, membership, password, snapshot,
+    txn, watch,
 };
 
 /// Limit of a request unless `--timeout` says otherwise.
@@ -237,7 +237,7 @@ pub(super) enum Command {
     /// Add a node: as learner first, then as voter once it has caught up
     #[command(
         after_help = "Example:\n  chainfire-client member-add --node-id 2 --peer-url node2:2380\n\n\
-                      A Chainfire of this release runs alone and refuses; an etcd cluster takes it."
+                      Waits until the node has caught up and votes; if it never comes (--timeout, 60s), it is removed again."
     )]
     MemberAdd(membership::Add),
     /// Remove a node
@@ -248,7 +248,7 @@ pub(super) enum Command {
     MemberPromote(membership::Target),
     /// Hand leadership to another node
     #[command(
-        after_help = "Example:\n  chainfire-client leader-transfer --to 2\n\nNeeds a cluster; a Chainfire of this release runs alone."
+        after_help = "Example:\n  chainfire-client leader-transfer --to 2\n\nIt must be a voter that has caught up."
     )]
     LeaderTransfer(cluster::Transfer),
     /// Write a key
@@ -334,7 +334,8 @@ pub(super) enum Command {
     /// Manage roles and what they permit
     #[command(subcommand)]
     Role(auth::Role),
-    /// Print the nodes as gossip sees them (needs a cluster, which this release does not run)
+    /// List the nodes that gossip knows, members or not, and whether they answer
+    #[command(after_help = "Example:\n  chainfire-client gossip")]
     Gossip,
 }
 
@@ -463,9 +464,7 @@ pub(super) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Auth(command) => auth::auth(command, context).await,
         Command::User(command) => auth::user(command, context).await,
         Command::Role(command) => auth::role(command, context).await,
-        Command::Gossip => Err(Failure::refused(
-            "gossip needs a cluster: this release runs single nodes, which have nobody to gossip with",
-        )),
+        Command::Gossip => gossip::gossip(context).await,
     }
 }
 
@@ -513,7 +512,7 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path} has no help");
             let leaf = command.get_subcommands().next().is_none();
-            if leaf && !path.ends_with("gossip") {
+            if leaf {
                 let after = command
                     .get_after_help()
                     .map(ToString::to_string)
@@ -677,17 +676,5 @@ mod tests {
         assert!(parse("x get k").global.key.is_none());
         let global = parse("x get k --user bob:pw --key f --cert g --hex --timeout 1s -o json").global;
         assert_eq!((global.user.as_deref(), global.hex), (Some("bob:pw"), true));
-    }
-
-    #[test]
-    fn gossip_says_that_it_is_missing() {
-        assert_eq!(
-            code("gossip"),
-            (
-                1,
-                String::new(),
-                "Error: gossip needs a cluster: this release runs single nodes, which have nobody to gossip with\n".to_owned()
-            )
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! `status`, `member-list` and `leader-transfer`: what the cluster says of itself, and who leads it.
 //!
-//! Each member is asked for itself; one that does not answer is shown as such and never makes the command fail.
+//! Each member is asked for itself; one that does not answer is shown as the others see it and never makes the command fail.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::cli::Context;
 use super::connection::{Session, Settings};
 use super::failure::{Failure, Result};
 use super::{argument, json};
+use crate::wire::chainfire::v1::{self, MemberStatus};
 use crate::wire::etcdserverpb::{
     Member, MemberListRequest, MemberListResponse, MoveLeaderRequest, StatusRequest, StatusResponse,
 };
@@ -168,6 +169,8 @@ pub(super) async fn status(Status { all }: Status, context: &mut Context) -> Res
 struct Probed {
     member: Member,
     answer: Option<Result<Report>>,
+    /// As the node asked first sees it; an etcd does not say.
+    seen: Option<MemberStatus>,
 }
 
 impl Probed {
@@ -176,10 +179,15 @@ impl Probed {
     }
 
     fn status(&self) -> &'static str {
+        let seen = self.seen.as_ref().map(|seen| seen.state.as_str());
         match &self.answer {
+            // It answers, and says of itself that it may not be relied on yet.
+            _ if seen == Some("recovering") => "recovering",
             None => "unstarted",
-            Some(Err(Failure::Unreachable(_) | Failure::NotConnected(_))) => "unreachable",
-            // A refusal is an answer, too.
+            // A refusal is an answer, too; and some members are reached by other members only.
+            Some(Err(Failure::Unreachable(_) | Failure::NotConnected(_))) if seen != Some("started") => {
+                "unreachable"
+            }
             Some(_) => "started",
         }
     }
@@ -199,7 +207,9 @@ async fn probe(session: &Session, own_id: u64, members: Vec<Member>, settings: &
         timeout: settings.timeout.min(PROBE_TIMEOUT),
         ..settings.clone()
     };
-    join_all(members.into_iter().map(|member| async {
+    let mut own = session.own_cluster();
+    let seen = session.ask(own.status(v1::StatusRequest {}));
+    let asked = members.into_iter().map(|member| async {
         let answer = if member.id == own_id {
             Some(report(session.clone(), &member).await)
         } else {
@@ -211,9 +221,19 @@ async fn probe(session: &Session, own_id: u64, members: Vec<Member>, settings: &
                 None => None,
             }
         };
-        Probed { member, answer }
-    }))
-    .await
+        Probed {
+            member,
+            answer,
+            seen: None,
+        }
+    });
+    let (seen, mut probed) = futures::join!(seen, join_all(asked));
+    let mut seen = seen.map(|reply| reply.members).unwrap_or_default();
+    for member in &mut probed {
+        let position = seen.iter().position(|seen| seen.id == member.member.id);
+        member.seen = position.map(|position| seen.swap_remove(position));
+    }
+    probed
 }
 
 async fn report(session: Session, member: &Member) -> Result<Report> {
@@ -242,7 +262,10 @@ fn leader_of(probed: &[Probed]) -> (u64, Option<u64>) {
 fn lag(probed: &Probed, leader_index: Option<u64>) -> String {
     match (probed.report(), leader_index) {
         (Some(report), Some(index)) => index.saturating_sub(report.status.raft_index).to_string(),
-        _ => "-".to_owned(),
+        _ => match &probed.seen {
+            Some(seen) if seen.state == "started" && seen.lag >= 0 => seen.lag.to_string(),
+            _ => "-".to_owned(),
+        },
     }
 }
 
@@ -471,6 +494,7 @@ mod tests {
                     ..Default::default()
                 },
                 answer: Some(Ok(answer)),
+                seen: None,
             }
         };
         let silent = Probed {
@@ -479,6 +503,7 @@ mod tests {
                 ..Default::default()
             },
             answer: Some(Err(Failure::unreachable("connection refused"))),
+            seen: None,
         };
         let all = [probed(1, 100, 2), probed(2, 130, 2), silent];
         let (leader, index) = leader_of(&all);
@@ -492,5 +517,26 @@ mod tests {
             all.each_ref().map(Probed::status),
             ["started", "started", "unreachable"]
         );
+    }
+
+    #[test]
+    fn a_member_out_of_reach_is_shown_as_the_others_see_it() {
+        let probed = |answer: Option<Result<Report>>, state: &str| Probed {
+            member: Member::default(),
+            answer,
+            seen: Some(MemberStatus {
+                state: state.to_owned(),
+                lag: 7,
+                ..MemberStatus::default()
+            }),
+        };
+        let silent = || Some(Err(Failure::unreachable("connection refused")));
+        assert_eq!(probed(silent(), "started").status(), "started");
+        assert_eq!(probed(silent(), "unreachable").status(), "unreachable");
+        assert_eq!(probed(Some(Ok(report(1))), "unreachable").status(), "started");
+        assert_eq!(probed(Some(Ok(report(1))), "recovering").status(), "recovering");
+        assert_eq!(probed(None, "unstarted").status(), "unstarted");
+        assert_eq!(lag(&probed(silent(), "started"), None), "7");
+        assert_eq!(lag(&probed(silent(), "unreachable"), None), "-");
     }
 }

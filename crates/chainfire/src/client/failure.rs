@@ -305,9 +305,9 @@ mod tests {
         };
         assert_eq!(
             text(Status::unimplemented(
-                "etcdserver: clusters are not in this release"
+                "etcdserver: downgrades are not in this release"
             )),
-            "clusters are not in this release"
+            "downgrades are not in this release"
         );
         assert_eq!(
             text(Status::unimplemented("unknown method Hash")),

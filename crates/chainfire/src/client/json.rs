@@ -54,6 +54,10 @@ impl Named for wire::chainfire::v1::MemberAddResponse {
     const NAME: &'static str = "chainfire.v1.MemberAddResponse";
 }
 
+impl Named for wire::chainfire::v1::GossipResponse {
+    const NAME: &'static str = "chainfire.v1.GossipResponse";
+}
+
 fn descriptor(name: &str) -> MessageDescriptor {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {

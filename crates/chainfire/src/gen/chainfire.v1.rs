@@ -100,6 +100,43 @@ pub struct MemberStatus {
     #[prost(string, tag = "9")]
     pub version: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GossipRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GossipResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<super::super::etcdserverpb::ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: ::prost::alloc::vec::Vec<GossipNode>,
+}
+/// A node as it described itself last, and how it stands with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GossipNode {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The label of its settings.
+    #[prost(string, tag = "3")]
+    pub role: ::prost::alloc::string::String,
+    /// alive, suspect (somebody got no answer, and it has not spoken up yet) or down.
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// Since when, by the clock of the node asked: milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub since_unix_ms: u64,
+    #[prost(string, tag = "6")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub gossip_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub client_url: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub peer_address: ::prost::alloc::string::String,
+    /// Whether it is a member of the cluster as the node asked knows it.
+    #[prost(bool, tag = "10")]
+    pub member: bool,
+}
 /// Generated client implementations.
 pub mod cluster_client {
     #![allow(
@@ -263,6 +300,28 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("chainfire.v1.Cluster", "Status"));
             self.inner.unary(req, path, codec).await
         }
+        /// The nodes that this one knows by gossip, members or not. Served by every member, also without a leader.
+        pub async fn gossip(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GossipRequest>,
+        ) -> std::result::Result<tonic::Response<super::GossipResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chainfire.v1.Cluster/Gossip",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("chainfire.v1.Cluster", "Gossip"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -299,6 +358,11 @@ pub mod cluster_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status>;
+        /// The nodes that this one knows by gossip, members or not. Served by every member, also without a leader.
+        async fn gossip(
+            &self,
+            request: tonic::Request<super::GossipRequest>,
+        ) -> std::result::Result<tonic::Response<super::GossipResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ClusterServer<T> {
@@ -492,6 +556,49 @@ pub mod cluster_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chainfire.v1.Cluster/Gossip" => {
+                    #[allow(non_camel_case_types)]
+                    struct GossipSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::GossipRequest>
+                    for GossipSvc<T> {
+                        type Response = super::GossipResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GossipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::gossip(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GossipSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -32,9 +32,14 @@ use crate::wire::logpb;
 
 pub(super) use snapshots::remove_staged;
 
+/// Nodes of which it is remembered where they gossip.
+const GOSSIP_MAX: usize = 256;
+
 /// The other members, as far as this node knows them.
 pub struct Peers {
     own: NodeId,
+    /// Where this node is reached by gossip.
+    own_gossip: String,
     /// Where the first members are, from the settings.
     initial: BTreeMap<NodeId, String>,
     store: Arc<Store>,
@@ -44,10 +49,21 @@ pub struct Peers {
     /// Where tasks run that the group's own threads begin.
     runtime: OnceLock<Handle>,
     pub(super) staged: Arc<Staged>,
-    /// Where members are, as told to the transport last.
-    addresses: Mutex<BTreeMap<NodeId, String>>,
+    addresses: Mutex<Addresses>,
+    /// Where those who introduced themselves are reached by gossip.
+    gossip: Mutex<BTreeMap<NodeId, String>>,
     /// Members that a snapshot is being sent to.
     sending: Mutex<BTreeSet<NodeId>>,
+}
+
+/// Where nodes are reached.
+#[derive(Debug, Default)]
+struct Addresses {
+    members: BTreeMap<NodeId, String>,
+    /// Nodes that are no members but may know more than they.
+    bystanders: BTreeMap<NodeId, String>,
+    /// Both together, as told to the transport last.
+    told: BTreeMap<NodeId, String>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -63,6 +79,7 @@ impl Peers {
         let initial = config.cluster.initial_members.iter();
         Peers {
             own: NodeId(config.node.id),
+            own_gossip: super::gossip::own_address(config),
             initial: initial
                 .filter(|member| member.id != config.node.id)
                 .map(|member| (NodeId(member.id), member.peer_url.clone()))
@@ -74,6 +91,7 @@ impl Peers {
             runtime: OnceLock::new(),
             staged: Arc::default(),
             addresses: Mutex::default(),
+            gossip: Mutex::default(),
             sending: Mutex::default(),
         }
     }
@@ -97,18 +115,55 @@ impl Peers {
         self.node().map_or(Incarnation::UNKNOWN, |node| node.raft.life())
     }
 
-    fn set_addresses(&self, mut addresses: BTreeMap<NodeId, String>) {
-        addresses.remove(&self.own);
-        let mut known = self.addresses.lock();
-        if *known == addresses {
+    /// Where the first members are, from the settings, but for this node.
+    pub(super) fn first_members(&self) -> &BTreeMap<NodeId, String> {
+        &self.initial
+    }
+
+    /// Where others are reached by gossip.
+    pub(super) fn gossip_addresses(&self) -> Vec<String> {
+        self.gossip.lock().values().cloned().collect()
+    }
+
+    fn note_gossip(&self, node: NodeId, address: String) {
+        let mut known = self.gossip.lock();
+        // Without certificates anybody may introduce himself, as anybody.
+        if !address.is_empty() && (known.len() < GOSSIP_MAX || known.contains_key(&node)) {
+            known.insert(node, address);
+        }
+    }
+
+    /// Connects to nodes that are no members; tells who they are if they are others than before.
+    pub(super) fn set_bystanders(&self, bystanders: BTreeMap<NodeId, String>) -> Option<BTreeSet<NodeId>> {
+        let mut addresses = self.addresses.lock();
+        if addresses.bystanders == bystanders {
+            return None;
+        }
+        let nodes = bystanders.keys().copied().collect();
+        addresses.bystanders = bystanders;
+        self.tell(&mut addresses);
+        Some(nodes)
+    }
+
+    fn set_addresses(&self, members: BTreeMap<NodeId, String>) {
+        let mut addresses = self.addresses.lock();
+        addresses.members = members;
+        self.tell(&mut addresses);
+    }
+
+    /// Tells the transport where everybody is, if that is news.
+    fn tell(&self, addresses: &mut Addresses) {
+        let mut all = addresses.bystanders.clone();
+        all.extend(addresses.members.clone());
+        all.remove(&self.own);
+        if addresses.told == all {
             return;
         }
         if let Some(transport) = self.transport.get() {
-            known.clone_from(&addresses);
-            drop(known);
+            addresses.told.clone_from(&all);
             // It starts tasks, and the group's own thread has no runtime.
             let _entered = self.runtime.get().map(Handle::enter);
-            transport.set_addresses(addresses);
+            transport.set_addresses(all);
         }
     }
 
@@ -121,8 +176,9 @@ impl Peers {
 }
 
 impl Node {
-    /// Ends the connections to the other members.
+    /// Says goodbye to the other nodes and ends the connections to them.
     pub async fn disconnect(&self) {
+        self.end_gossip().await;
         self.peers.stop().await;
     }
 
@@ -184,7 +240,9 @@ impl Handler for Door {
 
     fn admit(&self, peer: &Introduction) -> Result<(), String> {
         let extra = Extra::decode(peer.extra.clone()).map_err(|_| "malformed introduction".to_owned())?;
-        introduction::meet(&self.0, peer.node, &extra)
+        introduction::meet(&self.0, peer.node, &extra)?;
+        self.0.note_gossip(peer.node, extra.gossip);
+        Ok(())
     }
 
     fn messages(&self, _: NodeId, messages: Vec<Message>) {

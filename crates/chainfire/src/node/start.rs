@@ -1,8 +1,8 @@
 //! From a data directory to a node that serves.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
@@ -271,6 +271,7 @@ impl Node {
             hub,
             raft: Arc::new(raft),
             peers,
+            gossip: OnceLock::new(),
             aftermath,
             tokens,
             entropy,

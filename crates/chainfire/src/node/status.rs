@@ -1,5 +1,6 @@
 //! This node's view of the cluster, for operators.
 
+use ::gossip::State;
 use consensus::{NodeId, PeerStatus, RoleName};
 use prost::Message as _;
 
@@ -53,15 +54,19 @@ impl Node {
     /// The members as this node sees them: how far each is behind only the leader knows.
     fn member_statuses(&self, view: &View) -> Vec<MemberStatus> {
         let connected = self.peers.statuses();
+        let around = self.around();
         let last = self.raft.appended();
         let members = view.configuration.members().map(|(id, member)| {
             let told = logpb::Member::decode(member.context.clone()).unwrap_or_default();
             let own = id.0 == self.id();
             let peer = view.peers.get(&id);
-            let reached = own
-                || connected
-                    .iter()
-                    .any(|status| status.node == id && status.connected);
+            let seen = around.iter().find(|seen| seen.node.id == id.0);
+            let is_connected = connected
+                .iter()
+                .any(|status| status.node == id && status.connected);
+            // Who leads knows by itself who answers.
+            let is_down = !view.leads() && seen.is_some_and(|seen| seen.state == State::Down);
+            let reached = own || (is_connected && !is_down);
             let lag = match peer {
                 Some(peer) => i64::try_from(last.saturating_sub(peer.matched)).unwrap_or(i64::MAX),
                 None if own && view.leads() => 0,
@@ -69,7 +74,11 @@ impl Node {
             };
             MemberStatus {
                 id: id.0,
-                name: told.name.clone(),
+                // Of one that has not told the cluster yet, what it tells everybody.
+                name: match seen {
+                    Some(seen) if told.name.is_empty() => seen.node.name.clone(),
+                    _ => told.name.clone(),
+                },
                 peer_url: told.peer_address,
                 client_url: told.client_url,
                 voter: member.voter,

@@ -192,6 +192,7 @@ impl Driver {
             Ask::Change(change, answer) => drop(answer.send(self.replica.change(change))),
             Ask::Transfer(to, answer) => drop(answer.send(self.replica.transfer(to))),
             Ask::NoteReplaced(node, answer) => drop(answer.send(self.replica.note_replaced(node))),
+            Ask::Bystanders(nodes) => self.replica.set_bystanders(nodes),
             Ask::Found(first) => self.replica.found(&first),
             Ask::Founded(first) => self.replica.founded(&first),
             Ask::Status(answer) => drop(answer.send(self.replica.status())),

@@ -1,5 +1,6 @@
 //! What waits for the driver: proposals, messages of other members, questions. Many threads put in, one takes out.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub(super) enum Ask {
     Change(Change, Answer<Position>),
     Transfer(Option<NodeId>, Answer<NodeId>),
     NoteReplaced(NodeId, Answer<()>),
+    /// Nodes that are no members but shall be asked before a recovery election.
+    Bystanders(BTreeSet<NodeId>),
     /// Found the group with these members; this node is the one to do it.
     Found(Configuration),
     /// The group was founded with these members.

@@ -60,7 +60,8 @@ impl View {
     }
 }
 
-fn describe_missing(missing: &consensus::Missing) -> String {
+/// What keeps a recovery election from being held.
+pub(super) fn describe_missing(missing: &consensus::Missing) -> String {
     use consensus::Missing;
     let list = |nodes: &[NodeId]| {
         let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();

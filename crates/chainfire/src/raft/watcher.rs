@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use consensus::{Event, NodeId, Rebirth, RoleName, Status};
+use consensus::{Event, Missing, NodeId, Rebirth, RoleName, Status};
 use service::SharedClock;
 
+use super::view::describe_missing;
 use crate::metrics::Metrics;
 
 /// A follower is told of when it is so many entries behind, and again when it is back below the second.
@@ -30,6 +31,8 @@ pub(super) struct Watcher {
     /// Nothing is known of any group yet.
     blank: bool,
     waiting_told: Option<u64>,
+    /// What keeps a recovery election from being held, as told last.
+    missing_told: Vec<Missing>,
 }
 
 impl Watcher {
@@ -50,6 +53,7 @@ impl Watcher {
             leading: false,
             blank: false,
             waiting_told: None,
+            missing_told: Vec::new(),
         }
     }
 
@@ -126,6 +130,13 @@ impl Watcher {
             {
                 self.waiting_told = Some(now);
                 tracing::info!(target: "chainfire_raft", node_id = self.node.0, "waiting to be added to a cluster");
+            }
+        }
+        if self.missing_told != status.missing {
+            self.missing_told.clone_from(&status.missing);
+            if !self.blank && !status.missing.is_empty() {
+                let missing: Vec<String> = status.missing.iter().map(describe_missing).collect();
+                tracing::warn!(target: "chainfire_raft", missing = missing.join("; "), "No leader");
             }
         }
         for (node, peer) in &status.peers {

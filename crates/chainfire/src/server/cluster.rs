@@ -156,6 +156,8 @@ impl OwnCluster for Server {
                     // Without a leader the operator says by this that the member came back empty.
                     no_leader = self.node.raft.view().leader.is_none();
                     if no_leader && id != self.node.id() {
+                        // Before what may follow from it.
+                        self.node.look_around();
                         let noted = self.node.raft.note_replaced(NodeId(id)).await;
                         no_leader = noted.is_ok();
                     }
@@ -215,6 +217,39 @@ impl OwnCluster for Server {
             .count("Status", async {
                 drop(request);
                 Ok(self.node.own_status().await?)
+            })
+            .await
+    }
+
+    async fn gossip(
+        &self,
+        request: Request<v1::GossipRequest>,
+    ) -> Result<Response<v1::GossipResponse>, Status> {
+        self.calls
+            .count("Gossip", async {
+                let identity = self.identify(request.metadata())?;
+                self.node
+                    .machine
+                    .auth
+                    .read()
+                    .check(&identity, Access::Authenticated)?;
+                let view = self.node.raft.view();
+                let nodes = self.node.around().into_iter().map(|seen| v1::GossipNode {
+                    member: view.configuration.member(NodeId(seen.node.id)).is_some(),
+                    id: seen.node.id,
+                    name: seen.node.name,
+                    role: seen.node.role,
+                    state: seen.state.name().to_owned(),
+                    since_unix_ms: seen.since_unix_ms,
+                    version: seen.node.version,
+                    gossip_address: seen.node.gossip_address,
+                    client_url: seen.node.api_address,
+                    peer_address: seen.node.raft_address,
+                });
+                Ok(v1::GossipResponse {
+                    header: Some(self.header_now()),
+                    nodes: nodes.collect(),
+                })
             })
             .await
     }

@@ -186,6 +186,7 @@ fn metrics(server: &Server, request: &Request<()>) -> Response<Body> {
     node.metrics
         .refresh(&node.snapshot(), role, view.leader.is_some());
     node.metrics.refresh_peers(&node.peers.statuses(), &view);
+    node.metrics.refresh_gossip(&node.around());
     let accept = request
         .headers()
         .get(header::ACCEPT)

@@ -2,7 +2,7 @@
 
 use testkit::{Chainfire, ChainfireCluster};
 
-fn client(node: &Chainfire, args: &[&str]) -> String {
+pub(crate) fn client(node: &Chainfire, args: &[&str]) -> String {
     let output = node.client(args).unwrap();
     assert_eq!(output.code, 0, "{args:?}: {}{}", output.stdout, output.stderr);
     output.stdout

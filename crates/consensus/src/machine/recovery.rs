@@ -56,8 +56,11 @@ impl Replica {
     }
 
     /// Other nodes of this cluster that are not in the configuration but may hold a more advanced log: from gossip, or from the
-    /// settings. They are probed too; if they do not answer, that is no obstacle.
+    /// settings. They are probed too; if they do not answer, that is no obstacle. A probe under way has not asked new ones, so it ends.
     pub fn set_bystanders(&mut self, nodes: BTreeSet<NodeId>) {
+        if !nodes.is_subset(&self.bystanders) {
+            self.probe = None;
+        }
         self.bystanders = nodes;
     }
 

@@ -32,6 +32,9 @@ pub(super) struct Extra {
     /// It holds nothing and belongs to no cluster.
     #[prost(bool, tag = "4")]
     pub(super) empty: bool,
+    /// Where it is reached by gossip, `host:port`; empty if it does not gossip.
+    #[prost(string, tag = "5")]
+    pub(super) gossip: String,
 }
 
 impl Extra {
@@ -43,6 +46,7 @@ impl Extra {
             instance: group.as_ref().map_or(0, |group| group.instance),
             group: group.as_ref().map(Group::encode).unwrap_or_default().into(),
             empty: group.is_none() && appended == 0,
+            gossip: peers.own_gossip.clone(),
         }
     }
 
