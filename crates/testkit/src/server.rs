@@ -29,6 +29,8 @@ pub struct Server {
     ready: Readiness,
     address: Ipv4Addr,
     running: Option<Running>,
+    /// Bytes that its log had before the last start.
+    log_start: usize,
     dir: TestDir,
     _addresses: AddressBlock,
 }
@@ -88,6 +90,7 @@ impl Server {
             ready,
             address: addresses.host(0)?,
             running: None,
+            log_start: 0,
             dir: TestDir::new(name)?,
             _addresses: addresses,
         })
@@ -130,6 +133,10 @@ impl Server {
             .append(true)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
+        self.log_start = std::fs::metadata(&path)
+            .ok()
+            .and_then(|metadata| usize::try_from(metadata.len()).ok())
+            .unwrap_or_default();
         let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(self.dir.path()).env_clear();
         for name in ["PATH", "HOME", "RUST_BACKTRACE", "RUST_LOG"] {
@@ -269,13 +276,15 @@ impl Server {
             .unwrap_or_default()
     }
 
-    /// Waits until a line of its log contains `text`.
+    /// Waits until a line that it has logged since its last start contains `text`.
     ///
     /// # Errors
     /// If none does within the limit of every wait.
     pub fn wait_log(&self, text: &str) -> Result<()> {
         wait::until(LIMIT, &format!("{text:?} in the log of {}", self.name), || {
-            Ok(self.log().contains(text).then_some(()))
+            let log = std::fs::read(self.log_path()).unwrap_or_default();
+            let since = log.get(self.log_start..).unwrap_or_default();
+            Ok(String::from_utf8_lossy(since).contains(text).then_some(()))
         })
     }
 
