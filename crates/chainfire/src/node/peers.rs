@@ -207,6 +207,6 @@ impl Handler for Door {
 
     fn received(&self, from: NodeId, header: Bytes, dir: PathBuf) -> BoxFuture<Result<(), String>> {
         let peers = self.0.clone();
-        Box::pin(async move { snapshots::arrived(&peers, from, &header, dir) })
+        Box::pin(async move { snapshots::arrived(&peers, from, &header, dir).await })
     }
 }

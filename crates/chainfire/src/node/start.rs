@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::mvcc::family;
-use crate::raft::{EXIT_CORRUPT, Fatal, Parts, Raft, Retain, finish_interrupted};
+use crate::raft::{EXIT_CORRUPT, Fatal, Parts, Raft, Retain, UNAPPLIED_BYTES_MAX, finish_interrupted};
 use crate::state_machine::{Committed, Outcome, StateMachine};
 use crate::watch::Hub;
 use crate::wire::logpb::Command;
@@ -159,7 +159,7 @@ impl Node {
             }
         };
         finish_interrupted(&store).map_err(unreadable)?;
-        super::peers::remove_staged(&store, None);
+        super::peers::remove_staged(&store, &[]);
         let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
         let mut log = Log::open(store.clone(), machine.mvcc.applied_index()).map_err(unreadable)?;
         let node = NodeId(config.node.id);
@@ -263,6 +263,7 @@ impl Node {
                 every: config.raft.snapshot_entries,
                 keep: config.raft.snapshot_catchup_entries,
             },
+            unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             fail,
         })
         .map_err(unreadable)?;
