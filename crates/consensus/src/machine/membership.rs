@@ -232,7 +232,10 @@ impl Replica {
     }
 
     pub(super) fn send_heartbeats(&mut self) {
-        let Role::Leader(lead) = &self.role else { return };
+        let Role::Leader(lead) = &mut self.role else {
+            return;
+        };
+        lead.peers.values_mut().for_each(Peer::heartbeat);
         let round = lead.round;
         let known: Vec<_> = lead
             .peers
