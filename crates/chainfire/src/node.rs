@@ -8,6 +8,7 @@ mod peers;
 pub(crate) mod restore;
 mod start;
 mod status;
+mod together;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

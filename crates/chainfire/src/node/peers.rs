@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use self::introduction::Extra;
 use super::Node;
 use super::founding::Group;
+use super::together::Together;
 use crate::config::Config;
 use crate::raft::{Network, Staged};
 use crate::wire::logpb;
@@ -35,8 +36,10 @@ pub(super) use snapshots::remove_staged;
 /// The other members, as far as this node knows them.
 pub struct Peers {
     own: NodeId,
-    /// Where the first members are, from the settings.
+    /// Where the other first members are, from the settings or from what this node was restored with.
     initial: BTreeMap<NodeId, String>,
+    /// This node was restored together with others.
+    together: Option<Together>,
     store: Arc<Store>,
     group: Mutex<Option<Group>>,
     transport: OnceLock<Transport>,
@@ -59,14 +62,26 @@ impl std::fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(super) fn new(config: &Config, store: Arc<Store>, group: Option<Group>) -> Peers {
-        let initial = config.cluster.initial_members.iter();
-        Peers {
-            own: NodeId(config.node.id),
-            initial: initial
-                .filter(|member| member.id != config.node.id)
+    pub(super) fn new(
+        config: &Config,
+        store: Arc<Store>,
+        group: Option<Group>,
+        together: Option<Together>,
+    ) -> Peers {
+        let own = NodeId(config.node.id);
+        let mut initial: BTreeMap<NodeId, String> = if let Some(together) = &together {
+            together.members.clone()
+        } else {
+            let members = config.cluster.initial_members.iter();
+            members
                 .map(|member| (NodeId(member.id), member.peer_url.clone()))
-                .collect(),
+                .collect()
+        };
+        initial.remove(&own);
+        Peers {
+            own,
+            initial,
+            together,
             store,
             group: Mutex::new(group),
             transport: OnceLock::new(),

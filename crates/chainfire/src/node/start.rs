@@ -14,6 +14,7 @@ use store::{Batch, Durability, Store};
 use tokio::sync::Notify;
 
 use super::aftermath::Aftermath;
+use super::together::Together;
 use super::{Node, Peers, VERSION, founding, restore};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
@@ -243,7 +244,8 @@ impl Node {
             Box::new(move |outcome: &Outcome| aftermath.see_to(outcome))
         };
         let group = founding::Group::load(&store).map_err(unreadable)?;
-        let peers = Arc::new(Peers::new(&config, store.clone(), group));
+        let together = Together::load(&store).map_err(unreadable)?;
+        let peers = Arc::new(Peers::new(&config, store.clone(), group, together));
         let raft = Raft::start(Parts {
             replica,
             log,

@@ -3,4 +3,5 @@
 
 mod catch_up;
 mod membership;
+mod restored;
 mod together;

@@ -32,6 +32,9 @@ pub(super) struct Extra {
     /// It holds nothing and belongs to no cluster.
     #[prost(bool, tag = "4")]
     pub(super) empty: bool,
+    /// It was restored together with others and belongs to no cluster yet: the token that it has in common with them.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(super) token: Bytes,
 }
 
 impl Extra {
@@ -43,6 +46,10 @@ impl Extra {
             instance: group.as_ref().map_or(0, |group| group.instance),
             group: group.as_ref().map(Group::encode).unwrap_or_default().into(),
             empty: group.is_none() && appended == 0,
+            token: match &peers.together {
+                Some(together) if group.is_none() => Bytes::copy_from_slice(&together.token),
+                _ => Bytes::new(),
+            },
         }
     }
 
