@@ -193,6 +193,12 @@ fn a_damaged_log_is_cut_and_the_server_starts() {
     says(on(&data, "repair"), 0, "OK: nothing to repair\n");
 
     server.start().unwrap();
+    let log = server.log();
+    assert!(
+        log.contains("WARN chainfire_storage: Data repaired, what could not be read is missing, revision="),
+        "{log}"
+    );
+    assert!(!log.contains("restored from a snapshot"), "{log}");
     let kept = keys(&server);
     assert!((1..20).contains(&kept), "{kept}");
     put(&server, "k_after", "v");

@@ -13,7 +13,7 @@ use super::{Error, must_be_database};
 use crate::error::Error::Damaged;
 use crate::log;
 use crate::mvcc::family;
-use crate::node::restore::MARK;
+use crate::node::restore::{MARK, REPAIRED};
 use crate::node::{IDENTITY, VERSION};
 use crate::state_machine::StateMachine;
 
@@ -92,7 +92,7 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
         )));
     }
     let mark = work.join(MARK);
-    std::fs::write(&mark, format!("chainfire {VERSION}\nrepaired\n")).map_err(|source| {
+    std::fs::write(&mark, format!("chainfire {VERSION}\n{REPAIRED}\n")).map_err(|source| {
         store::Error::File {
             operation: "write",
             path: mark,
