@@ -44,10 +44,17 @@ pub fn repair(dir: &Path) -> Result<Outcome, Error> {
         let notes = vec!["went on with an earlier repair, which had been interrupted".to_owned()];
         return Ok(Outcome::Repaired { notes, lost });
     }
-    if check_held(dir)?.is_empty() {
+    let problems = check_held(dir)?;
+    if problems.is_empty() {
         return Ok(Outcome::Clean);
     }
-    let made = make(dir, &work);
+    let made = make(dir, &work).map(|mut notes| {
+        // A log that lacks its end has nothing that could be dropped.
+        if notes.is_empty() {
+            notes = problems;
+        }
+        notes
+    });
     if made.is_err() {
         // Only a copy.
         remove(&work)?;
