@@ -2,7 +2,10 @@
 //!
 //! An entry lies under its index, big-endian, as [`consensus::Entry`] lays it out. What a [`consensus::Ready`] wants written goes
 //! into one batch: entries replace whatever lies at or above the first of them, and the hard state is never older than they are. The
-//! *base* says what the log begins after: the last entry that was dropped, its term, and who belonged to the cluster there.
+//! *base* says what the log begins after: the last entry that was dropped, its term, and who belonged to the cluster there. How a cut end is
+//! told from one that a crash left is in `synced`.
+
+mod synced;
 
 use std::sync::Arc;
 
@@ -10,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes};
 use consensus::{Configuration, Entry, HardState, Position, Snapshot, Term};
 use store::{Batch, Durability, Store};
 
+use self::synced::Synced;
+pub(crate) use self::synced::is_cut;
 use crate::mvcc::family;
 
 /// Reading or writing the log failed.
@@ -43,6 +48,7 @@ pub struct Log {
     store: Arc<Store>,
     base: Snapshot,
     last: u64,
+    synced: Synced,
     scratch: Vec<u8>,
 }
 
@@ -56,7 +62,9 @@ impl Log {
                 reason: "base",
             })?,
         };
+        let is_cut = is_cut(&store)?;
         let mut log = Log {
+            synced: Synced::at_the_end_of(&store)?,
             store,
             last: base.position.index,
             base,
@@ -83,6 +91,10 @@ impl Log {
                 index: (log.last + 1).min(applied + 1),
             });
         }
+        if is_cut {
+            return Err(Error::Missing { index: log.last + 1 });
+        }
+        log.synced.begin(&log.store);
         Ok(log)
     }
 
@@ -170,7 +182,9 @@ impl Log {
         if let Some(hard_state) = hard_state {
             put_hard_state(&mut batch, hard_state);
         }
+        self.synced.count(&mut batch);
         self.store.write(batch, Durability::Synced)?;
+        self.synced.done();
         self.last = last;
         Ok(())
     }

@@ -9,6 +9,7 @@ mod peers;
 pub(crate) mod restore;
 mod start;
 mod status;
+mod together;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -6,6 +6,8 @@
 //! one before go on at the same time. What everybody may know of the group is on the [`view`].
 //!
 //! **Invariant:** nobody is answered before the entry is committed and its effects can be read on this node.
+//! **Invariant:** what waits to be applied is bounded: a leader refuses commands and a follower lets entries of its leader fall, which
+//! sends them again later, until the apply thread has caught up.
 //! **Invariant:** a failed sync is never repeated: what the disk then holds is unknown, so the node stops.
 //!
 //! When the disk is full in spite of the reserve that the node keeps free, the store takes no more writes until it is opened anew. The
@@ -16,6 +18,8 @@ mod apply;
 mod driver;
 mod inbox;
 mod install;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watcher;
 
@@ -48,11 +52,14 @@ use crate::wire::logpb::Command;
 
 pub(crate) use driver::error_of;
 pub(crate) use install::MARK;
-pub use install::{Installer, Staged, finish_interrupted};
+pub use install::{Installer, Staged, finish_interrupted, prepare};
 pub use view::View;
 
 /// Committed entries that may wait to be applied before new commands are refused (etcd's number).
 const APPLY_GAP_MAX: u64 = 5000;
+
+/// Bytes of them that may wait before a follower takes no more entries from its leader, and a leader no more commands.
+pub const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
 
 /// Groups of events on their way from the apply thread to the watches.
 const EVENTS_IN_FLIGHT: usize = 1024;
@@ -124,6 +131,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// How long the log is kept.
     pub retain: Retain,
+    /// Bytes of committed entries that may wait to be applied.
+    pub unapplied_bytes_max: usize,
     /// Called once if the node cannot go on.
     pub fail: Arc<dyn Fn(Fatal) + Send + Sync>,
 }
@@ -133,6 +142,7 @@ pub struct Raft {
     node: NodeId,
     inbox: Arc<Inbox>,
     board: Arc<Board>,
+    unapplied_bytes_max: usize,
     passed_on: Arc<PassedOn>,
     /// Numbers of commands passed on; begins above those of earlier runs.
     next_number: AtomicU64,
@@ -207,6 +217,7 @@ impl Raft {
             },
             watcher: Watcher::new(parts.node, parts.metrics, parts.clock, parts.role_changed),
             tick: parts.tick,
+            unapplied_bytes_max: parts.unapplied_bytes_max,
             fail: parts.fail.clone(),
             abandon,
             outstanding: Outstanding::default(),
@@ -236,6 +247,7 @@ impl Raft {
             node: parts.node,
             inbox,
             board,
+            unapplied_bytes_max: parts.unapplied_bytes_max,
             passed_on,
             next_number: AtomicU64::new(first_number),
             fail: parts.fail,
@@ -294,7 +306,9 @@ impl Raft {
         if self.board.is_halted() {
             return Err(Error::NoSpace);
         }
-        if self.board.committed().saturating_sub(self.applied()) > APPLY_GAP_MAX {
+        if self.board.committed().saturating_sub(self.applied()) > APPLY_GAP_MAX
+            || self.board.unapplied_bytes() >= self.unapplied_bytes_max
+        {
             return Err(Error::TooManyRequests);
         }
         Ok(())

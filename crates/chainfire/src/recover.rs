@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Recover) -> anyhow::Result<()> {
         keep_all: true,
         ..Changes::default()
     };
-    let made = restore::rework(dir, changes).with_context(|| format!("recover {}", dir.display()))?;
+    let made = restore::rework(dir, &changes).with_context(|| format!("recover {}", dir.display()))?;
     terminal::out(&format!(
         "Node {} is the only member of a new cluster {} at revision {}\n\
          Start it, wipe the data directories of the others, start them with cluster.bootstrap = false, and add them with member-add\n",

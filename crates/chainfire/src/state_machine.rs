@@ -123,14 +123,21 @@ impl StateMachine {
         })
     }
 
-    /// Takes everything anew, after the database was replaced. Nobody may apply anything meanwhile. Deadlines of leases start over with
-    /// the next [`Lessor::lead`].
-    pub fn reload(&self) -> Result<()> {
-        *self.lessor.lock() = Lessor::new(lease::load(&self.store)?);
-        *self.auth.write() = load_auth(&self.store)?;
-        *self.alarms.write() = load_alarms(&self.store)?;
+    /// Lets `change` replace the database, then takes everything anew. Nobody may apply anything meanwhile. Deadlines of leases start
+    /// over with the next [`Lessor::lead`].
+    pub fn replace<E: From<Error>>(
+        &self,
+        change: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.mvcc.replace(|| -> std::result::Result<(), E> {
+            change()?;
+            *self.lessor.lock() = Lessor::new(lease::load(&self.store)?);
+            *self.auth.write() = load_auth(&self.store)?;
+            *self.alarms.write() = load_alarms(&self.store)?;
+            Ok(())
+        })?;
         self.permissions.send_replace(());
-        self.mvcc.reload()
+        Ok(())
     }
 
     /// Tells when what somebody may do has changed. A change is told before events of later ones are published.

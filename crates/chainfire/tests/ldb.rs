@@ -193,12 +193,78 @@ fn a_damaged_log_is_cut_and_the_server_starts() {
     says(on(&data, "repair"), 0, "OK: nothing to repair\n");
 
     server.start().unwrap();
+    let log = server.log();
+    assert!(
+        log.contains("WARN chainfire_storage: Data repaired, what could not be read is missing, revision="),
+        "{log}"
+    );
+    assert!(!log.contains("restored from a snapshot"), "{log}");
     let kept = keys(&server);
     assert!((1..20).contains(&kept), "{kept}");
     put(&server, "k_after", "v");
     server.kill9().unwrap();
     server.start().unwrap();
     assert_eq!(keys(&server), kept + 1);
+}
+
+/// A log that ends too early, but between two records, is not what a crash leaves: what lay behind was synced.
+#[test]
+fn a_log_whose_end_is_gone_is_told_from_one_that_a_crash_ended() {
+    let mut server = with_keys(true);
+    let data = server.data_dir();
+    server.start().unwrap();
+    put(&server, "k_lost", "v");
+    server.kill9().unwrap();
+    let log = with_extension(&data, "log").pop().unwrap();
+    let ends = records(&std::fs::read(&log).unwrap());
+    let cut = ends[ends.len() - 2];
+    let file = std::fs::OpenOptions::new().write(true).open(&log).unwrap();
+    file.set_len(u64::try_from(cut).unwrap()).unwrap();
+    drop(file);
+
+    for _ in 0..2 {
+        let before = server.log().len();
+        server.spawn().unwrap();
+        assert_eq!(server.wait_exit().unwrap().code(), Some(3));
+        let told = server.log()[before..].to_owned();
+        assert!(
+            told.contains("corrupted log entry, index=") && told.contains(", error=missing"),
+            "{told}"
+        );
+        assert!(told.contains("rocksdb_ldb --db="), "{told}");
+    }
+    let problems = on(&data, "checkconsistency");
+    assert_eq!(problems.code, 1);
+    assert!(problems.stdout.contains("error=missing"), "{problems:?}");
+    let repaired = on(&data, "repair");
+    assert!(
+        repaired.code == 0 && repaired.stdout.contains("error=missing"),
+        "{repaired:?}"
+    );
+    says(on(&data, "checkconsistency"), 0, "OK\n");
+    server.start().unwrap();
+    assert_eq!(keys(&server), 20);
+    put(&server, "k_after", "v");
+    server.kill9().unwrap();
+    server.start().unwrap();
+    assert_eq!(keys(&server), 21);
+}
+
+/// Where the records of a write-ahead log end. (Seven bytes of header each, of which the fifth and sixth are the length; none of these is
+/// longer than a block.)
+fn records(log: &[u8]) -> Vec<usize> {
+    const BLOCK: usize = 32 << 10;
+    let (mut at, mut ends) = (0, Vec::new());
+    while at + 7 <= log.len() {
+        let length = usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
+        if log[at + 6] == 0 || at % BLOCK + 7 > BLOCK {
+            at = (at / BLOCK + 1) * BLOCK;
+            continue;
+        }
+        at += 7 + length;
+        ends.push(at);
+    }
+    ends
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn probes_say_ok_and_more_when_asked() {
         "data_corruption",
         "serializable_read",
         "linearizable_read",
+        "membership",
         "serving",
     ] {
         let line = verbose.body.lines().find(|line| line.contains(check));

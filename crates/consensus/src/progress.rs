@@ -23,6 +23,10 @@ pub(crate) enum Flow {
     },
 }
 
+/// Heartbeats that a member may answer after a snapshot was sent without a word about that. It has it no longer then: it was started anew
+/// before it had installed it, or the message was lost.
+const HEARTBEATS_WITHOUT_SNAPSHOT_MAX: u32 = 10;
+
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// Newest life heard of.
@@ -36,6 +40,10 @@ pub(crate) struct Peer {
     /// Last index and bytes of each message on its way.
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
+    /// Heartbeats that were followed by an answer since a snapshot was sent.
+    heartbeats: u32,
+    /// It answered since the last heartbeat.
+    heard: bool,
     /// Entries were asked of the user.
     pub(crate) fetching: bool,
     /// Highest commit index sent.
@@ -72,6 +80,8 @@ impl Peer {
             flow: Flow::Probe { sent: false },
             inflight: VecDeque::new(),
             inflight_bytes: 0,
+            heartbeats: 0,
+            heard: false,
             fetching: false,
             commit_told: 0,
             refresh: false,
@@ -197,6 +207,23 @@ impl Peer {
         }
     }
 
+    /// The content of a snapshot as of `index` is there, and the message about it leaves.
+    pub(crate) fn snapshot_sent(&mut self, index: Index) {
+        self.flow = Flow::Snapshot { index: Some(index) };
+        self.heartbeats = 0;
+    }
+
+    /// Another heartbeat is due.
+    pub(crate) fn heartbeat(&mut self) {
+        let heard = std::mem::take(&mut self.heard);
+        if heard && matches!(self.flow, Flow::Snapshot { index: Some(_) }) {
+            self.heartbeats += 1;
+            if self.heartbeats > HEARTBEATS_WITHOUT_SNAPSHOT_MAX {
+                self.probe();
+            }
+        }
+    }
+
     pub(crate) fn probe(&mut self) {
         self.flow = Flow::Probe { sent: false };
         self.fetching = false;
@@ -213,6 +240,7 @@ impl Peer {
         if let Flow::Probe { sent } = &mut self.flow {
             *sent = false;
         }
+        self.heard = true;
         self.refresh |= self.matched < last || (counts && self.counted < self.matched);
     }
 }
@@ -301,5 +329,38 @@ mod tests {
         assert!(peer.refresh, "an acknowledgement that counts is asked for");
         peer.acknowledge(9, true, 0);
         assert_eq!(peer.counted, 9);
+    }
+
+    #[test]
+    fn a_snapshot_of_which_nothing_is_heard_is_sent_anew() {
+        let settings = Settings::new(GroupId(1), NodeId(1), 0);
+        let mut log = log(20);
+        log.compact(15);
+        let mut peer = Peer::new(Incarnation(1), 3);
+        assert_eq!(peer.plan(&log, 0, &settings), Plan::Snapshot);
+        let heartbeat = |peer: &mut Peer| {
+            peer.answered_heartbeat(true, 20);
+            peer.heartbeat();
+        };
+        for _ in 0..100 {
+            heartbeat(&mut peer);
+            assert_eq!(peer.plan(&log, 0, &settings), Plan::Nothing, "it is being sent");
+        }
+        peer.snapshot_sent(18);
+        for _ in 0..HEARTBEATS_WITHOUT_SNAPSHOT_MAX {
+            heartbeat(&mut peer);
+            // Nothing counts that was said before it, nor silence.
+            peer.heartbeat();
+            assert_eq!(
+                peer.plan(&log, 0, &settings),
+                Plan::Nothing,
+                "it may be installed right now"
+            );
+        }
+        heartbeat(&mut peer);
+        assert_eq!(peer.plan(&log, 0, &settings), Plan::Snapshot);
+        peer.snapshot_sent(19);
+        peer.acknowledge(19, true, 15);
+        assert_eq!(appended(&peer.plan(&log, 0, &settings)), (19, 1));
     }
 }

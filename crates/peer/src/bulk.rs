@@ -5,10 +5,13 @@
 //! and new. A file that does not fit is removed, so the next attempt sends it anew. When all is on disk the receiver's user takes it,
 //! and its answer goes back.
 //!
+//! It is sent as fast as goes without messages to the same member having to wait for it: see `courtesy`.
+//!
 //! Both ends say [`Kind::Wait`] while they are busy, so silence means that the other end is gone.
 //!
 //! **Invariant:** a file is written only below the directory that the user named, whatever the sender calls it.
 
+mod courtesy;
 mod offer;
 mod places;
 mod source;
@@ -26,6 +29,7 @@ use bytes::{Buf, BufMut, Bytes};
 use consensus::NodeId;
 use tokio::time::Instant;
 
+use self::courtesy::Measured;
 use self::source::{Reading, Source};
 use self::staging::Staging;
 use self::talk::{Lost, Talk};
@@ -33,6 +37,7 @@ use crate::dial::{self, Failure, Open};
 use crate::error::BulkError;
 use crate::frame::{self, Kind};
 use crate::handshake::Purpose;
+use crate::link::Link;
 use crate::shared::Shared;
 
 /// Bytes of a piece, at most.
@@ -213,19 +218,21 @@ pub(crate) async fn send(
     })?;
     let mut sending = Sending {
         to,
+        shared,
         talk: Talk::new(open, &shared.limits),
         pace: Pace::new(bytes_per_second, shared.limits.frame_bytes),
     };
     sending.run(header, source, shared.limits.frame_bytes).await
 }
 
-struct Sending {
+struct Sending<'a> {
     to: NodeId,
+    shared: &'a Shared,
     talk: Talk,
     pace: Pace,
 }
 
-impl Sending {
+impl Sending<'_> {
     async fn run(&mut self, header: Bytes, source: Source, longest: usize) -> Result<(), BulkError> {
         let offer = Offer {
             header,
@@ -274,7 +281,7 @@ impl Sending {
         let index = u32::try_from(index).map_err(|_| self.cut("too many files"))?;
         let mut reading = self.blocking(move || reading(have)).await?;
         while !reading.is_at_end() {
-            let (offset, most) = (reading.offset(), self.pace.piece);
+            let (offset, most) = (reading.offset(), self.pace.piece());
             let (next, piece) = self.blocking(move || reading.piece(most)).await?;
             reading = next;
             let mut out = Vec::with_capacity(piece.len() + PIECE_HEADER + frame::OVERHEAD);
@@ -283,6 +290,8 @@ impl Sending {
                 out.put_u64(offset);
                 out.put_slice(&piece);
             });
+            let link = self.shared.peers.get(self.to).and_then(|peer| peer.link());
+            self.pace.look(link.as_deref());
             let pause = self.pace.take(piece.len());
             self.tell(&out).await?;
             if let Some(until) = pause {
@@ -346,32 +355,56 @@ impl Sending {
     }
 }
 
-/// Keeps a rate.
+/// Keeps the rate that was asked for, and the one that leaves messages their way.
 struct Pace {
     bytes_per_second: Option<u64>,
-    piece: usize,
+    longest: usize,
     started: Instant,
     sent: u64,
+    measured: Measured,
 }
 
 impl Pace {
     fn new(bytes_per_second: Option<u64>, longest: usize) -> Pace {
-        let piece = PIECE.min(longest.saturating_sub(PIECE_HEADER)).max(1);
-        // Four times a second at least something goes, so a low rate is no row of bursts.
-        let smooth = bytes_per_second.map_or(PIECE, |rate| usize::try_from(rate / 4).unwrap_or(PIECE));
+        let now = Instant::now();
         Pace {
             bytes_per_second: bytes_per_second.map(|rate| rate.max(1)),
-            piece: piece.min(smooth.max(PIECE_MIN)),
-            started: Instant::now(),
+            longest: PIECE.min(longest.saturating_sub(PIECE_HEADER)).max(1),
+            started: now,
             sent: 0,
+            measured: Measured::new(now),
         }
+    }
+
+    /// Looks how messages fare on the connection that carries them, if there is one.
+    fn look(&mut self, link: Option<&Link>) {
+        match link {
+            Some(link) => self.measured.look(link, Instant::now()),
+            None => self.measured.forget(),
+        }
+    }
+
+    /// Bytes of the next piece.
+    fn piece(&self) -> usize {
+        let asked = self.bytes_per_second.map_or(f64::INFINITY, |rate| rate as f64);
+        let rate = self.measured.rate().map_or(asked, |rate| rate.min(asked));
+        // Four times a second at least something goes, so a low rate is no row of bursts.
+        let smooth = if rate < (4 * PIECE) as f64 {
+            (rate / 4.0) as usize
+        } else {
+            PIECE
+        };
+        self.longest.min(smooth.max(PIECE_MIN))
     }
 
     /// Notes what goes now; when the next piece may go, if there is a rate.
     fn take(&mut self, bytes: usize) -> Option<Instant> {
         self.sent += bytes as u64;
-        let rate = self.bytes_per_second?;
-        Some(self.started + Duration::from_secs_f64(self.sent as f64 / rate as f64))
+        let courteous = self.measured.take(bytes, Instant::now());
+        let asked = self
+            .bytes_per_second
+            .map(|rate| self.started + Duration::from_secs_f64(self.sent as f64 / rate as f64));
+        courteous.max(asked)
     }
 }
 
@@ -382,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_rate_is_kept_and_pieces_are_fit_for_it() {
         let mut slow = Pace::new(Some(400 << 10), 32 << 20);
-        assert_eq!(slow.piece, 100 << 10);
+        assert_eq!(slow.piece(), 100 << 10);
         let started = slow.started;
         let due: Vec<Duration> = (0..3)
             .filter_map(|_| slow.take(100 << 10))
@@ -390,9 +423,9 @@ mod tests {
             .collect();
         assert_eq!(due, [250, 500, 750].map(Duration::from_millis));
         let mut free = Pace::new(None, 32 << 20);
-        assert_eq!((free.piece, free.take(5)), (PIECE, None));
-        assert_eq!(Pace::new(Some(1), 32 << 20).piece, PIECE_MIN);
-        assert_eq!(Pace::new(None, 4096).piece, 4096 - PIECE_HEADER);
+        assert_eq!((free.piece(), free.take(5)), (PIECE, None));
+        assert_eq!(Pace::new(Some(1), 32 << 20).piece(), PIECE_MIN);
+        assert_eq!(Pace::new(None, 4096).piece(), 4096 - PIECE_HEADER);
     }
 
     #[test]

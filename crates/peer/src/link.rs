@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -54,6 +54,10 @@ pub(crate) struct Link {
     over: CancellationToken,
     /// Nanoseconds of the last ping, 0 before the first.
     round_trip: AtomicU64,
+    /// Answers to pings so far.
+    pongs: AtomicU64,
+    /// Somebody wants a ping now.
+    measure: AtomicBool,
     serving: AtomicU64,
     work: Mutex<Work>,
 }
@@ -146,6 +150,8 @@ impl Link {
             doubted: Notify::new(),
             over: CancellationToken::new(),
             round_trip: AtomicU64::new(0),
+            pongs: AtomicU64::new(0),
+            measure: AtomicBool::new(false),
             serving: AtomicU64::new(0),
             work: Mutex::default(),
         })
@@ -174,6 +180,24 @@ impl Link {
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         let nanos = self.round_trip.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Has a ping sent at once.
+    pub(crate) fn measure(&self) {
+        self.measure.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// A ping was answered after so long a time.
+    pub(crate) fn answered(&self, round_trip: Duration) {
+        let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanos.max(1), Ordering::Relaxed);
+        self.pongs.fetch_add(1, Ordering::Release);
+    }
+
+    /// Answers to pings so far; with each, [`Link::round_trip`] is new.
+    pub(crate) fn pongs(&self) -> u64 {
+        self.pongs.load(Ordering::Acquire)
     }
 
     /// Queues a request.
@@ -387,9 +411,7 @@ fn take(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Arc<Link>, frame: Frame) 
         }
         Kind::Pong => {
             let sent = Duration::from_nanos(number_of(&mut payload)?);
-            let round_trip = link.since.elapsed().saturating_sub(sent);
-            let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
-            link.round_trip.store(nanos.max(1), Ordering::Relaxed);
+            link.answered(link.since.elapsed().saturating_sub(sent));
         }
         Kind::Request => {
             let number = number_of(&mut payload)?;
@@ -475,7 +497,7 @@ async fn write_until_it_fails(
             out = Vec::new();
         }
         let now = Instant::now();
-        if now >= ping_at {
+        if link.measure.swap(false, Ordering::AcqRel) || now >= ping_at {
             ping_at = now + shared.limits.ping_every;
             let sent = u64::try_from(link.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
             frame::put(&mut out, Kind::Ping, |out| out.put_u64(sent));

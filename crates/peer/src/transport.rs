@@ -165,7 +165,8 @@ impl Transport {
     }
 
     /// Sends the plain files of one directory over a connection of its own. It must not change meanwhile. After [`BulkError::Cut`] the
-    /// same call goes on from what has arrived. `bytes_per_second` bounds the rate.
+    /// same call goes on from what has arrived. `bytes_per_second` bounds the rate. With or without it, the rate is lowered while messages
+    /// to this member are held up, and raised again when they are not.
     pub async fn send_directory(
         &self,
         to: NodeId,

@@ -1,5 +1,5 @@
 //! The only door to RocksDB: opening with the settings operators know, batches with a stated durability, ordered reads,
-//! checkpoints, sizes and repair.
+//! checkpoints, whole tables, sizes and repair.
 //!
 //! A [`Store`] is one directory with a fixed set of column families. Two kinds of data live in it, told apart by the
 //! [`Durability`] of each batch:
@@ -26,6 +26,7 @@ mod options;
 mod replace;
 mod salvage;
 mod stats;
+mod tables;
 mod verify;
 
 pub use batch::{Batch, Durability};

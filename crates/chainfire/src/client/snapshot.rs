@@ -5,9 +5,11 @@
 //! Both check the hash before the file gets its name, so a file with that name is always whole. `status` and `restore` take
 //! either: an archive has checksums of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
+use consensus::NodeId;
 use serde_json::json;
 use service::{Clock as _, SystemClock};
 use sha2::{Digest as _, Sha256};
@@ -50,10 +52,14 @@ pub(super) enum Snapshot {
         after_help = "Examples:\n  chainfire-client snapshot restore a.snapshot --data-dir /var/lib/chainfire\n  \
                       chainfire-client snapshot restore a.snapshot --data-dir new --node-id 2\n  \
                       chainfire-client snapshot restore a.snapshot --data-dir new \\\n    \
-                      --bump-revision 1000000 --mark-compacted\n\n\
+                      --bump-revision 1000000 --mark-compacted\n  \
+                      chainfire-client snapshot restore a.snapshot --data-dir new --node-id 2 \\\n    \
+                      --initial-members 1=node1:2380,2=node2:2380,3=node3:2380\n\n\
+                      The last one makes one of several members: run it on each machine, with the same file and list and its own \
+                      --node-id, then start all of them. They form a new cluster as soon as all have met.\n\n\
                       The files belong to whoever runs this: give them to the user of the server before it starts (chown -R \
                       chainfire:chainfire DIR). Clients that have seen revisions newer than the snapshot would take old data for \
-                      new: the last example makes the server tell them instead to read everything again."
+                      new: --bump-revision makes the server tell them instead to read everything again."
     )]
     Restore(Restore),
 }
@@ -92,7 +98,7 @@ pub(super) struct Restore {
     /// Number of the cluster it will be, if it is another
     #[arg(long, value_name = "N", value_parser = argument::node_id)]
     cluster_id: Option<u64>,
-    /// First members of the new cluster, ID=HOST:PORT; in this release the node alone
+    /// First members of the new cluster, ID=HOST:PORT, this node among them; otherwise it begins alone
     #[arg(long, value_name = "MEMBERS", value_delimiter = ',', value_parser = argument::member)]
     initial_members: Vec<(u64, String)>,
     /// Raise the revision by this much, above all that clients have seen
@@ -175,25 +181,31 @@ fn restore_to(arguments: &Restore, context: &mut Context) -> Result<()> {
     let place = part::name_beside(data_dir)?;
     part::check_folder(data_dir)?;
     let unpacked = Unpacked::create(&file, place).map_err(refuse(path))?;
+    let saved = unpacked.node_id().map_err(refuse(path))?;
+    let members = first_members(&arguments.initial_members, arguments.node_id.unwrap_or(saved))?;
+    let others: Vec<String> = members.keys().map(ToString::to_string).collect();
     let changes = restore::Changes {
         node_id: arguments.node_id,
         cluster_id: arguments.cluster_id,
-        keep_all: false,
         bump_revision: arguments.bump_revision.unwrap_or(0),
+        content: file.content_hash().map_err(refuse(path))?,
+        members,
+        ..restore::Changes::default()
     };
     let restored =
-        restore::rework(unpacked.path(), changes).map_err(|error| refuse(path)(error.to_string()))?;
+        restore::rework(unpacked.path(), &changes).map_err(|error| refuse(path)(error.to_string()))?;
     let node = restored.node_id;
-    if arguments.initial_members.iter().any(|(id, _)| *id != node) {
-        return Err(Failure::usage(format!(
-            "--initial-members: a restored cluster begins with node {node} alone: start it, then add the others with member-add"
-        )));
-    }
     unpacked.keep(data_dir).map_err(refuse(path))?;
     if context.printer.is_text() {
-        return context
-            .printer
-            .text(|text| text.line(format_args!("Snapshot restored to {target}")));
+        return context.printer.text(|text| {
+            text.line(format_args!("Snapshot restored to {target}"));
+            if !others.is_empty() {
+                text.line(format_args!(
+                    "Node {node} serves when nodes {} have been restored from the same file and all of them are started",
+                    others.join(", ")
+                ));
+            }
+        });
     }
     context.printer.facts(&[
         ("data_dir", json!(target.to_string())),
@@ -201,6 +213,33 @@ fn restore_to(arguments: &Restore, context: &mut Context) -> Result<()> {
         ("cluster_id", json!(restored.cluster_id)),
         ("revision", json!(restored.revision)),
     ])
+}
+
+/// The first members, if there are others than `node`.
+fn first_members(given: &[(u64, String)], node: u64) -> Result<BTreeMap<NodeId, String>> {
+    let wrong = |what: String| Err(Failure::usage(format!("--initial-members: {what}")));
+    let mut members = BTreeMap::new();
+    for (id, address) in given {
+        if members.values().any(|known| known == address) {
+            return wrong(format!(
+                "{address} is there twice: every member has an address of its own"
+            ));
+        }
+        if members.insert(NodeId(*id), address.clone()).is_some() {
+            return wrong(format!(
+                "node {id} is there twice: every member has an id of its own"
+            ));
+        }
+    }
+    if !members.is_empty() && !members.contains_key(&NodeId(node)) {
+        return wrong(format!(
+            "node {node} is not among them: give the same list on all machines, and on each its own --node-id"
+        ));
+    }
+    if members.len() == 1 {
+        members.clear();
+    }
+    Ok(members)
 }
 
 pub(super) async fn backup(arguments: Backup, context: &mut Context) -> Result<()> {

@@ -147,10 +147,15 @@ impl Mvcc {
         })
     }
 
-    /// Takes the state anew, after the database was replaced. Nobody may apply anything meanwhile.
-    pub fn reload(&self) -> Result<()> {
-        let _writing = self.writing.lock();
+    /// Lets `change` replace the database while nobody sweeps, then takes the state anew. Nobody may apply anything meanwhile.
+    pub fn replace<E: From<Error>>(
+        &self,
+        change: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        // In the order of the sweep.
         let mut swept = self.swept.lock();
+        let _writing = self.writing.lock();
+        change()?;
         *swept = Swept::load(&self.store)?;
         self.publish_swept(&swept);
         self.publish(&Meta::load(&self.store)?);

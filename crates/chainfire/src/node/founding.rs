@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 use consensus::{Configuration, Entry, HardState, Incarnation, Kind, NodeId, Term};
 use prost::Message as _;
 use service::SharedClock;
-use store::{Durability, Store};
+use store::{Batch, Durability, Store};
 
 use super::VERSION;
 use crate::auth::Entropy;
@@ -45,9 +45,19 @@ impl Group {
     /// Writes it, on disk when this returns.
     pub(super) fn save(&self, store: &Store) -> Result<(), log::Error> {
         let mut batch = store.batch();
-        batch.put(family::HARD, GROUP, &self.encode());
+        self.put(&mut batch);
         store.write(batch, Durability::Synced)?;
         Ok(())
+    }
+
+    /// Adds it to `batch`.
+    pub(super) fn put(&self, batch: &mut Batch<'_>) {
+        batch.put(family::HARD, GROUP, &self.encode());
+    }
+
+    /// Makes the directory belong to no cluster.
+    pub(super) fn remove(batch: &mut Batch<'_>) {
+        batch.delete(family::HARD, GROUP);
     }
 
     /// Instance, first members, CRC-32C over both.

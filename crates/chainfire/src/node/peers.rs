@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use self::introduction::Extra;
 use super::Node;
 use super::founding::Group;
+use super::together::Together;
 use crate::config::Config;
 use crate::raft::{Network, Staged};
 use crate::wire::logpb;
@@ -40,8 +41,10 @@ pub struct Peers {
     own: NodeId,
     /// Where this node is reached by gossip.
     own_gossip: String,
-    /// Where the first members are, from the settings.
+    /// Where the other first members are, from the settings or from what this node was restored with.
     initial: BTreeMap<NodeId, String>,
+    /// This node was restored together with others.
+    together: Option<Together>,
     store: Arc<Store>,
     group: Mutex<Option<Group>>,
     transport: OnceLock<Transport>,
@@ -75,15 +78,27 @@ impl std::fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(super) fn new(config: &Config, store: Arc<Store>, group: Option<Group>) -> Peers {
-        let initial = config.cluster.initial_members.iter();
-        Peers {
-            own: NodeId(config.node.id),
-            own_gossip: super::gossip::own_address(config),
-            initial: initial
-                .filter(|member| member.id != config.node.id)
+    pub(super) fn new(
+        config: &Config,
+        store: Arc<Store>,
+        group: Option<Group>,
+        together: Option<Together>,
+    ) -> Peers {
+        let own = NodeId(config.node.id);
+        let mut initial: BTreeMap<NodeId, String> = if let Some(together) = &together {
+            together.members.clone()
+        } else {
+            let members = config.cluster.initial_members.iter();
+            members
                 .map(|member| (NodeId(member.id), member.peer_url.clone()))
-                .collect(),
+                .collect()
+        };
+        initial.remove(&own);
+        Peers {
+            own,
+            own_gossip: super::gossip::own_address(config),
+            initial,
+            together,
             store,
             group: Mutex::new(group),
             transport: OnceLock::new(),
@@ -265,6 +280,6 @@ impl Handler for Door {
 
     fn received(&self, from: NodeId, header: Bytes, dir: PathBuf) -> BoxFuture<Result<(), String>> {
         let peers = self.0.clone();
-        Box::pin(async move { snapshots::arrived(&peers, from, &header, dir) })
+        Box::pin(async move { snapshots::arrived(&peers, from, &header, dir).await })
     }
 }

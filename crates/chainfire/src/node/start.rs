@@ -14,6 +14,7 @@ use store::{Batch, Durability, Store};
 use tokio::sync::Notify;
 
 use super::aftermath::Aftermath;
+use super::together::Together;
 use super::{Node, Peers, VERSION, founding, restore};
 use crate::auth::{self, TokenProvider};
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::mvcc::family;
-use crate::raft::{EXIT_CORRUPT, Fatal, Parts, Raft, Retain, finish_interrupted};
+use crate::raft::{EXIT_CORRUPT, Fatal, Parts, Raft, Retain, UNAPPLIED_BYTES_MAX, finish_interrupted};
 use crate::state_machine::{Committed, Outcome, StateMachine};
 use crate::watch::Hub;
 use crate::wire::logpb::Command;
@@ -159,7 +160,7 @@ impl Node {
             }
         };
         finish_interrupted(&store).map_err(unreadable)?;
-        super::peers::remove_staged(&store, None);
+        super::peers::remove_staged(&store, &[]);
         let machine = StateMachine::load(store.clone()).map_err(|error| corrupt(error.to_string()))?;
         let mut log = Log::open(store.clone(), machine.mvcc.applied_index()).map_err(unreadable)?;
         let node = NodeId(config.node.id);
@@ -243,7 +244,8 @@ impl Node {
             Box::new(move |outcome: &Outcome| aftermath.see_to(outcome))
         };
         let group = founding::Group::load(&store).map_err(unreadable)?;
-        let peers = Arc::new(Peers::new(&config, store.clone(), group));
+        let together = Together::load(&store).map_err(unreadable)?;
+        let peers = Arc::new(Peers::new(&config, store.clone(), group, together));
         let raft = Raft::start(Parts {
             replica,
             log,
@@ -263,6 +265,7 @@ impl Node {
                 every: config.raft.snapshot_entries,
                 keep: config.raft.snapshot_catchup_entries,
             },
+            unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             fail,
         })
         .map_err(unreadable)?;

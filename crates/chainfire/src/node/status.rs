@@ -27,6 +27,14 @@ pub fn is_learner(view: &View, own: u64) -> bool {
 }
 
 impl Node {
+    /// True if the cluster knows where clients reach this node, so that everybody who asks for the members is told.
+    pub fn is_published(&self) -> bool {
+        let view = self.raft.view();
+        let own = view.configuration.member(NodeId(self.id()));
+        let told = own.and_then(|member| logpb::Member::decode(member.context.clone()).ok());
+        told.is_some_and(|told| !told.client_url.is_empty())
+    }
+
     /// This node's view of the cluster.
     pub async fn own_status(&self) -> Result<StatusResponse> {
         let status = self.raft.status().await?;

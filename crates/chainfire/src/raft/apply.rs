@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub(super) struct Applying {
     pub(super) index: u64,
     pub(super) term: u64,
     pub(super) content: Content,
+    /// What it takes in memory until it is applied.
+    pub(super) bytes: usize,
     pub(super) reply: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -100,6 +103,10 @@ impl Applier {
                 }
             };
             while !entries.is_empty() {
+                if self.board.superseded.load(Ordering::Acquire) {
+                    self.drop_all(entries);
+                    break;
+                }
                 let rest = entries.split_off(entries.len().min(GROUP_ENTRIES_MAX));
                 let last = match self.apply(std::mem::replace(&mut entries, rest)) {
                     Ok(last) => last,
@@ -134,6 +141,7 @@ impl Applier {
 
     fn apply(&self, group: Vec<Applying>) -> Result<u64> {
         let watch = Stopwatch::start();
+        let bytes = group.iter().map(|applying| applying.bytes).sum();
         let mut replies = Vec::with_capacity(group.len());
         let mut entries = Vec::with_capacity(group.len());
         for applying in group {
@@ -172,7 +180,24 @@ impl Applier {
                 drop(reply.send(outcome));
             }
         }
+        self.board.no_longer_waits(bytes);
         Ok(last)
+    }
+
+    /// Entries whose effects come with a new state: what they did here, nobody will know.
+    fn drop_all(&self, entries: Vec<Applying>) {
+        for entry in entries {
+            self.board.no_longer_waits(entry.bytes);
+            if let Some(reply) = entry.reply {
+                // Whoever asked may have gone away.
+                drop(reply.send(Outcome {
+                    reply: Err(Error::TimeoutLeaderFailure),
+                    revision: 0,
+                    index: 0,
+                    term: 0,
+                }));
+            }
+        }
     }
 
     /// Lets the driver drop what the state on disk no longer needs, but for what members that lag may ask for.
@@ -180,9 +205,7 @@ impl Applier {
         match self.machine.mvcc.flushed_index() {
             Ok(flushed) => {
                 let droppable = flushed.min(last.saturating_sub(self.retain.keep));
-                self.board
-                    .droppable
-                    .fetch_max(droppable, std::sync::atomic::Ordering::AcqRel);
+                self.board.droppable.fetch_max(droppable, Ordering::AcqRel);
             }
             Err(error) => {
                 tracing::warn!(target: "chainfire_storage", error = %error, "Log could not be shortened");

@@ -47,6 +47,8 @@ pub(super) struct Driver {
     pub(super) installer: Installer,
     pub(super) watcher: Watcher,
     pub(super) tick: Duration,
+    /// Bytes of committed entries that may wait to be applied before this node takes no more of them.
+    pub(super) unapplied_bytes_max: usize,
     pub(super) fail: Arc<dyn Fn(Fatal) + Send + Sync>,
     /// Nothing more may be taken or waited for.
     pub(super) abandon: Arc<dyn Fn() + Send + Sync>,
@@ -107,6 +109,7 @@ impl Driver {
                 if let Err(error) = self.carry_out() {
                     return self.give_up(&error);
                 }
+                self.installer.release();
                 if due {
                     self.show();
                 }
@@ -134,7 +137,14 @@ impl Driver {
         for message in work.messages {
             // Without its content, which may have come to an earlier run of this process, it cannot be installed.
             if let Body::InstallSnapshot { snapshot } = &message.body
-                && !self.installer.has(snapshot.position)
+                && !self.installer.reserve(snapshot.position)
+            {
+                continue;
+            }
+            // What is dropped is sent again. The leader's window then keeps it from sending more.
+            if let Body::Append { entries, .. } = &message.body
+                && !entries.is_empty()
+                && self.board.unapplied_bytes() >= self.unapplied_bytes_max
             {
                 continue;
             }
@@ -312,16 +322,19 @@ impl Driver {
         Ok(true)
     }
 
-    /// The log and the state are replaced by a snapshot, or dropped.
+    /// The log and the state are replaced by a snapshot, or dropped. What becomes of commands on their way then, this node cannot tell:
+    /// they may be part of the new state.
     fn replace(&mut self, ready: &mut Ready) -> Result<(), log::Error> {
-        // Nobody may apply anything meanwhile.
+        // Nobody may apply anything meanwhile, and what waits to be applied need not be any more.
+        self.board.superseded.store(true, Ordering::Release);
         let (done, idle) = oneshot::channel();
         if self.to_apply.send(Job::Barrier(done)).is_ok() {
             drop(idle.blocking_recv());
         }
+        self.board.superseded.store(false, Ordering::Release);
         for pending in self.outstanding.pending.drain(..) {
             if let Some(reply) = pending.reply {
-                drop(reply.send(refused(Error::LeaderChanged)));
+                drop(reply.send(refused(Error::TimeoutLeaderFailure)));
             }
         }
         self.outstanding.hard_state = None;
@@ -342,13 +355,14 @@ impl Driver {
             .into_iter()
             .map(|entry| self.prepare(entry))
             .collect::<Vec<_>>();
+        self.board.waits(entries.iter().map(|entry| entry.bytes).sum());
         // Fails only when the apply thread has stopped, and then the node is stopping.
         drop(self.to_apply.send(Job::Entries(entries)));
     }
 
     /// Finds who waits for a committed entry.
     fn prepare(&mut self, entry: Entry) -> Applying {
-        let (index, term) = (entry.index, entry.term.0);
+        let (index, term, bytes) = (entry.index, entry.term.0, entry.size());
         let mut found = None;
         while let Some(pending) = self
             .outstanding
@@ -372,6 +386,7 @@ impl Driver {
             index,
             term,
             content,
+            bytes,
             reply,
         }
     }

@@ -1,29 +1,33 @@
 //! A node that lags too far takes over the whole state of the leader: a *snapshot*.
 //!
-//! What the leader sends is a checkpoint of its database, which is *staged* in a directory of its own, whole and synced, before the
-//! message about it is looked at. Then it takes the place of the state here:
+//! What the leader sends is a checkpoint of its database. When it has arrived it is [`prepare`]d: written anew as one table file per
+//! family, whole and synced, in a directory of its own. That takes as long as there is data, but nobody waits for it: the group goes on,
+//! and only when it is done is the leader told that the content is here. Then the message that says so is looked at, and the tables take
+//! the place of the state, which takes no longer for many keys than for few:
 //!
 //! 1. a mark is written and synced that says what is about to be installed;
-//! 2. everything of the old state is deleted, the new one copied, all of it flushed;
+//! 2. everything of the old state is deleted, the tables are taken over, all of it flushed;
 //! 3. one synced batch sets where the log begins, the hard state, and takes the mark away.
 //!
-//! A crash in between leaves the mark, and the next start does it again from the staged directory ([`finish_interrupted`]).
+//! A crash in between leaves the mark, and the next start does it again from the tables ([`finish_interrupted`]).
+//!
+//! **Invariant:** tables that a mark names, or that are about to be installed, are not removed: see [`Staged`].
 
-use std::collections::BTreeMap;
+mod staged;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 use consensus::{HardState, Position, Snapshot};
-use parking_lot::Mutex;
-use store::{Durability, Store};
+use store::{Durability, Options, Store};
 
+pub use self::staged::Staged;
 use crate::log;
 use crate::mvcc::{Revision, family};
 use crate::state_machine::StateMachine;
-
-/// Bytes copied with one batch.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// So many bytes `ff` lie above every key: the longest has 64 KiB, its revision, and the id of a lease.
 const ABOVE_ALL_KEYS: usize = (64 << 10) + 64;
@@ -46,21 +50,6 @@ fn is_state(key: &[u8]) -> bool {
     !OWN.contains(&key)
 }
 
-/// Snapshots that have arrived, by the position that they are of.
-#[derive(Debug, Default)]
-pub struct Staged(Mutex<BTreeMap<Position, PathBuf>>);
-
-impl Staged {
-    /// The content of a snapshot lies in `directory`, whole and synced.
-    pub fn put(&self, position: Position, directory: PathBuf) {
-        self.0.lock().insert(position, directory);
-    }
-
-    fn take(&self, position: Position) -> Option<PathBuf> {
-        self.0.lock().remove(&position)
-    }
-}
-
 /// Replaces the state.
 #[allow(missing_debug_implementations, reason = "holds the database")]
 pub struct Installer {
@@ -70,13 +59,31 @@ pub struct Installer {
     pub(super) replaced: Box<dyn Fn(Revision) + Send>,
 }
 
+/// Why the state could not be replaced.
+enum Failed {
+    Log(log::Error),
+    /// The new one cannot be read.
+    State(crate::error::Error),
+}
+
+impl From<crate::error::Error> for Failed {
+    fn from(error: crate::error::Error) -> Failed {
+        Failed::State(error)
+    }
+}
+
 impl Installer {
-    /// Whether the content of the snapshot at this position has arrived.
-    pub(super) fn has(&self, position: Position) -> bool {
-        self.staged.0.lock().contains_key(&position)
+    /// Whether the content of the snapshot at this position is here. It then stays until [`Installer::release`].
+    pub(super) fn reserve(&self, position: Position) -> bool {
+        self.staged.reserve(position)
     }
 
-    /// Replaces log and state by the staged snapshot that `base` describes, or, if it describes nothing, drops them.
+    /// What was reserved and has not been installed may go again.
+    pub(super) fn release(&self) {
+        self.staged.release();
+    }
+
+    /// Replaces log and state by the prepared snapshot that `base` describes, or, if it describes nothing, drops them.
     pub(super) fn replace(&self, base: &Snapshot, hard_state: Option<&HardState>) -> Result<(), log::Error> {
         let hard_state = hard_state.ok_or(log::Error::Corrupt {
             index: base.position.index,
@@ -85,24 +92,31 @@ impl Installer {
         let from = if base.position.index == 0 {
             None
         } else {
-            let staged = self.staged.take(base.position).ok_or(log::Error::Missing {
+            let tables = self.staged.take(base.position).ok_or(log::Error::Missing {
                 index: base.position.index,
             })?;
-            Some(staged)
+            Some(tables)
         };
         let watch = service::clock::Stopwatch::start();
-        install(
-            &self.store,
-            &Installation {
-                base,
-                hard_state,
-                from: from.as_deref(),
-            },
-        )?;
-        self.machine.reload().map_err(|_| log::Error::Corrupt {
-            index: base.position.index,
-            reason: "snapshot",
+        let installation = Installation {
+            base,
+            hard_state,
+            from: from.as_deref(),
+        };
+        let installed = self
+            .machine
+            .replace(|| install(&self.store, &installation, &mut drop).map_err(Failed::Log));
+        installed.map_err(|failed| match failed {
+            Failed::Log(error) => error,
+            Failed::State(error) => {
+                tracing::error!(target: "chainfire_storage", error = %error, "The state of the snapshot cannot be read");
+                log::Error::Corrupt {
+                    index: base.position.index,
+                    reason: "snapshot",
+                }
+            }
         })?;
+        self.staged.installed();
         (self.replaced)(self.machine.mvcc.revision());
         tracing::info!(
             target: "chainfire_storage",
@@ -113,6 +127,45 @@ impl Installer {
         );
         Ok(())
     }
+}
+
+/// What [`prepare`] makes of a family.
+fn table(tables: &Path, family: &str) -> PathBuf {
+    tables.join(format!("{family}.table"))
+}
+
+/// Makes tables of a checkpoint, in the new directory `tables`, which appears when all of it is on disk.
+pub fn prepare(checkpoint: &Path, tables: &Path) -> Result<(), String> {
+    let told = |operation: &str, path: &Path, error: &std::io::Error| {
+        format!("{operation} {}: {error}", path.display())
+    };
+    let sync = |path: &Path| {
+        let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| told("sync", path, &error))
+    };
+    let part = tables.with_extension("part");
+    match std::fs::remove_dir_all(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(told("remove", &part, &error));
+        }
+        _ => {}
+    }
+    std::fs::create_dir(&part).map_err(|error| told("create directory", &part, &error))?;
+    let options = Options::default();
+    let source =
+        Store::open_read_only(checkpoint, &options, family::ALL).map_err(|error| error.to_string())?;
+    let write = |family, wanted: &dyn Fn(&[u8]) -> bool| {
+        let written = source.write_table(family, &options, &table(&part, family), wanted);
+        written.map(drop).map_err(|error| error.to_string())
+    };
+    for family in STATE {
+        write(family, &|_| true)?;
+    }
+    write(family::META, &is_state)?;
+    drop(source);
+    sync(&part)?;
+    std::fs::rename(&part, tables).map_err(|error| told("rename", &part, &error))?;
+    tables.parent().map_or(Ok(()), sync)
 }
 
 struct Installation<'a> {
@@ -156,6 +209,10 @@ fn decode_mark(bytes: &[u8], directory: &Path) -> Option<(Snapshot, HardState, O
 
 /// Does again what a crash interrupted. Called before anything else reads the database.
 pub fn finish_interrupted(store: &Store) -> Result<(), log::Error> {
+    do_again(store, &mut drop)
+}
+
+fn do_again(store: &Store, reached: &mut dyn FnMut(Step)) -> Result<(), log::Error> {
     let Some(bytes) = store.get(family::HARD, MARK)? else {
         return Ok(());
     };
@@ -164,21 +221,43 @@ pub fn finish_interrupted(store: &Store) -> Result<(), log::Error> {
         reason: "mark of a snapshot",
     };
     let (base, hard_state, from) = decode_mark(&bytes, store.path()).ok_or(corrupt)?;
+    // Without them the old state would be gone and no new one there.
+    if from.as_ref().is_some_and(|tables| !tables.is_dir()) {
+        return Err(log::Error::Corrupt {
+            index: base.position.index,
+            reason: "the snapshot that was being installed is gone",
+        });
+    }
     tracing::info!(target: "chainfire_storage", index = base.position.index, "Snapshot was being installed, doing it again");
-    install(
-        store,
-        &Installation {
-            base: &base,
-            hard_state: &hard_state,
-            from: from.as_deref(),
-        },
-    )
+    let installation = Installation {
+        base: &base,
+        hard_state: &hard_state,
+        from: from.as_deref(),
+    };
+    install(store, &installation, reached)
 }
 
-fn install(store: &Store, installation: &Installation<'_>) -> Result<(), log::Error> {
+/// Moments of an installation, between which a crash may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "looked at by tests")]
+enum Step {
+    Marked,
+    Emptied,
+    Taken(&'static str),
+    Flushed,
+    Switched,
+    Removed,
+}
+
+fn install(
+    store: &Store,
+    installation: &Installation<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<(), log::Error> {
     let mut batch = store.batch();
     batch.put(family::HARD, MARK, &installation.encode());
     store.write(batch, Durability::Synced)?;
+    reached(Step::Marked);
 
     let mut batch = store.batch();
     let above_all = vec![0xff; ABOVE_ALL_KEYS];
@@ -196,50 +275,30 @@ fn install(store: &Store, installation: &Installation<'_>) -> Result<(), log::Er
     cursor.check()?;
     drop(cursor);
     store.write(batch, Durability::Volatile)?;
-    if let Some(from) = installation.from {
-        let source = Store::open_read_only(from, &store::Options::default(), family::ALL)?;
-        for name in STATE {
-            copy(&source, store, name, &|_| true)?;
+    reached(Step::Emptied);
+    if let Some(tables) = installation.from {
+        for name in STATE.iter().chain(&[family::META]) {
+            let table = table(tables, name);
+            if table.exists() {
+                store.take_table(name, &table)?;
+            }
+            reached(Step::Taken(name));
         }
-        copy(&source, store, family::META, &is_state)?;
     }
     store.flush()?;
+    reached(Step::Flushed);
 
     let mut batch = store.batch();
     log::replace(&mut batch, installation.base);
     log::put_hard_state(&mut batch, installation.hard_state);
     batch.delete(family::HARD, MARK);
     store.write(batch, Durability::Synced)?;
-    if let Some(from) = installation.from
-        && let Err(error) = std::fs::remove_dir_all(from)
+    reached(Step::Switched);
+    if let Some(tables) = installation.from
+        && let Err(error) = std::fs::remove_dir_all(tables)
     {
-        tracing::warn!(target: "chainfire_storage", error = %error, "Staged snapshot not removed");
+        tracing::warn!(target: "chainfire_storage", error = %error, "Tables of a snapshot not removed");
     }
-    Ok(())
-}
-
-fn copy(
-    from: &Store,
-    to: &Store,
-    name: &'static str,
-    wanted: &dyn Fn(&[u8]) -> bool,
-) -> Result<(), log::Error> {
-    let mut cursor = from.uncached_cursor(name, None, None);
-    cursor.seek_to_first();
-    let mut batch = to.batch();
-    let mut bytes = 0;
-    while let Some((key, value)) = cursor.entry() {
-        if wanted(key) {
-            batch.put(name, key, value);
-            bytes += key.len() + value.len();
-        }
-        if bytes >= BATCH_BYTES {
-            to.write(std::mem::replace(&mut batch, to.batch()), Durability::Volatile)?;
-            bytes = 0;
-        }
-        cursor.next();
-    }
-    cursor.check()?;
-    to.write(batch, Durability::Volatile)?;
+    reached(Step::Removed);
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use consensus::{Configuration, HardState, Incarnation, Index, NodeId, PeerStatus, RoleName, Status, Term};
 use parking_lot::{Condvar, Mutex};
@@ -96,6 +96,10 @@ pub(super) struct Board {
     pub(super) alone: AtomicBool,
     pub(super) failed: AtomicBool,
     pub(super) halted: AtomicBool,
+    /// Bytes of committed entries that wait to be applied.
+    unapplied_bytes: AtomicUsize,
+    /// The state is about to be replaced: entries that wait to be applied are dropped.
+    pub(super) superseded: AtomicBool,
     /// Entries up to which the log may be dropped, as the apply thread found; the driver, who owns the log, does it.
     pub(super) droppable: AtomicU64,
     readers: Mutex<Readers>,
@@ -113,6 +117,8 @@ impl Board {
             alone: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             halted: AtomicBool::new(false),
+            unapplied_bytes: AtomicUsize::new(0),
+            superseded: AtomicBool::new(false),
             droppable: AtomicU64::new(0),
             readers: Mutex::default(),
             progressed: Condvar::new(),
@@ -154,6 +160,20 @@ impl Board {
 
     pub(super) fn applied(&self) -> Index {
         self.applied.load(Ordering::Acquire)
+    }
+
+    pub(super) fn unapplied_bytes(&self) -> usize {
+        self.unapplied_bytes.load(Ordering::Acquire)
+    }
+
+    /// Committed entries of so many bytes are handed to the apply thread.
+    pub(super) fn waits(&self, bytes: usize) {
+        self.unapplied_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Entries of so many bytes are applied, or will never be.
+    pub(super) fn no_longer_waits(&self, bytes: usize) {
+        self.unapplied_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     /// Entries up to `index` are applied: whoever waited for that is told.

@@ -7,6 +7,7 @@ use store::{Hold, Options, Store};
 
 use super::entries::{self, Record};
 use super::{Error, must_be_database};
+use crate::log;
 use crate::mvcc::{Problems, family};
 use crate::node::identity;
 use crate::state_machine::StateMachine;
@@ -143,6 +144,8 @@ fn look_at_log(store: &Arc<Store>, problems: &mut Problems) -> crate::error::Res
     };
     if last < applied.max(commit) {
         problems.add(missing(last + 1, applied.max(commit)));
+    } else if log::is_cut(store).unwrap_or(false) {
+        problems.add(corrupted(&(last + 1), &"missing"));
     }
     Ok(())
 }

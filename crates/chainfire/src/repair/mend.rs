@@ -13,7 +13,7 @@ use super::{Error, must_be_database};
 use crate::error::Error::Damaged;
 use crate::log;
 use crate::mvcc::family;
-use crate::node::restore::MARK;
+use crate::node::restore::{MARK, REPAIRED};
 use crate::node::{IDENTITY, VERSION};
 use crate::state_machine::StateMachine;
 
@@ -44,10 +44,17 @@ pub fn repair(dir: &Path) -> Result<Outcome, Error> {
         let notes = vec!["went on with an earlier repair, which had been interrupted".to_owned()];
         return Ok(Outcome::Repaired { notes, lost });
     }
-    if check_held(dir)?.is_empty() {
+    let problems = check_held(dir)?;
+    if problems.is_empty() {
         return Ok(Outcome::Clean);
     }
-    let made = make(dir, &work);
+    let made = make(dir, &work).map(|mut notes| {
+        // A log that lacks its end has nothing that could be dropped.
+        if notes.is_empty() {
+            notes = problems;
+        }
+        notes
+    });
     if made.is_err() {
         // Only a copy.
         remove(&work)?;
@@ -92,7 +99,7 @@ fn make(dir: &Path, work: &Path) -> Result<Vec<String>, Error> {
         )));
     }
     let mark = work.join(MARK);
-    std::fs::write(&mark, format!("chainfire {VERSION}\nrepaired\n")).map_err(|source| {
+    std::fs::write(&mark, format!("chainfire {VERSION}\n{REPAIRED}\n")).map_err(|source| {
         store::Error::File {
             operation: "write",
             path: mark,

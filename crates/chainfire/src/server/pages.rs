@@ -155,6 +155,14 @@ async fn ready(server: &Server, query: &Query) -> Health {
         "linearizable_read",
         read_something(server, false).await,
     ));
+    checks.push(if server.node.is_published() {
+        Check::ok("membership")
+    } else {
+        Check::failed(
+            "membership",
+            "the cluster does not know this member's name and URL yet",
+        )
+    });
     checks.push(if server.shutdown.is_triggered() {
         Check::failed("serving", "draining")
     } else {

@@ -61,18 +61,21 @@ impl Replica {
     }
 
     /// Founds the group: the first entry of its log names its first members. All of them must have been seen to be new, and exactly one
-    /// of them may do this. Nothing happens unless this replica is new as well.
+    /// of them may do this. Nothing happens unless this replica is new as well: its log is empty, or begins after a state that all first
+    /// members have alike, and nobody has ever belonged to the group.
     pub fn found(&mut self, first: &Configuration) {
-        let new = self.log.last() == 0 && self.hard.term == Term(0) && self.hard.vote.is_none();
-        if !new || !first.counts(self.settings.node, self.hard.incarnation) {
+        let base = self.log.base();
+        let nobody = self.configuration().members().next().is_none();
+        let new = self.log.last() == base.index && self.hard.term == base.term && self.hard.vote.is_none();
+        if !new || !nobody || !first.counts(self.settings.node, self.hard.incarnation) {
             return;
         }
-        self.hard.term = Term(1);
+        self.hard.term = Term(base.term.0 + 1);
         self.hard.recovering = false;
         self.storage.hard_changed();
         let entry = Entry {
-            index: 1,
-            term: Term(1),
+            index: base.index + 1,
+            term: self.hard.term,
             kind: Kind::Configuration,
             payload: first.encode(),
         };
@@ -232,7 +235,10 @@ impl Replica {
     }
 
     pub(super) fn send_heartbeats(&mut self) {
-        let Role::Leader(lead) = &self.role else { return };
+        let Role::Leader(lead) = &mut self.role else {
+            return;
+        };
+        lead.peers.values_mut().for_each(Peer::heartbeat);
         let round = lead.round;
         let known: Vec<_> = lead
             .peers
@@ -304,5 +310,73 @@ impl Replica {
         transfer.told = true;
         let (to, life) = (transfer.to, peer.incarnation);
         self.post(to, life, Body::TimeoutNow);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::log::Snapshot;
+    use crate::types::{GroupId, HardState};
+    use crate::{Restored, Settings};
+
+    const LIFE: Incarnation = Incarnation(7);
+
+    fn replica(base: Snapshot, recovering: bool) -> Replica {
+        let mut hard_state = HardState::new(LIFE, recovering);
+        hard_state.term = base.position.term;
+        hard_state.commit = base.position.index;
+        let restored = Restored {
+            hard_state,
+            applied: base.position.index,
+            base,
+            entries: Vec::new(),
+        };
+        Replica::new(Settings::new(GroupId(1), NodeId(1), 1), restored).unwrap()
+    }
+
+    fn base(configuration: Configuration) -> Snapshot {
+        Snapshot {
+            position: Position {
+                term: Term(4),
+                index: 70,
+            },
+            configuration,
+        }
+    }
+
+    fn first() -> Configuration {
+        Configuration::of_voters([(NodeId(1), LIFE, Bytes::new()), (NodeId(2), LIFE, Bytes::new())])
+    }
+
+    #[test]
+    fn a_group_is_founded_on_a_state_that_belongs_to_nobody_and_on_no_other() {
+        let mut restored = replica(base(Configuration::default()), true);
+        restored.found(&first());
+        let ready = restored.ready().unwrap();
+        let founding = &ready.entries[0];
+        assert_eq!(
+            (founding.index, founding.term, founding.kind),
+            (71, Term(5), Kind::Configuration)
+        );
+        let hard_state = ready.hard_state.unwrap();
+        assert_eq!((hard_state.term, hard_state.recovering), (Term(5), false));
+
+        let mut member = replica(base(first()), false);
+        member.found(&first());
+        assert!(member.ready().is_none_or(|ready| ready.entries.is_empty()));
+        let mut of_another_life = replica(base(Configuration::default()), true);
+        of_another_life.found(&Configuration::of_voters([(
+            NodeId(1),
+            Incarnation(6),
+            Bytes::new(),
+        )]));
+        assert!(
+            of_another_life
+                .ready()
+                .is_none_or(|ready| ready.entries.is_empty())
+        );
     }
 }

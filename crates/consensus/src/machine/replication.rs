@@ -126,9 +126,7 @@ impl Replica {
             // The log moved on while the snapshot was made.
             return self.outbox.snapshots_wanted.push(to);
         }
-        peer.flow = Flow::Snapshot {
-            index: Some(snapshot.position.index),
-        };
+        peer.snapshot_sent(snapshot.position.index);
         let life = peer.incarnation;
         self.post(to, life, Body::InstallSnapshot { snapshot });
     }

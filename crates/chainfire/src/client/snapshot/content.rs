@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
 use store::{Options, Store};
 
 use super::part::folder_of;
 use super::{GZIP_MAGIC, HASH_BYTES, Tail};
 use crate::client::failure::system;
 use crate::mvcc::{Mvcc, family};
+use crate::node::identity;
 use crate::wire::etcdserverpb::RangeRequest;
 
 /// The file every RocksDB database has.
@@ -98,6 +100,24 @@ impl File {
         Ok(self)
     }
 
+    /// SHA-256 of the archive in it.
+    pub(super) fn content_hash(&self) -> Result<[u8; HASH_BYTES], String> {
+        if let Some(hash) = self.hash {
+            return Ok(hash);
+        }
+        let mut content = fs::File::open(&self.path)
+            .map_err(|error| system(&error))?
+            .take(self.content);
+        let (mut hash, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            let length = content.read(&mut piece).map_err(|error| system(&error))?;
+            if length == 0 {
+                return Ok(hash.finalize().into());
+            }
+            hash.update(&piece[..length]);
+        }
+    }
+
     /// Whether the file is a whole archive of a database from its first byte to its last: gzip and tar have checksums.
     fn is_archive(&self) -> bool {
         let read = || -> std::io::Result<bool> {
@@ -169,6 +189,15 @@ impl Unpacked {
         fs::File::open(&self.path)
             .and_then(|folder| folder.sync_all())
             .map_err(told)
+    }
+
+    /// The node that was saved. This writes to the directory.
+    pub(super) fn node_id(&self) -> Result<u64, String> {
+        let store =
+            Store::open(&self.path, &Options::default(), family::ALL).map_err(|error| error.to_string())?;
+        let identity = identity(&store, &self.path).map_err(|error| error.to_string())?;
+        let (node, _) = identity.ok_or("no node has ever used the database in it")?;
+        Ok(node)
     }
 
     /// Looks into the database. This writes to the directory.

@@ -4,6 +4,9 @@
 //! answered and all are empty, the one with the lowest id founds the cluster with exactly the lives that answered. The others wait: when
 //! the founder tells of a cluster that was founded with their present life, they have forgotten nothing and count from then on. A node
 //! whose life is not named there came later, so it waits to be admitted, as after the loss of a disk.
+//!
+//! Nodes that were restored from one snapshot with several first members do the same, whatever their settings say; only that all must show
+//! the same token (see [`crate::node::together`]) instead of being empty.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +29,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const TELL_EVERY: u32 = 40;
 
 pub(super) fn start(node: &Arc<Node>, shutdown: &Shutdown) {
-    if !node.config.cluster.bootstrap || founding::begins_alone(&node.config) {
+    let bootstraps = node.config.cluster.bootstrap && !founding::begins_alone(&node.config);
+    if !bootstraps && node.peers.together.is_none() {
         return;
     }
     if let Some(group) = node.peers.group.lock().clone() {
@@ -70,11 +74,18 @@ async fn form(node: &Node) {
             .filter(|(_, answer)| answer.is_none())
             .map(|(other, _)| other.to_string())
             .collect();
-        let all_empty = answers
+        let alike = |extra: &Extra| match &peers.together {
+            Some(together) => extra.token == together.token[..],
+            None => extra.empty,
+        };
+        let strange: Vec<String> = answers
             .iter()
-            .all(|(_, answer)| answer.as_ref().is_some_and(|extra| extra.empty));
+            .filter(|(_, answer)| answer.as_ref().is_some_and(|extra| !alike(extra)))
+            .map(|(other, _)| other.to_string())
+            .collect();
+        let all_alike = missing.is_empty() && strange.is_empty();
         let lowest = answers.iter().all(|(other, _)| peers.own < *other);
-        if all_empty && lowest {
+        if all_alike && lowest {
             match found(node, &answers) {
                 Ok(()) => return,
                 Err(error) => {
@@ -83,6 +94,17 @@ async fn form(node: &Node) {
             }
         } else if rounds.is_multiple_of(TELL_EVERY) && !missing.is_empty() {
             tracing::info!(target: "chainfire_raft", missing = missing.join(","), "Waiting for the other first members");
+        } else if rounds.is_multiple_of(TELL_EVERY) && !strange.is_empty() {
+            let strange = strange.join(",");
+            if peers.together.is_some() {
+                tracing::warn!(
+                    target: "chainfire_raft",
+                    nodes = strange,
+                    "Members were not restored from the same snapshot with the same --initial-members and --bump-revision"
+                );
+            } else {
+                tracing::warn!(target: "chainfire_raft", nodes = strange, "First members hold data already");
+            }
         }
         rounds += 1;
         tokio::time::sleep(ROUND).await;
@@ -139,8 +161,13 @@ fn found(node: &Node, answers: &[(NodeId, Option<Extra>)]) -> Result<(), crate::
     Ok(())
 }
 
-/// Where the others reach this node: as `initial_members` says.
+/// Where the others reach this node: as the list of the first members says.
 fn own_address(node: &Node) -> String {
+    if let Some(together) = &node.peers.together
+        && let Some(address) = together.members.get(&node.peers.own)
+    {
+        return address.clone();
+    }
     let members = node.config.cluster.initial_members.iter();
     let own = members.filter(|member| member.id == node.config.node.id);
     own.map(|member| member.peer_url.clone())

@@ -33,8 +33,11 @@ pub(super) struct Extra {
     #[prost(bool, tag = "4")]
     pub(super) empty: bool,
     /// Where it is reached by gossip, `host:port`; empty if it does not gossip.
-    #[prost(string, tag = "5")]
+    #[prost(string, tag = "6")]
     pub(super) gossip: String,
+    /// It was restored together with others and belongs to no cluster yet: the token that it has in common with them.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(super) token: Bytes,
 }
 
 impl Extra {
@@ -47,6 +50,10 @@ impl Extra {
             group: group.as_ref().map(Group::encode).unwrap_or_default().into(),
             empty: group.is_none() && appended == 0,
             gossip: peers.own_gossip.clone(),
+            token: match &peers.together {
+                Some(together) if group.is_none() => Bytes::copy_from_slice(&together.token),
+                _ => Bytes::new(),
+            },
         }
     }
 
@@ -112,33 +119,21 @@ fn stop_if_younger(peers: &Peers, other: NodeId, ours: u64, theirs: u64) {
     }
 }
 
-/// How often it is looked whether the cluster knows this node's name and addresses.
+/// How often it is looked whether the cluster knows this node's name and addresses, once it does. (They may be set anew by others.)
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Keeps the cluster told of this node's name and addresses.
 pub(super) fn keep_published(node: &Arc<Node>, shutdown: &Shutdown) {
     let (node, shutdown) = (node.clone(), shutdown.clone());
     let publish = async move {
-        let (peers, clients) = (peer_address(&node.config), client_url(&node.config));
-        let mut looks = tokio::time::interval(LOOK);
+        let mut changes = node.raft.watch();
         loop {
-            looks.tick().await;
-            let view = node.raft.view();
-            let own = node.peers.own;
-            let Some(member) = view.configuration.member(own).filter(|_| !view.recovering) else {
-                continue;
-            };
-            // Where others reach it was decided when it was added, if it was.
-            let address = super::address_of(&member.context).unwrap_or_else(|| peers.clone());
-            // A learner that is to become a voter stays one until it is.
-            let told = logpb::Member::decode(member.context.clone()).unwrap_or_default();
-            let wants_vote = told.wants_vote && !member.voter;
-            let context = founding::own_context(&node.config, &address, &clients, wants_vote);
-            if member.context != context && view.leader.is_some() {
-                let change = Change::SetContext { node: own, context };
-                if let Err(error) = node.change(change).await {
-                    tracing::debug!(target: "chainfire_raft", error = %error, "Name not published yet");
-                }
+            // Looked at below: what changes later wakes this up again.
+            changes.mark_unchanged();
+            if publish(&node).await {
+                tokio::time::sleep(LOOK).await;
+            } else if changes.changed().await.is_err() {
+                return;
             }
         }
     };
@@ -148,4 +143,29 @@ pub(super) fn keep_published(node: &Arc<Node>, shutdown: &Shutdown) {
             () = publish => {}
         }
     });
+}
+
+/// Tells the cluster if need be; true if it knows.
+async fn publish(node: &Node) -> bool {
+    let view = node.raft.view();
+    let own = node.peers.own;
+    let Some(member) = view.configuration.member(own).filter(|_| !view.recovering) else {
+        return false;
+    };
+    // Where others reach it was decided when it was added, if it was.
+    let address = super::address_of(&member.context).unwrap_or_else(|| peer_address(&node.config));
+    // A learner that is to become a voter stays one until it is.
+    let told = logpb::Member::decode(member.context.clone()).unwrap_or_default();
+    let wants_vote = told.wants_vote && !member.voter;
+    let context = founding::own_context(&node.config, &address, &client_url(&node.config), wants_vote);
+    if member.context == context {
+        return true;
+    }
+    if view.leader.is_some() {
+        let change = Change::SetContext { node: own, context };
+        if let Err(error) = node.change(change).await {
+            tracing::debug!(target: "chainfire_raft", error = %error, "Name not published yet");
+        }
+    }
+    false
 }

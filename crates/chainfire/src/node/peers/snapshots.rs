@@ -1,6 +1,6 @@
-//! The whole state for a member that lags too far: made here as a checkpoint, sent over a connection of its own, staged there.
+//! The whole state for a member that lags too far: made here as a checkpoint, sent over a connection of its own, staged and prepared there.
 //!
-//! The message of the group that tells the member to install it follows when the content has arrived; see [`crate::raft`]'s `install`.
+//! The message of the group that tells the member to install it follows when the content is ready; see [`crate::raft`]'s `install`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +14,13 @@ use crate::error::{Error, Result};
 use crate::log::{decode_base, encode_base};
 use crate::mvcc::{Meta, family};
 use crate::node::{CHECKPOINT_PREFIX, Node};
+use crate::raft::prepare;
 
 /// What the names of staged directories begin with.
 pub(in crate::node) const STAGED_PREFIX: &str = "snapshot-";
+
+/// What the name of a directory ends in that holds the tables of a snapshot, ready to be installed.
+const TABLES: &str = "tables";
 
 /// Attempts to go on after a cut.
 const ATTEMPTS: u32 = 5;
@@ -103,32 +107,56 @@ pub(super) fn place(peers: &Peers, header: &[u8]) -> std::result::Result<PathBuf
     let name = format!("{STAGED_PREFIX}{}-{}", position.term.0, position.index);
     let dir = peers.store.path().join(name);
     // What an earlier leader began is not gone on with.
-    remove_staged(&peers.store, Some(&dir));
+    let mut stays = peers.staged.keep_only(position);
+    stays.push(dir.clone());
+    remove_staged(&peers.store, &stays);
     Ok(dir)
 }
 
-/// All of it is there.
-pub(super) fn arrived(
+/// All of it is there: makes it ready to be installed.
+pub(super) async fn arrived(
     peers: &Peers,
     from: NodeId,
     header: &[u8],
     dir: PathBuf,
 ) -> std::result::Result<(), String> {
     let snapshot = decode_base(header).ok_or("malformed header of a snapshot")?;
-    tracing::info!(target: "chainfire_raft", index = snapshot.position.index, node_id = from.0, "Snapshot arrived");
-    peers.staged.put(snapshot.position, dir);
-    Ok(())
+    let position = snapshot.position;
+    tracing::info!(target: "chainfire_raft", index = position.index, node_id = from.0, "Snapshot arrived");
+    let (store, staged) = (peers.store.clone(), peers.staged.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        if !staged.has(position) {
+            let watch = service::clock::Stopwatch::start();
+            let tables = dir.with_extension(TABLES);
+            prepare(&dir, &tables)?;
+            // So that little is left to be written when the state is replaced.
+            store.flush().map_err(|error| error.to_string())?;
+            tracing::info!(
+                target: "chainfire_storage",
+                index = position.index,
+                duration = format_args!("{}ms", watch.elapsed_ms()),
+                "Snapshot prepared"
+            );
+            staged.put(position, tables);
+        }
+        std::fs::remove_dir_all(&dir).map_err(|error| format!("remove {}: {error}", dir.display()))
+    });
+    let prepared = prepared.await.map_err(|error| error.to_string()).flatten();
+    if let Err(reason) = &prepared {
+        tracing::warn!(target: "chainfire_storage", index = position.index, reason, "Snapshot cannot be used");
+    }
+    prepared
 }
 
-/// Removes staged directories, but for one that is in use.
-pub(in crate::node) fn remove_staged(store: &Store, but: Option<&std::path::Path>) {
+/// Removes staged directories, but for those that stay.
+pub(in crate::node) fn remove_staged(store: &Store, stays: &[PathBuf]) {
     let Ok(entries) = std::fs::read_dir(store.path()) else {
         return;
     };
     for entry in entries.flatten() {
         let staged = entry.file_name().to_string_lossy().starts_with(STAGED_PREFIX);
         if staged
-            && but != Some(entry.path().as_path())
+            && !stays.contains(&entry.path())
             && let Err(error) = std::fs::remove_dir_all(entry.path())
         {
             tracing::warn!(target: "chainfire_storage", error = %error, "Staged snapshot not removed");
