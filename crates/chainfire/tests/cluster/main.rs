@@ -1,5 +1,10 @@
 //! Several real servers that are one cluster.
-#![allow(clippy::unwrap_used, reason = "a test's own steps must work")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test's own steps must work, and it measures the time of real servers"
+)]
 
+mod leases;
 mod membership;
 mod together;
