@@ -29,6 +29,8 @@ pub(crate) const TEST: &[&str] = &[
     "jq",
     "nftables",
     "openssl",
+    "patroni",
+    "postgresql-15",
     "procps",
     "prometheus",
     "python3-venv",
@@ -45,6 +47,8 @@ pub(crate) const TRIAL_CHAINFIRE: &[&str] = &["etcd-server", "iproute2", "nftabl
 /// Packages of ours that come with a running service, and its unit.
 const SERVICES: &[(&str, &str)] = &[
     ("etcd-server", "etcd.service"),
+    ("patroni", "patroni.service"),
+    ("postgresql-15", "postgresql.service"),
     ("prometheus", "prometheus.service"),
 ];
 

@@ -224,6 +224,9 @@ pub struct Limits {
     pub max_learners: u32,
     /// Milliseconds between progress notices of a quiet watch, 100 or more. The default is etcd's 10 minutes.
     pub watch_progress_interval_ms: u64,
+    /// Milliseconds after which the leader notes what is left of a lease that nobody renews, 1000 or more, so that the next leader
+    /// does not start it anew. The default is etcd's 5 minutes.
+    pub lease_checkpoint_interval_ms: u64,
 }
 
 /// `[compat]`
@@ -323,6 +326,7 @@ impl Default for Limits {
             request_timeout_ms: 7000,
             max_learners: 1,
             watch_progress_interval_ms: 600_000,
+            lease_checkpoint_interval_ms: crate::lease::CHECKPOINT_EVERY_MS,
         }
     }
 }

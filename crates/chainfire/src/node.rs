@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use consensus::Term;
 use service::SharedClock;
 use service::clock::Stopwatch;
 use store::Store;
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 
 use self::aftermath::Aftermath;
 use crate::auth::{Entropy, Identity, TokenProvider};
@@ -146,20 +148,48 @@ impl Node {
         self.send(request, Identity::nobody(), true).await
     }
 
+    /// Sends what this node decided as the leader of `term` through the log. Unlike everything else it is never passed on: when
+    /// somebody else leads, the decision is theirs, and what was right here may be wrong there.
+    async fn decide(&self, term: Term, request: Request) -> Result<()> {
+        let command = self.command(request, Identity::nobody(), true);
+        let pending = Pending::count(&self.metrics);
+        let decided = async {
+            let outcome = self.raft.propose_in(Some(term), command)?;
+            outcome.await.map_err(|_| Error::Stopped)
+        };
+        let outcome = tokio::time::timeout(self.request_limit(), decided).await;
+        self.finish(outcome, &pending).map(drop)
+    }
+
     async fn send(&self, request: Request, identity: Identity, internal: bool) -> Result<(Reply, Revision)> {
-        let watch = Stopwatch::start();
-        let command = Command {
+        let command = self.command(request, identity, internal);
+        let pending = Pending::count(&self.metrics);
+        let outcome = tokio::time::timeout(self.request_limit(), self.carry_out(command)).await;
+        self.finish(outcome, &pending)
+    }
+
+    /// How long a request may take.
+    fn request_limit(&self) -> Duration {
+        Duration::from_millis(self.config.limits.request_timeout_ms)
+    }
+
+    fn command(&self, request: Request, identity: Identity, internal: bool) -> Command {
+        Command {
             time_ms: self.clock.unix_ms(),
             user: identity.user,
             auth_revision: identity.auth_revision,
             internal,
             request: Some(request),
             ..Command::default()
-        };
-        let pending = Pending::count(&self.metrics);
-        let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
-        let outcome = tokio::time::timeout(limit, self.carry_out(command)).await;
-        drop(pending);
+        }
+    }
+
+    /// What a command has come to, if it has in time.
+    fn finish(
+        &self,
+        outcome: std::result::Result<Result<Outcome>, Elapsed>,
+        pending: &Pending<'_>,
+    ) -> Result<(Reply, Revision)> {
         let Outcome { reply, revision, .. } = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
@@ -173,7 +203,9 @@ impl Node {
                 return Err(self.timed_out());
             }
         };
-        self.metrics.write_duration.observe(watch.elapsed_seconds());
+        self.metrics
+            .write_duration
+            .observe(pending.since.elapsed_seconds());
         Ok((reply?, revision))
     }
 
@@ -259,18 +291,24 @@ impl Node {
 }
 
 /// A command on its way, counted as such also if its client does not wait for the end.
-struct Pending<'a>(&'a Metrics);
+struct Pending<'a> {
+    metrics: &'a Metrics,
+    since: Stopwatch,
+}
 
 impl<'a> Pending<'a> {
     fn count(metrics: &'a Metrics) -> Pending<'a> {
         metrics.proposals_pending.inc();
-        Pending(metrics)
+        Pending {
+            metrics,
+            since: Stopwatch::start(),
+        }
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.0.proposals_pending.dec();
+        self.metrics.proposals_pending.dec();
     }
 }
 

@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{Change, Configuration, Message, NodeId, Position, Refusal, Replica, Snapshot, Status};
+use consensus::{Change, Configuration, Message, NodeId, Position, Refusal, Replica, Snapshot, Status, Term};
 use parking_lot::Mutex;
 use prost::Message as _;
 use service::SharedClock;
@@ -258,6 +258,12 @@ impl Raft {
     /// Puts a command into the log, if this node leads; its outcome comes through the receiver once it is committed and applied. The
     /// receiver fails if the node stops first.
     pub fn propose(&self, command: Command) -> Result<oneshot::Receiver<Outcome>> {
+        self.propose_in(None, command)
+    }
+
+    /// The same for what this node decided as the leader of `term`, if that is given: if it is not that any more, the command
+    /// does not enter the log.
+    pub fn propose_in(&self, term: Option<Term>, command: Command) -> Result<oneshot::Receiver<Outcome>> {
         self.check_room()?;
         let payload = Bytes::from(command.encode_to_vec());
         let (reply, outcome) = oneshot::channel();
@@ -265,6 +271,7 @@ impl Raft {
             command,
             payload,
             waiter: Waiter::Outcome(reply),
+            term,
         })?;
         Ok(outcome)
     }
@@ -279,6 +286,7 @@ impl Raft {
             command,
             payload,
             waiter: Waiter::Appended(appended),
+            term: None,
         };
         if self.check_room().is_err() || self.inbox.propose(proposal).is_err() {
             return Err(Refusal::Busy);

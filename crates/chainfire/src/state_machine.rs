@@ -131,7 +131,7 @@ impl StateMachine {
     ) -> std::result::Result<(), E> {
         self.mvcc.replace(|| -> std::result::Result<(), E> {
             change()?;
-            *self.lessor.lock() = Lessor::new(lease::load(&self.store)?);
+            self.lessor.lock().reload(lease::load(&self.store)?);
             *self.auth.write() = load_auth(&self.store)?;
             *self.alarms.write() = load_alarms(&self.store)?;
             Ok(())
@@ -256,7 +256,7 @@ impl StateMachine {
                 Reply::Done
             }
             Request::LeaseCheckpoint(checkpoint) => {
-                self.checkpoint_leases(group, &checkpoint);
+                self.checkpoint_leases(group, &checkpoint, now);
                 Reply::Done
             }
             Request::Alarm(alarm) => Reply::Alarm(self.change_alarm(group, &alarm)),
@@ -347,10 +347,10 @@ impl StateMachine {
         Ok(())
     }
 
-    fn checkpoint_leases(&self, group: &mut Group<'_>, request: &LeaseCheckpointRequest) {
+    fn checkpoint_leases(&self, group: &mut Group<'_>, request: &LeaseCheckpointRequest, now: u64) {
         let mut lessor = self.lessor.lock();
         for checkpoint in &request.checkpoints {
-            if let Some(lease) = lessor.checkpoint(checkpoint.id, checkpoint.remaining_ttl) {
+            if let Some(lease) = lessor.checkpoint(checkpoint.id, checkpoint.remaining_ttl, now) {
                 lease.save(group.batch());
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lab::applets::find_program;
 
 /// Program, package.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 16] = [
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
     ("etcd", "etcd-server"),
@@ -15,11 +15,14 @@ const PACKAGES: [(&str, &str); 13] = [
     ("ldb", "rocksdb-tools"),
     ("nc", "netcat-openbsd"),
     ("openssl", "openssl"),
+    ("patroni", "patroni"),
+    ("patronictl", "patroni"),
     ("promtool", "prometheus"),
     ("psql", "postgresql-client"),
     ("python3", "python3"),
     ("ssh", "openssh-client"),
     ("tar", "tar"),
+    ("unshare", "util-linux"),
 ];
 
 /// Path of a program.

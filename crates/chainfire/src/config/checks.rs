@@ -234,6 +234,11 @@ fn limits(config: &Config, findings: &mut Findings<'_>) {
         limits.watch_progress_interval_ms >= 100,
         "100 or more",
     );
+    findings.want(
+        "limits.lease_checkpoint_interval_ms",
+        limits.lease_checkpoint_interval_ms >= 1000,
+        "1000 or more",
+    );
     for (key, version) in [
         ("compat.etcd_server_version", &config.compat.etcd_server_version),
         ("compat.etcd_cluster_version", &config.compat.etcd_cluster_version),

@@ -1,14 +1,14 @@
 //! Deadlines. A pure state machine: every method that needs the time is given it, in milliseconds on the leader's own clock.
 //!
 //! A next leader does not know how long ago a lease was renewed. So that a long one does not start anew with each change of
-//! leader, the leader notes in the log what is left of it, every [`CHECKPOINT_EVERY_MS`] in which nobody has renewed it
+//! leader, the leader notes in the log what is left of it, every five minutes or as set in which nobody has renewed it
 //! ([`Lessor::checkpoints_due`]); a renewal takes the note back.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::Lease;
 
-/// How often what is left of a lease is noted. A lease with less than this left is not worth it (etcd's number).
+/// How often what is left of a lease is noted unless another interval is set (etcd's number).
 pub const CHECKPOINT_EVERY_MS: u64 = 5 * 60 * 1000;
 
 /// What a client is told about a lease.
@@ -34,11 +34,13 @@ struct Entry {
 /// All leases and, while this node leads, when they run out.
 ///
 /// Invariant: `wheel` holds exactly the entries with a deadline, `checkpoints` those with a checkpoint to come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lessor {
     leases: HashMap<i64, Entry>,
     wheel: BTreeSet<(u64, i64)>,
     checkpoints: BTreeSet<(u64, i64)>,
+    /// A lease with less than this left is not worth a checkpoint.
+    checkpoint_every_ms: u64,
     leading: bool,
 }
 
@@ -55,7 +57,28 @@ impl Lessor {
             leases: leases.into_iter().map(|lease| (lease.id, entry(lease))).collect(),
             wheel: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
+            checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             leading: false,
+        }
+    }
+
+    /// Takes these leases instead of its own, and does not lead.
+    pub fn reload(&mut self, leases: impl IntoIterator<Item = Lease>) {
+        *self = Lessor {
+            checkpoint_every_ms: self.checkpoint_every_ms,
+            ..Lessor::new(leases)
+        };
+    }
+
+    /// Sets how often what is left of a lease is noted, in milliseconds.
+    pub fn checkpoint_every(&mut self, every_ms: u64, now: u64) {
+        self.checkpoint_every_ms = every_ms;
+        self.checkpoints.clear();
+        for (id, entry) in &mut self.leases {
+            entry.checkpoint = entry
+                .deadline
+                .and_then(|deadline| checkpoint_after(now, deadline, every_ms));
+            self.checkpoints.extend(entry.checkpoint.map(|due| (due, *id)));
         }
     }
 
@@ -74,7 +97,7 @@ impl Lessor {
             let deadline = now.saturating_add(milliseconds(seconds));
             entry.deadline = Some(deadline);
             self.wheel.insert((deadline, *id));
-            entry.checkpoint = checkpoint_after(now, deadline);
+            entry.checkpoint = checkpoint_after(now, deadline, self.checkpoint_every_ms);
             self.checkpoints.extend(entry.checkpoint.map(|due| (due, *id)));
         }
     }
@@ -115,7 +138,8 @@ impl Lessor {
     /// A grant was applied.
     pub fn grant(&mut self, id: i64, ttl: i64, now: u64) {
         let deadline = self.leading.then(|| now.saturating_add(milliseconds(ttl)));
-        let checkpoint = deadline.and_then(|deadline| checkpoint_after(now, deadline));
+        let checkpoint =
+            deadline.and_then(|deadline| checkpoint_after(now, deadline, self.checkpoint_every_ms));
         self.wheel.extend(deadline.map(|deadline| (deadline, id)));
         self.checkpoints.extend(checkpoint.map(|due| (due, id)));
         self.leases.insert(
@@ -142,10 +166,19 @@ impl Lessor {
         }
     }
 
-    /// A checkpoint was applied: the next leader starts from it.
-    pub fn checkpoint(&mut self, id: i64, remaining: i64) -> Option<Lease> {
+    /// A checkpoint was applied: the next leader starts from it. One that was taken back means that the lease was renewed; a
+    /// leader that began before it had applied that may have given the lease too little, and gives it its whole time now.
+    pub fn checkpoint(&mut self, id: i64, remaining: i64, now: u64) -> Option<Lease> {
         let entry = self.leases.get_mut(&id)?;
         entry.checkpointed = remaining;
+        let whole = now.saturating_add(milliseconds(entry.ttl));
+        if remaining == 0
+            && let Some(old) = entry.deadline.filter(|old| *old < whole)
+        {
+            entry.deadline = Some(whole);
+            self.wheel.remove(&(old, id));
+            self.wheel.insert((whole, id));
+        }
         Some(Lease {
             id,
             ttl: entry.ttl,
@@ -165,7 +198,7 @@ impl Lessor {
         if let Some(due) = entry.checkpoint {
             self.checkpoints.remove(&(due, id));
         }
-        entry.checkpoint = checkpoint_after(now, deadline);
+        entry.checkpoint = checkpoint_after(now, deadline, self.checkpoint_every_ms);
         self.checkpoints.extend(entry.checkpoint.map(|due| (due, id)));
         Some((entry.ttl, entry.checkpointed > 0))
     }
@@ -200,8 +233,11 @@ impl Lessor {
         expired
     }
 
-    /// The expiry of these leases could not be proposed: try again at `when`.
+    /// The expiry of these leases could not be proposed: try again at `when`, if it is still this node that decides on it.
     pub fn retry(&mut self, ids: &[i64], when: u64) {
+        if !self.leading {
+            return;
+        }
         for id in ids {
             if let Some(entry) = self.leases.get_mut(id).filter(|entry| entry.deadline.is_none()) {
                 entry.deadline = Some(when);
@@ -225,7 +261,7 @@ impl Lessor {
             entry.checkpoint = None;
             // One that is running out needs none.
             let Some(deadline) = entry.deadline else { continue };
-            entry.checkpoint = checkpoint_after(now, deadline);
+            entry.checkpoint = checkpoint_after(now, deadline, self.checkpoint_every_ms);
             self.checkpoints.extend(entry.checkpoint.map(|due| (due, id)));
             let left = seconds_left(deadline, now);
             if left > 0 && left < entry.ttl {
@@ -256,8 +292,8 @@ impl Lessor {
 }
 
 /// When to note what is left of a lease, if that is worth it.
-fn checkpoint_after(now: u64, deadline: u64) -> Option<u64> {
-    (deadline.saturating_sub(now) > CHECKPOINT_EVERY_MS).then(|| now + CHECKPOINT_EVERY_MS)
+fn checkpoint_after(now: u64, deadline: u64, every_ms: u64) -> Option<u64> {
+    (deadline.saturating_sub(now) > every_ms).then(|| now + every_ms)
 }
 
 /// Rounded up: never less than there is.
@@ -274,7 +310,7 @@ mod tests {
     use super::*;
 
     fn leading() -> Lessor {
-        let mut lessor = Lessor::default();
+        let mut lessor = Lessor::new([]);
         lessor.lead(0);
         lessor
     }
@@ -362,6 +398,22 @@ mod tests {
     }
 
     #[test]
+    fn another_interval_counts_from_when_it_is_set() {
+        let mut lessor = leading();
+        lessor.grant(1, 1000, 0);
+        lessor.checkpoint_every(1000, 500);
+        assert_eq!(lessor.checkpoints_due(1499, 10), []);
+        assert_eq!(lessor.checkpoints_due(1500, 10), [(1, 999)]);
+        lessor.reload([Lease {
+            id: 2,
+            ttl: 1000,
+            remaining: 0,
+        }]);
+        lessor.lead(2000);
+        assert_eq!(lessor.checkpoints_due(3000, 10), [(2, 999)]);
+    }
+
+    #[test]
     fn a_checkpoint_that_a_renewal_overtook_is_found() {
         let mut lessor = leading();
         lessor.grant(1, 1000, 0);
@@ -370,6 +422,41 @@ mod tests {
         assert_eq!(noted, [(1, 700), (2, 700)]);
         lessor.renew(2, CHECKPOINT_EVERY_MS);
         assert_eq!(lessor.renewed_since(&noted, CHECKPOINT_EVERY_MS + 10), [2]);
+    }
+
+    #[test]
+    fn who_no_longer_leads_does_not_try_an_expiry_again() {
+        let mut lessor = leading();
+        lessor.grant(1, 5, 0);
+        assert_eq!(lessor.expire(5000, 10), vec![1]);
+        lessor.follow();
+        lessor.retry(&[1], 5500);
+        assert_eq!(lessor.next_deadline(), None);
+        assert_eq!(lessor.expire(u64::MAX, 10), Vec::<i64>::new());
+        lessor.lead(6000);
+        lessor.retry(&[1], 6500);
+        assert_eq!(lessor.next_deadline(), Some(11_000));
+    }
+
+    #[test]
+    fn a_checkpoint_taken_back_under_the_last_leader_counts_under_the_next() {
+        let lease = Lease {
+            id: 1,
+            ttl: 1000,
+            remaining: 100,
+        };
+        let mut lessor = Lessor::new([lease]);
+        lessor.lead(0);
+        assert_eq!(lessor.next_deadline(), Some(100_000));
+        lessor.checkpoint(1, 0, 10).unwrap();
+        assert_eq!(lessor.next_deadline(), Some(1_000_010));
+        // What is noted shortens nothing.
+        lessor.checkpoint(1, 700, 20).unwrap();
+        assert_eq!(lessor.next_deadline(), Some(1_000_010));
+        assert_eq!(lessor.expire(1_000_010, 10), vec![1]);
+        // One whose expiry is on its way stays as it is.
+        lessor.checkpoint(1, 0, 1_000_011).unwrap();
+        assert_eq!(lessor.next_deadline(), None);
     }
 
     #[test]

@@ -55,6 +55,14 @@ fn until(shutdown: &Shutdown, chore: impl Future<Output = ()> + Send + 'static) 
     });
 }
 
+/// The command that notes these seconds left of leases; 0 takes a note back.
+fn checkpoints(left: impl Iterator<Item = (i64, i64)>) -> Request {
+    let checkpoints = left
+        .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
+        .collect();
+    Request::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints })
+}
+
 impl Node {
     /// Starts all chores; they end with `shutdown`.
     pub fn start_chores(self: &Arc<Node>, shutdown: &Shutdown) {
@@ -75,6 +83,8 @@ impl Node {
 
     async fn expire_leases(&self) {
         loop {
+            // Taken before: what runs out later than a change of leaders has the new leader's time.
+            let term = self.raft.view().term;
             let now = self.now_ms();
             let (expired, next) = {
                 let mut lessor = self.machine.lessor.lock();
@@ -93,8 +103,10 @@ impl Node {
                 continue;
             }
             let request = Request::LeaseExpire(LeaseExpire { ids: expired.clone() });
-            if let Err(error) = self.propose_internal(request).await {
-                tracing::warn!(target: "chainfire_storage", error = %error, "Leases could not expire");
+            if let Err(error) = self.decide(term, request).await {
+                if self.raft.view().leads() {
+                    tracing::warn!(target: "chainfire_storage", error = %error, "Leases could not expire");
+                }
                 self.machine.lessor.lock().retry(&expired, now + EXPIRE_RETRY_MS);
             }
         }
@@ -102,11 +114,17 @@ impl Node {
 
     /// Notes in the log what is left of long leases.
     async fn checkpoint_leases(&self) {
-        let mut looks = interval(CHECKPOINT_LOOK);
+        let every_ms = self.config.limits.lease_checkpoint_interval_ms;
+        self.machine
+            .lessor
+            .lock()
+            .checkpoint_every(every_ms, self.now_ms());
+        let mut looks = interval(CHECKPOINT_LOOK.min(Duration::from_millis(every_ms)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             loop {
+                let term = self.raft.view().term;
                 let noted = self
                     .machine
                     .lessor
@@ -115,12 +133,12 @@ impl Node {
                 if noted.is_empty() {
                     break;
                 }
-                let mut result = self.propose_checkpoints(noted.iter().copied()).await;
+                let mut result = self.decide(term, checkpoints(noted.iter().copied())).await;
                 let renewed = self.machine.lessor.lock().renewed_since(&noted, self.now_ms());
                 if !renewed.is_empty() {
-                    result = self
-                        .propose_checkpoints(renewed.into_iter().map(|id| (id, 0)))
-                        .await;
+                    // Whoever leads: this gives a lease time and never takes any.
+                    let taken_back = checkpoints(renewed.into_iter().map(|id| (id, 0)));
+                    result = self.propose_internal(taken_back).await.map(drop);
                 }
                 if let Err(error) = result {
                     // Due again one interval later. Meanwhile a next leader would give these leases more time, never less.
@@ -129,14 +147,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    async fn propose_checkpoints(&self, left: impl Iterator<Item = (i64, i64)>) -> Result<()> {
-        let checkpoints = left
-            .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
-            .collect();
-        let request = Request::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-        self.propose_internal(request).await.map(drop)
     }
 
     async fn sweep(self: &Arc<Node>) {

@@ -171,9 +171,14 @@ impl Driver {
             command,
             payload,
             waiter,
+            term,
         } = proposal;
+        let proposed = match term {
+            Some(term) if self.replica.status().term != term => Err(Refusal::NotLeader { leader: None }),
+            _ => self.replica.propose(payload),
+        };
         // Whoever asked may have gone away in every case below.
-        match self.replica.propose(payload) {
+        match proposed {
             Ok(position) => {
                 let reply = match waiter {
                     Waiter::Outcome(reply) => Some(reply),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use consensus::{Change, Configuration, Index, Message, NodeId, Position, Refusal, Snapshot, Status};
+use consensus::{Change, Configuration, Index, Message, NodeId, Position, Refusal, Snapshot, Status, Term};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -36,6 +36,8 @@ pub(super) struct Proposal {
     pub(super) command: Command,
     pub(super) payload: Bytes,
     pub(super) waiter: Waiter,
+    /// It is to enter the log as an entry of this term or not at all.
+    pub(super) term: Option<Term>,
 }
 
 /// Whoever waits for a linearizable read: told when this node's state is new enough.

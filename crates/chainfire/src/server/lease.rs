@@ -1,6 +1,7 @@
 //! Leases: grant, revoke, keep alive, look at.
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
@@ -22,6 +23,10 @@ use crate::wire::logpb::command::Request as Command;
 
 /// Keep-alive replies between the task and the connection.
 const REPLIES_IN_FLIGHT: usize = 16;
+
+/// Renewals of one stream under way together. Each has to hear from a majority that the leader still leads, and those that wait
+/// do so together: a client with very many leases, all on one stream, does not wait for each of them.
+const RENEWALS_AT_ONCE: usize = 256;
 
 #[tonic::async_trait]
 impl Lease for Server {
@@ -146,19 +151,22 @@ impl Lease for Server {
 impl Server {
     async fn keep_all_alive(
         self,
-        mut requests: Streaming<LeaseKeepAliveRequest>,
+        requests: Streaming<LeaseKeepAliveRequest>,
         metadata: MetadataMap,
         identity: Identity,
         replies: mpsc::Sender<Result<LeaseKeepAliveResponse, Status>>,
     ) {
+        let renew = |request: Result<LeaseKeepAliveRequest, Status>| {
+            let (server, identity) = (&self, &identity);
+            async move {
+                // A client that has gone away does not hear of it.
+                let id = request?.id;
+                server.keep_alive(id, identity).await.map_err(Status::from)
+            }
+        };
+        let mut renewals = requests.map(renew).buffered(RENEWALS_AT_ONCE);
         let serve = async {
-            loop {
-                let reply = match requests.message().await {
-                    Ok(Some(request)) => self.keep_alive(request.id, &identity).await.map_err(Status::from),
-                    Ok(None) => return,
-                    // A client that has gone away does not hear of it.
-                    Err(status) => Err(status),
-                };
+            while let Some(reply) = renewals.next().await {
                 let failed = reply.is_err();
                 if replies.send(reply).await.is_err() || failed {
                     return;

@@ -214,18 +214,27 @@ impl Peers {
 }
 
 impl Node {
-    /// Has the leader do something, whoever that is, within the time that requests have.
+    /// Has the leader do something, whoever that is, within the time that requests have. What may be done twice is asked of
+    /// the next leader when the first does not answer.
     async fn at_leader(&self, kind: u8, body: Bytes) -> Result<Bytes> {
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
+        let repeatable = matches!(kind, RENEW | REMAINING | STATUS);
         let attempts = async {
             loop {
                 let view = self.raft.view();
                 let outcome = match view.leader {
                     _ if view.leads() => here(self, kind, body.clone()).await,
-                    Some(leader) => self.peers.request(leader, kind, body.clone(), limit).await,
+                    Some(leader) => {
+                        let asked = self.peers.request(leader, kind, body.clone(), limit);
+                        tokio::select! {
+                            answer = asked => answer,
+                            () = self.led_by_another(leader), if repeatable => Err(Error::LeaderChanged),
+                        }
+                    }
                     None => Err(Error::NoLeader),
                 };
                 match outcome {
+                    Err(Error::TimeoutConnectionLost) if repeatable => self.news_of_leader().await,
                     Err(error) if super::super::leader::asks_again(&error) => self.news_of_leader().await,
                     outcome => return outcome,
                 }
@@ -234,6 +243,15 @@ impl Node {
         match tokio::time::timeout(limit, attempts).await {
             Ok(outcome) => outcome,
             Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Returns when this node no longer holds `leader` for the leader. A node that is paused or cut off breaks no connection.
+    async fn led_by_another(&self, leader: NodeId) {
+        let mut view = self.raft.watch();
+        if view.wait_for(|view| view.leader != Some(leader)).await.is_err() {
+            // This node stops, and whoever waits is told so.
+            std::future::pending::<()>().await;
         }
     }
 
