@@ -114,6 +114,15 @@ fn a_snapshot_can_become_another_node() {
     let (mut chainfire, snapshot) = saved(&dir);
     chainfire.sigterm().unwrap();
     let data = dir.join("data");
+    let refused = restore(&snapshot, &data, &["--initial-members", "2=a:2380,3=b:2380"]);
+    assert_eq!(
+        (refused.code, refused.stderr.as_str()),
+        (
+            2,
+            "Error: --initial-members: node 1 is not among them: give the same list on all machines, and on each its own --node-id\n"
+        )
+    );
+    assert!(!data.exists());
     let flags = [
         "--node-id",
         "7",
