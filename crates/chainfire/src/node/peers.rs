@@ -22,6 +22,7 @@ use service::Shutdown;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use self::introduction::Extra;
 use super::Node;
@@ -48,6 +49,8 @@ pub struct Peers {
     addresses: Mutex<BTreeMap<NodeId, String>>,
     /// Members that a snapshot is being sent to.
     sending: Mutex<BTreeSet<NodeId>>,
+    /// Places for what the leader is asked again if need be: see [`requests`].
+    asking: Semaphore,
 }
 
 impl std::fmt::Debug for Peers {
@@ -75,6 +78,7 @@ impl Peers {
             staged: Arc::default(),
             addresses: Mutex::default(),
             sending: Mutex::default(),
+            asking: Semaphore::new(requests::ASKED_AT_ONCE),
         }
     }
 
