@@ -22,6 +22,7 @@ use service::Shutdown;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use self::introduction::Extra;
 use super::Node;
@@ -57,6 +58,8 @@ pub struct Peers {
     gossip: Mutex<BTreeMap<NodeId, String>>,
     /// Members that a snapshot is being sent to.
     sending: Mutex<BTreeSet<NodeId>>,
+    /// Places for what the leader is asked again if need be: see [`requests`].
+    asking: Semaphore,
 }
 
 /// Where nodes are reached.
@@ -108,6 +111,7 @@ impl Peers {
             addresses: Mutex::default(),
             gossip: Mutex::default(),
             sending: Mutex::default(),
+            asking: Semaphore::new(requests::ASKED_AT_ONCE),
         }
     }
 

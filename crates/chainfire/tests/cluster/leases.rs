@@ -128,3 +128,36 @@ fn a_new_leader_knows_what_was_left_of_long_leases() {
     );
     assert!(second >= LONG_SECONDS - lived(renewed), "{second} s");
 }
+
+/// More at once than one member serves another: none is refused, and each stream is answered in the order of its requests.
+#[test]
+fn very_many_renewals_at_once_through_a_follower_are_all_answered() {
+    const STREAMS: usize = 20;
+    const EACH: i64 = 300;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    let other = cluster.leader().unwrap() % 3 + 1;
+    let mut client = runtime.block_on(connect(cluster.node(other)));
+    runtime.block_on(async {
+        for id in 1..=LEASES {
+            let grant = LeaseGrantRequest { id, ttl: 100 };
+            client.lease_grant(grant).await.unwrap();
+        }
+        let mut streams = tokio::task::JoinSet::new();
+        for _ in 0..STREAMS {
+            let mut client = client.clone();
+            streams.spawn(async move {
+                // The last of each round is no lease.
+                let ids = (0..EACH).map(|number| number % (LEASES + 1) + 1);
+                let requests = tokio_stream::iter(ids.clone().map(|id| LeaseKeepAliveRequest { id }));
+                let mut replies = client.lease_keep_alive(requests).await.unwrap().into_inner();
+                for id in ids {
+                    let reply = replies.message().await.unwrap().expect("one for each request");
+                    assert_eq!((reply.id, reply.ttl), (id, if id > LEASES { 0 } else { 100 }));
+                }
+                assert_eq!(replies.message().await.unwrap(), None);
+            });
+        }
+        streams.join_all().await;
+    });
+}

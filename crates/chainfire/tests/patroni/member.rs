@@ -43,6 +43,24 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// What `unshare` is told. A namespace takes the rights of root, at least in a namespace of users.
+fn isolation() -> Vec<String> {
+    let users: &[&str] = if is_root() {
+        &[]
+    } else {
+        &["--user", "--map-current-user"]
+    };
+    let namespaces = ["--pid", "--ipc", "--mount-proc", "--fork", "--kill-child"];
+    users.iter().chain(&namespaces).map(ToString::to_string).collect()
+}
+
+/// Why this machine cannot run the test, if so.
+pub(crate) fn cannot_run() -> Option<String> {
+    let mut command = Command::new(require("unshare").unwrap());
+    let tried = Output::of(command.args(isolation()).arg("true")).unwrap();
+    (tried.code != 0).then(|| format!("no namespace of processes: {}", tried.stderr.trim_end()))
+}
+
 /// The folder of PostgreSQL's programs, which Debian keeps off the path.
 fn programs() -> PathBuf {
     let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
@@ -113,33 +131,18 @@ impl Member {
             },
         });
         fs::write(&config, settings.to_string()).unwrap();
-        // A namespace needs the rights of root, at least in a namespace of users; `--kill-child` does not outlive a change of user.
-        let (before, after): (&[&str], &[&str]) = if is_root() {
-            let change = [
-                "setpriv",
-                "--reuid",
-                USER,
-                "--regid",
-                USER,
-                "--init-groups",
-                "--pdeathsig",
-                "KILL",
-            ];
+        let mut args = isolation();
+        if is_root() {
             let owner = Command::new("chown")
                 .args(["-R", &format!("{USER}:")])
                 .arg(&dir)
                 .status();
             assert!(owner.unwrap().success(), "chown {}", dir.display());
-            (&[], &change.map(|word| word))
-        } else {
-            (&["--user", "--map-current-user"], &[])
-        };
-        let namespaces = ["--pid", "--ipc", "--mount-proc", "--fork", "--kill-child"];
-        let mut args: Vec<String> = [before, &namespaces, after]
-            .concat()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+            let change = ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"];
+            args.extend(change.map(str::to_owned));
+            // That of the namespace does not outlive the change of user.
+            args.extend(["--pdeathsig", "KILL"].map(str::to_owned));
+        }
         args.extend([patroni.display().to_string(), config.display().to_string()]);
         server.set_args(args);
         server.set_env("HOME", &dir.display().to_string());

@@ -37,6 +37,10 @@ const HASH: u8 = 7;
 const HASH_LIMIT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// Renewals and questions that a node has at the leader; the rest waits here. Half of what a member serves before it refuses, so
+/// that a flood of them leaves room for writes.
+pub(super) const ASKED_AT_ONCE: usize = 512;
+
 /// A change of membership on its way.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 struct Wish {
@@ -225,7 +229,15 @@ impl Node {
                 let outcome = match view.leader {
                     _ if view.leads() => here(self, kind, body.clone()).await,
                     Some(leader) => {
-                        let asked = self.peers.request(leader, kind, body.clone(), limit);
+                        let asked = async {
+                            // It is never closed. Those at a leader that is gone leave their places below.
+                            let _place = if repeatable {
+                                self.peers.asking.acquire().await.ok()
+                            } else {
+                                None
+                            };
+                            self.peers.request(leader, kind, body.clone(), limit).await
+                        };
                         tokio::select! {
                             answer = asked => answer,
                             () = self.led_by_another(leader), if repeatable => Err(Error::LeaderChanged),
