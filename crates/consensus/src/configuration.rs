@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::types::{Incarnation, NodeId};
 
 /// One member.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Whether it votes and is counted; otherwise it only receives the log.
     pub voter: bool,
@@ -22,13 +22,13 @@ pub struct Member {
 }
 
 /// All members of a group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     members: BTreeMap<NodeId, Member>,
 }
 
 /// A wish of the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A new member that receives the log.
     AddLearner {

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::types::{Index, Position, Term};
 
 /// What an entry carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
     /// Bytes of the user.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 /// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Position, from 1.
     pub index: Index,

@@ -12,7 +12,7 @@ use crate::entry::{Entry, Kind};
 use crate::types::{Index, Position, Term};
 
 /// The state that a log begins after: what a snapshot contains, or where the log was cut off.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The last entry whose effects are in it.
     pub position: Position,
@@ -30,6 +30,7 @@ pub(crate) enum Slice {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Log {
     base: Position,
     last: Index,

@@ -28,6 +28,8 @@
 //! voter in `U` held it when it answered. Each clause has a counterexample in `simulation::scenarios` that breaks the rule without it.
 
 mod election;
+#[cfg(test)]
+mod exploration;
 mod membership;
 mod reads;
 mod recovery;
@@ -38,6 +40,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(crate) use self::exploration::Answered;
 use crate::configuration::Configuration;
 use crate::entry::{Entry, Kind};
 use crate::log::{Log, Snapshot};
@@ -88,6 +92,7 @@ pub enum RestoreError {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 enum Role {
     Follower,
     PreCandidate(Ballot),
@@ -97,6 +102,7 @@ enum Role {
 
 /// Answers of voters to a candidate.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Ballot {
     answers: BTreeMap<NodeId, BallotAnswer>,
     /// In a recovery election: everybody who must grant, and in which life.
@@ -104,6 +110,7 @@ struct Ballot {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct BallotAnswer {
     granted: bool,
     incarnation: Incarnation,
@@ -111,6 +118,7 @@ struct BallotAnswer {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Leadership {
     peers: BTreeMap<NodeId, Peer>,
     /// Lives whose flagged acknowledgements count from `first` on: those that a recovery election was held with.
@@ -127,6 +135,7 @@ struct Leadership {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct PendingRead {
     id: ReadId,
     /// The follower that asked, if not this replica.
@@ -134,6 +143,7 @@ struct PendingRead {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Round {
     number: u64,
     index: Index,
@@ -141,6 +151,7 @@ struct Round {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Transfer {
     to: NodeId,
     ticks: u32,
@@ -149,6 +160,7 @@ struct Transfer {
 
 /// What will leave with the next [`crate::Ready`].
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Outbox {
     messages: Vec<Message>,
     discard: bool,
@@ -162,6 +174,7 @@ struct Outbox {
 
 /// One member's part in one group.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub struct Replica {
     settings: Settings,
     random: Random,
@@ -566,10 +579,6 @@ impl Replica {
 
     pub(crate) fn replaced(&self) -> &BTreeSet<NodeId> {
         &self.hard.replaced
-    }
-
-    pub(crate) fn fence(&self) -> &Fence {
-        &self.hard.fence
     }
 }
 

@@ -8,7 +8,7 @@ use crate::log::Snapshot;
 use crate::types::{Fence, GroupId, Incarnation, Index, NodeId, Position, Term};
 
 /// A message between two replicas of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The group it belongs to.
     pub group: GroupId,
@@ -33,7 +33,7 @@ pub struct Message {
 pub struct ReadId(pub u64);
 
 /// What a message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me in this term, which I have not begun?
     PreVote {

@@ -3,7 +3,7 @@
 
 /// A clause left out on purpose.
 #[cfg(not(test))]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Mutation {
     /// The protocol as it is.
     #[default]
@@ -27,7 +27,7 @@ pub(crate) use broken;
 
 /// A clause left out on purpose.
 #[cfg(test)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Mutation {
     /// The protocol as it is.
     #[default]

@@ -11,7 +11,7 @@ use crate::log::{Log, Slice};
 use crate::settings::Settings;
 use crate::types::{Incarnation, Index, Position};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Flow {
     Probe {
         sent: bool,
@@ -28,6 +28,7 @@ pub(crate) enum Flow {
 const HEARTBEATS_WITHOUT_SNAPSHOT_MAX: u32 = 10;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Peer {
     /// Newest life heard of.
     pub(crate) incarnation: Incarnation,
@@ -228,6 +229,19 @@ impl Peer {
         self.flow = Flow::Probe { sent: false };
         self.fetching = false;
         self.clear_inflight();
+    }
+
+    /// Nothing is sent unless somebody asks for it: see `machine::exploration`.
+    #[cfg(test)]
+    pub(crate) fn fall_silent(&mut self) {
+        *self = Peer {
+            recovering: self.recovering,
+            matched: self.matched,
+            counted: self.counted,
+            flow: Flow::Probe { sent: true },
+            leaving: self.leaving,
+            ..Peer::new(self.incarnation, self.matched + 1)
+        };
     }
 
     fn clear_inflight(&mut self) {

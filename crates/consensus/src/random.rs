@@ -2,6 +2,7 @@
 //! schedule can be replayed; a server draws it from the operating system at every start.
 
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Random(u64);
 
 impl Random {

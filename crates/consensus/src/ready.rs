@@ -61,7 +61,7 @@ impl Ready {
 }
 
 /// A read that may be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReadState {
     /// The read.
     pub id: ReadId,
@@ -70,7 +70,7 @@ pub struct ReadState {
 }
 
 /// Entries to be read from disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fetch {
     /// The member they are for.
     pub to: NodeId,
@@ -83,7 +83,7 @@ pub struct Fetch {
 }
 
 /// What a replica is at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoleName {
     /// Follows, or waits for somebody to follow.
     Follower,
@@ -96,7 +96,7 @@ pub enum RoleName {
 }
 
 /// Why a replica took a new incarnation while running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rebirth {
     /// A peer knows a later life of this member: this data directory is an old one.
     LaterLifeKnown,
@@ -105,7 +105,7 @@ pub enum Rebirth {
 }
 
 /// Something worth a log line or a metric.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// This replica's role changed.
     Role(RoleName, Term),
@@ -130,7 +130,7 @@ pub enum Event {
 }
 
 /// What keeps a recovery election from being held here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Missing {
     /// These voters have not answered.
     Answers(Vec<NodeId>),

@@ -4,7 +4,7 @@ use crate::mutation::Mutation;
 use crate::types::{GroupId, NodeId};
 
 /// Settings of one replica.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// The group.
     pub group: GroupId,

@@ -113,7 +113,7 @@ impl fmt::Debug for Position {
 
 /// Whom a replica voted for in its term. Naming the incarnation keeps a vote from being repeated to another life of the
 /// same member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Vote {
     /// The candidate.
     pub node: NodeId,
@@ -125,7 +125,7 @@ pub struct Vote {
 pub type Fence = BTreeMap<NodeId, Incarnation>;
 
 /// What a replica must not forget between two messages, written as one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// Newest term seen.
     pub term: Term,

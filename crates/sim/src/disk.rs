@@ -34,6 +34,15 @@ impl Disk {
         self.write(Write::Replace(file, bytes))
     }
 
+    /// Replaces a file, on disk when this returns. What was written before may still be lost.
+    pub fn replace_synced(&mut self, file: &'static str, bytes: Vec<u8>) -> Result<(), Full> {
+        if self.full {
+            return Err(Full);
+        }
+        self.files.insert(file, bytes);
+        Ok(())
+    }
+
     fn write(&mut self, write: Write) -> Result<(), Full> {
         if self.full {
             return Err(Full);

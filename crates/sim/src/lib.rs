@@ -5,12 +5,15 @@
 //! failed and prints how to replay one. The same seed always gives the same schedule, so a failure found once can be looked at as often
 //! as needed.
 //!
+//! Where a model is small enough, [`explore`] plays not some schedules but all of them.
+//!
 //! This crate knows no system. Each brings its own cluster: a loop that takes the next event from the queue, hands it to a node, and
 //! carries out what the node wants done. `crates/consensus/src/simulation` is the one to read first.
 //!
 //! **Invariant:** nothing here reads a clock or any randomness but the seed. (Only [`seeds`] reads the environment and a file.)
 
 mod disk;
+pub mod explore;
 pub mod history;
 mod network;
 mod queue;

@@ -14,7 +14,7 @@ use crate::types::{Fence, Incarnation, NodeId, Position, Term, Vote};
 
 impl Replica {
     /// Whether this replica may hold an ordinary election: one that forgot, or whose life does not count, would only disturb.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         let unflagged = !self.hard.recovering || broken!(self.settings, FlaggedVotesCount);
         self.is_counted_voter(self.hard.incarnation) && unflagged && self.log.last() > 0
     }

@@ -15,6 +15,7 @@ const EPOCHS_SKIPPED_MAX: u64 = 1 << 20;
 
 /// With whom a recovery election is held.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Recovery {
     /// Everybody who must grant it, in the life that answered the probe.
     pub(super) fence: Fence,
@@ -24,19 +25,21 @@ pub(super) struct Recovery {
 
 /// A question to everybody: who are you, and how far is your log?
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Probe {
-    round: u64,
-    ticks: u32,
-    answers: BTreeMap<NodeId, Answer>,
+    pub(super) round: u64,
+    pub(super) ticks: u32,
+    pub(super) answers: BTreeMap<NodeId, Answer>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Answer {
-    incarnation: Incarnation,
-    recovering: bool,
-    term: Term,
-    last: Position,
-    has_leader: bool,
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
+pub(super) struct Answer {
+    pub(super) incarnation: Incarnation,
+    pub(super) recovering: bool,
+    pub(super) term: Term,
+    pub(super) last: Position,
+    pub(super) has_leader: bool,
 }
 
 impl Replica {
@@ -65,7 +68,7 @@ impl Replica {
     }
 
     /// `U`: all voters of every configuration from the last one known to be committed to the newest.
-    fn everybody(&self) -> BTreeSet<NodeId> {
+    pub(super) fn everybody(&self) -> BTreeSet<NodeId> {
         if broken!(self.settings, RecoveryAsksNewest) {
             return self.configuration().voters().map(|(node, _)| node).collect();
         }
@@ -150,11 +153,12 @@ impl Replica {
         probe.answers.insert(self.settings.node, own);
         self.missing = self.obstacles(&probe);
         if self.missing.is_empty() {
-            self.hold_recovery_election(&probe);
+            let skipped = self.random.below(EPOCHS_SKIPPED_MAX);
+            self.hold_recovery_election(&probe, skipped);
         }
     }
 
-    fn obstacles(&self, probe: &Probe) -> Vec<Missing> {
+    pub(super) fn obstacles(&self, probe: &Probe) -> Vec<Missing> {
         let everybody = self.everybody();
         let mut missing = Vec::new();
         let silent: Vec<NodeId> = everybody
@@ -191,7 +195,7 @@ impl Replica {
         missing
     }
 
-    fn hold_recovery_election(&mut self, probe: &Probe) {
+    pub(super) fn hold_recovery_election(&mut self, probe: &Probe, epochs_skipped: u64) {
         let everybody = self.everybody();
         let voters = probe.answers.iter().filter(|(node, _)| everybody.contains(node));
         let (mut fence, mut flagged) = (Fence::new(), Fence::new());
@@ -209,7 +213,7 @@ impl Replica {
             newest
                 .unwrap_or_default()
                 .max(self.hard.term)
-                .next_epoch(self.random.below(EPOCHS_SKIPPED_MAX))
+                .next_epoch(epochs_skipped)
         };
         self.outbox.events.push(Event::RecoveryElection(term));
         self.stand(term, Some(Recovery { fence, flagged }), false);

@@ -12,6 +12,7 @@ use crate::ready::Ready;
 use crate::types::{Index, Position};
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Progress {
     /// Highest entry known to be on disk.
     stable: Index,

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::node::Node;
-use crate::{Entry, Incarnation, Index, NodeId, Position, Replica, RoleName, Term};
+use crate::{Entry, Fence, Incarnation, Index, NodeId, Position, Replica, RoleName, Term};
 
 #[derive(Debug, Clone, Copy)]
 struct Committed {
@@ -25,7 +25,8 @@ pub(super) struct Ledger {
     entries: BTreeMap<Position, (u32, Position)>,
     committed: BTreeMap<Index, Committed>,
     digests: BTreeMap<Index, u64>,
-    recoveries: BTreeMap<Term, NodeId>,
+    /// By the term of a recovery election: the lives it is held with.
+    recoveries: BTreeMap<Term, Fence>,
     /// Committed entries that recovery elections lost, within their rights.
     pub(super) lost: u64,
     /// Leaders elected by recovery elections.
@@ -36,8 +37,20 @@ pub(super) struct Ledger {
 type Judgement = Result<(), String>;
 
 impl Ledger {
-    pub(super) fn begin_recovery(&mut self, term: Term, node: NodeId) {
-        self.recoveries.insert(term, node);
+    /// A new group is founded while nobody holds anything of an earlier one.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Ledger {
+            lost: self.lost + self.committed.len() as u64,
+            recovered: self.recovered,
+            elections: self.elections,
+            ..Ledger::default()
+        };
+    }
+
+    /// `candidate` holds a recovery election. With whom is noted here, because a broken clause may make it forget.
+    pub(super) fn begin_recovery(&mut self, term: Term, candidate: &Replica) {
+        let asked = candidate.asked_in_recovery().cloned().unwrap_or_default();
+        self.recoveries.insert(term, asked);
     }
 
     /// An entry is about to be written after `previous`.
@@ -108,7 +121,8 @@ impl Ledger {
                 known.0, leader.id, status.term
             ));
         }
-        let recovery = self.recoveries.contains_key(&status.term);
+        let asked = self.recoveries.get(&status.term);
+        let recovery = asked.is_some();
         // With every disk that knew of a later epoch gone, a recovery election may well end in an earlier one.
         let missing: Vec<Committed> = self
             .committed
@@ -121,15 +135,15 @@ impl Ledger {
         let Some(first) = missing.first() else {
             return Ok(());
         };
-        if !recovery {
+        let Some(asked) = asked else {
             return Err(format!(
                 "leader completeness: member {} leads term {:?} without {:?}, committed in term {:?}",
                 leader.id, status.term, first.position, first.in_term
             ));
-        }
+        };
         for committed in &missing {
-            for (node, asked) in replica.fence() {
-                let holder = others.get(node).filter(|other| other.life() == Some(*asked));
+            for (node, life) in asked {
+                let holder = others.get(node).filter(|other| other.life() == Some(*life));
                 if holder.is_some_and(|other| other.holds(committed.position)) {
                     return Err(format!(
                         "recovery: member {} won term {:?} without {:?}, which member {node} held when it answered",

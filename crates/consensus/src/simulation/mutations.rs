@@ -3,8 +3,8 @@
 
 use sim::seeds::first_failure;
 
-use super::cluster::Profile;
-use super::schedules::{membership, plain, play, recovery};
+use super::cluster::{Flaw, Profile};
+use super::schedules::{founding, membership, plain, play, recovery};
 use crate::Mutation;
 
 /// Schedules tried before a clause counts as not noticed. The search begins at a seed that is known to notice, which saves time as long as
@@ -89,4 +89,22 @@ fn recovery_elections_are_unanimous() {
 #[test]
 fn configurations_are_in_force_when_appended() {
     noticed(Mutation::ConfigurationAtCommit, membership, ANYTHING, 0);
+}
+
+#[test]
+fn a_group_is_founded_by_all_of_its_members() {
+    let profile = |seed| Profile {
+        flaw: Flaw::FoundsWithSome,
+        ..founding(seed)
+    };
+    noticed(Mutation::None, profile, &["founding:"], 150);
+}
+
+#[test]
+fn a_member_that_noted_its_group_and_crashed_is_told_again() {
+    let profile = |seed| Profile {
+        flaw: Flaw::ToldOnce,
+        ..founding(seed)
+    };
+    noticed(Mutation::None, profile, &["liveness"], 0);
 }

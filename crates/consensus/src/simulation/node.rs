@@ -451,6 +451,11 @@ impl Node {
         position.index < self.base.position.index || self.position(position.index) == Some(position)
     }
 
+    /// Whether there is no entry, neither here nor on its way to the disk.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.base.position.index == 0 && self.log.is_empty()
+    }
+
     pub(super) fn life(&self) -> Option<Incarnation> {
         self.replica.as_ref().map(|replica| replica.status().incarnation)
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use sim::seeds::Campaign;
 
-use super::cluster::{Cluster, Played, Profile};
+use super::cluster::{Cluster, Flaw, Played, Profile};
 use crate::Mutation;
 
 const SECOND: u64 = 1_000_000;
@@ -18,6 +18,8 @@ pub(super) fn plain(seed: u64) -> Profile {
         changes: false,
         losses: false,
         operator: false,
+        founding: false,
+        flaw: Flaw::None,
         bad_network: !seed.is_multiple_of(4),
         trouble: 20 * SECOND,
     }
@@ -47,6 +49,17 @@ pub(super) fn recovery(seed: u64) -> Profile {
         members: [3, 5, 3][usize::try_from(seed % 3).unwrap()],
         losses: true,
         operator: true,
+        ..plain(seed)
+    }
+}
+
+/// Members that begin empty. Half of the schedules also lose disks meanwhile.
+pub(super) fn founding(seed: u64) -> Profile {
+    Profile {
+        members: [3, 5, 3, 2][usize::try_from(seed / 2 % 4).unwrap()],
+        losses: !seed.is_multiple_of(2),
+        founding: true,
+        trouble: 10 * SECOND,
         ..plain(seed)
     }
 }
@@ -114,6 +127,12 @@ fn recovery_elections() {
         std::env::var_os("SIM_SEED").is_some() || played.recovered > 10,
         "{played:?}"
     );
+}
+
+#[test]
+fn foundings() {
+    let played = run("foundings", 100, founding);
+    assert_eq!(played.recovered, 0);
 }
 
 #[test]

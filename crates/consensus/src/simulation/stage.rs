@@ -149,7 +149,8 @@ impl Stage {
             }
             for event in &ready.events {
                 if let Event::RecoveryElection(term) = event {
-                    self.ledger.begin_recovery(*term, node);
+                    let candidate = self.nodes[&node].replica.as_ref().expect("running");
+                    self.ledger.begin_recovery(*term, candidate);
                 }
             }
             let this = &self.nodes[&node];

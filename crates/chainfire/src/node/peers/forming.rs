@@ -30,14 +30,16 @@ const TELL_EVERY: u32 = 40;
 
 pub(super) fn start(node: &Arc<Node>, shutdown: &Shutdown) {
     let bootstraps = node.config.cluster.bootstrap && !founding::begins_alone(&node.config);
-    if !bootstraps && node.peers.together.is_none() {
-        return;
-    }
     if let Some(group) = node.peers.group.lock().clone() {
-        // A crash between noting the cluster and writing its first entry, or a later start: then nothing happens.
+        // A crash between noting the cluster and what follows from it, or a later start: then nothing happens.
         if founder(&group.first) == Some(node.peers.own) {
             node.raft.found(group.first);
+        } else {
+            node.raft.founded(group.first);
         }
+        return;
+    }
+    if !bootstraps && node.peers.together.is_none() {
         return;
     }
     let (node, shutdown) = (node.clone(), shutdown.clone());
