@@ -169,13 +169,12 @@ impl Node {
             None if log.last() > 0 => return Err(corrupt("the hard state is missing".to_owned())),
             None => begin(&store, &mut log, &config, &clock, &entropy)?,
             // Started before, with other settings, and never met anybody.
-            Some(hard_state)
-                if log.last() == 0
-                    && hard_state.term == Term(0)
-                    && !has_group
-                    && !restore::is_marked(&dir) =>
-            {
-                begin_with(&store, &mut log, &config, hard_state.incarnation)?
+            Some(hard_state) if log.last() == 0 && hard_state.term == Term(0) && !has_group => {
+                if restore::is_marked(&dir) {
+                    begin(&store, &mut log, &config, &clock, &entropy)?
+                } else {
+                    begin_with(&store, &mut log, &config, hard_state.incarnation)?
+                }
             }
             Some(hard_state) => {
                 let restored =

@@ -140,3 +140,34 @@ fn a_first_node_that_was_wiped_does_not_found_a_second_cluster() {
         "{log}"
     );
 }
+
+#[test]
+fn a_learner_is_ready_and_serves_what_it_holds() {
+    let mut cluster = one_and_two_more();
+    client(&cluster.nodes[0], &["put", "a", "1"]);
+    let address = cluster.node(2).peer_address();
+    client(
+        &cluster.nodes[0],
+        &[
+            "member-add",
+            "--node-id",
+            "2",
+            "--peer-url",
+            &address,
+            "--learner",
+        ],
+    );
+    cluster.node(2).wait_ready().unwrap();
+    let read = ["get", "a", "--print-value-only", "--consistency", "s"];
+    cluster
+        .wait("the key at the learner", |cluster| {
+            cluster.nodes[1].client(&read).unwrap().stdout.trim_end() == "1"
+        })
+        .unwrap();
+    let refused = cluster.nodes[1].client(&["get", "a"]).unwrap();
+    assert_eq!(
+        (refused.code, refused.stderr.as_str()),
+        (1, "Error: etcdserver: rpc not supported for learner\n")
+    );
+    assert!(client(&cluster.nodes[0], &["member-list"]).contains("learner"));
+}
