@@ -189,6 +189,11 @@ impl Log {
         Ok(())
     }
 
+    /// Writes down how far the log was synced; a few times a second will do.
+    pub fn tell_synced(&mut self) {
+        self.synced.tell();
+    }
+
     /// Forgets entries up to the position of `base`, which describes the state there. Their effects must be in the state *on disk*.
     pub fn drop_prefix(&mut self, base: Snapshot) -> Result<(), Error> {
         if base.position.index < self.first() {

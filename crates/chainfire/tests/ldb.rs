@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use chainfire::mvcc::family;
+use lab::wait;
 use testkit::{Chainfire, Output, TestDir};
 
 /// Runs `rocksdb_ldb` with these arguments.
@@ -213,7 +215,14 @@ fn a_log_whose_end_is_gone_is_told_from_one_that_a_crash_ended() {
     let mut server = with_keys(true);
     let data = server.data_dir();
     server.start().unwrap();
+    let noted = || std::fs::read(data.join("SYNCED")).unwrap_or_default();
+    let before = noted();
     put(&server, "k_lost", "v");
+    // With the next tick.
+    wait::until(Duration::from_mins(1), "the note of how far the log was synced", || {
+        Ok((noted() != before).then_some(()))
+    })
+    .unwrap();
     server.kill9().unwrap();
     let log = with_extension(&data, "log").pop().unwrap();
     let ends = records(&std::fs::read(&log).unwrap());

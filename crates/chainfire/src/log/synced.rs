@@ -2,9 +2,10 @@
 //!
 //! A log whose end is gone, cut off cleanly between two records, looks like one that ended there: a crash leaves just that of writes that
 //! nobody was told of. So every synced write of the log carries a number, one higher each time, and when it is on disk the number goes to
-//! a file of its own, which is *not* synced: that would cost as much again. The file therefore never says more than what the disk had,
-//! whatever happens. It says all of it when the process was killed, and after the power has failed all but the last seconds. A start that
-//! finds less in the database than in the file knows that something is gone that clients were told is there.
+//! a file of its own, which is *not* synced: that would cost as much again. It is written a few times a second and not with each number,
+//! because the next sync would have to write down that it was changed. The file therefore never says more than what the disk had,
+//! whatever happens. It says all of it but the last tick when the process was killed, and after the power has failed all but the last
+//! seconds. A start that finds less in the database than in the file knows that something is gone that clients were told is there.
 //!
 //! A repaired or restored directory begins anew, and so does one whose file is missing or cannot be read: it proves nothing then.
 
@@ -32,6 +33,8 @@ const BYTES: usize = 8 + 4;
 #[derive(Debug)]
 pub(super) struct Synced {
     number: u64,
+    /// What the file says.
+    told: Option<u64>,
     /// None if it cannot be written: then nothing is proved.
     file: Option<File>,
 }
@@ -41,6 +44,7 @@ impl Synced {
     pub(super) fn at_the_end_of(store: &Store) -> Result<Synced, Error> {
         Ok(Synced {
             number: in_database(store)?,
+            told: None,
             file: None,
         })
     }
@@ -70,10 +74,14 @@ impl Synced {
     /// That batch is on disk.
     pub(super) fn done(&mut self) {
         self.number += 1;
-        self.tell();
     }
 
-    fn tell(&self) {
+    /// Writes the number down, if it is another than last time.
+    pub(super) fn tell(&mut self) {
+        if self.told == Some(self.number) {
+            return;
+        }
+        self.told = Some(self.number);
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.put_u64(self.number);
         let checksum = crc32c::crc32c(&bytes);
@@ -82,6 +90,12 @@ impl Synced {
             // A number that is too low proves less, and nothing that is wrong.
             let _ = file.write_all_at(&bytes, 0);
         }
+    }
+}
+
+impl Drop for Synced {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 
@@ -141,6 +155,7 @@ mod tests {
             write(&store, &mut synced);
             assert!(!is_cut(&store).unwrap());
         }
+        synced.tell();
         let told = std::fs::read(dir.path().join(FILE)).unwrap();
         // The process ends between the sync and the note of it.
         let mut batch = store.batch();

@@ -111,6 +111,7 @@ impl Driver {
                 }
                 self.installer.release();
                 if due {
+                    self.log.tell_synced();
                     self.show();
                 }
             }
