@@ -219,9 +219,11 @@ fn a_log_whose_end_is_gone_is_told_from_one_that_a_crash_ended() {
     let before = noted();
     put(&server, "k_lost", "v");
     // With the next tick.
-    wait::until(Duration::from_mins(1), "the note of how far the log was synced", || {
-        Ok((noted() != before).then_some(()))
-    })
+    wait::until(
+        Duration::from_mins(1),
+        "the note of how far the log was synced",
+        || Ok((noted() != before).then_some(())),
+    )
     .unwrap();
     server.kill9().unwrap();
     let log = with_extension(&data, "log").pop().unwrap();

@@ -73,12 +73,18 @@ impl Node {
     /// Passes the command on to the leader and waits for it to come back through the log.
     async fn pass_on(&self, leader: NodeId, mut command: Command) -> Result<Outcome> {
         let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
+        let place = tokio::select! {
+            place = self.peers.place_for_write() => place,
+            () = self.led_by_another(leader) => return Err(Error::LeaderChanged),
+        };
         let mut expected = self.raft.expect(&mut command);
-        match self
-            .peers
-            .pass_on(leader, command.encode_to_vec().into(), limit)
-            .await
-        {
+        let passed = tokio::select! {
+            passed = self.peers.pass_on(leader, command.encode_to_vec().into(), limit) => passed,
+            // A leader that is paused or cut off would keep the place until the time is up.
+            () = self.led_by_another(leader) => Err(Error::TimeoutConnectionLost),
+        };
+        drop(place);
+        match passed {
             // It may have reached the log all the same: then it shows.
             Ok(()) | Err(Error::TimeoutConnectionLost) => expected.outcome().await.ok_or(Error::Stopped),
             Err(error) => Err(error),

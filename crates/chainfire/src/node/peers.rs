@@ -60,6 +60,8 @@ pub struct Peers {
     sending: Mutex<BTreeSet<NodeId>>,
     /// Places for what the leader is asked again if need be: see [`requests`].
     asking: Semaphore,
+    /// Places at the leader for writes.
+    passing: Semaphore,
 }
 
 /// Where nodes are reached.
@@ -112,6 +114,7 @@ impl Peers {
             gossip: Mutex::default(),
             sending: Mutex::default(),
             asking: Semaphore::new(requests::ASKED_AT_ONCE),
+            passing: Semaphore::new(requests::PASSED_ON_AT_ONCE),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What a cluster does that one node cannot: agree, survive, go on.
 
+use chainfire::wire::etcdserverpb::PutRequest;
+use chainfire::wire::etcdserverpb::kv_client::KvClient;
 use testkit::ChainfireCluster;
+use tonic::transport::Channel;
 
 fn put(cluster: &mut ChainfireCluster, node: u64, key: &str, value: &str) {
     let output = cluster.node(node).client(&["put", key, value]).unwrap();
@@ -111,4 +114,36 @@ fn sigterm_hands_leadership_over() {
     let other = leader % 3 + 1;
     put(&mut cluster, other, "after", "1");
     assert!(!cluster.node(other).log().contains("Election timeout"));
+}
+
+/// More at once than one member serves another: they wait their turn, as they do at the leader.
+#[test]
+fn very_many_writes_at_once_through_a_follower_are_all_taken() {
+    const WRITES: i64 = 3000;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    let other = cluster.leader().unwrap() % 3 + 1;
+    let endpoint = cluster.node(other).endpoint();
+    runtime.block_on(async {
+        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+        let mut writes = tokio::task::JoinSet::new();
+        for number in 0..WRITES {
+            let mut client = KvClient::new(channel.clone());
+            writes.spawn(async move {
+                let put = PutRequest {
+                    key: format!("k{number}").into_bytes().into(),
+                    ..PutRequest::default()
+                };
+                client.put(put).await.map(drop)
+            });
+        }
+        for outcome in writes.join_all().await {
+            outcome.unwrap();
+        }
+    });
+    let counted = cluster
+        .node(other)
+        .client(&["get", "k", "--prefix", "--count-only"])
+        .unwrap();
+    assert_eq!(counted.stdout.trim_end(), WRITES.to_string());
 }

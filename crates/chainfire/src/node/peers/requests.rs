@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use consensus::{Change, Configuration, NodeId};
 use peer::RequestError;
 use prost::Message as _;
+use tokio::sync::SemaphorePermit;
 
 use super::Peers;
 use crate::error::{Error, Result};
@@ -40,6 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Renewals and questions that a node has at the leader; the rest waits here. Half of what a member serves before it refuses, so
 /// that a flood of them leaves room for writes.
 pub(super) const ASKED_AT_ONCE: usize = 512;
+
+/// The same for writes, which leave some room for what is rare.
+pub(super) const PASSED_ON_AT_ONCE: usize = 480;
 
 /// A change of membership on its way.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -211,6 +215,12 @@ impl Peers {
         }
     }
 
+    /// Waits for one of the places at the leader that this node has for writes; they are given in the order of asking.
+    pub(in crate::node) async fn place_for_write(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.passing.acquire().await.ok()
+    }
+
     /// Passes an encoded command on to the leader.
     pub(in crate::node) async fn pass_on(&self, to: NodeId, command: Bytes, limit: Duration) -> Result<()> {
         self.request(to, PROPOSE, command, limit).await.map(drop)
@@ -259,7 +269,7 @@ impl Node {
     }
 
     /// Returns when this node no longer holds `leader` for the leader. A node that is paused or cut off breaks no connection.
-    async fn led_by_another(&self, leader: NodeId) {
+    pub(in crate::node) async fn led_by_another(&self, leader: NodeId) {
         let mut view = self.raft.watch();
         if view.wait_for(|view| view.leader != Some(leader)).await.is_err() {
             // This node stops, and whoever waits is told so.
