@@ -287,7 +287,11 @@ impl Replica {
         let own = message.group == self.settings.group
             && message.to == self.settings.node
             && message.from != self.settings.node;
-        if !own || !self.is_between_newest_lives(&message) {
+        // Nobody who follows the rules comes near these; whoever does not must not bring them into anybody's state.
+        let possible = message.term <= Term::MAX
+            && message.from_incarnation <= Incarnation::MAX
+            && message.to_incarnation <= Incarnation::MAX;
+        if !own || !possible || !self.is_between_newest_lives(&message) {
             return;
         }
         let (from, term) = (message.from, message.term);

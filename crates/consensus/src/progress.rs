@@ -182,12 +182,24 @@ impl Peer {
     }
 
     /// The member does not hold the position before the message, or cannot compare it any more. `shared` is the furthest one it
-    /// could share; `sure` if it is committed there, and so certainly shared.
-    pub(crate) fn refuse(&mut self, at: Index, shared: Index, sure: bool) {
+    /// could share; `sure` if it is committed there, and so certainly shared. True if it has lost what it acknowledged.
+    pub(crate) fn refuse(&mut self, at: Index, shared: Index, sure: bool) -> bool {
         match self.flow {
-            // An answer to something sent before what is already acknowledged.
-            Flow::Replicate if at <= self.matched => {}
+            // An answer to something sent before what is already acknowledged, or the member has lost that: asking again tells.
+            Flow::Replicate if at <= self.matched => {
+                if shared < self.matched {
+                    self.probe();
+                    self.next = self.matched + 1;
+                }
+            }
             Flow::Probe { .. } if at != self.next - 1 => {}
+            // It holds less than it acknowledged in this very life. That has been counted and cannot be taken back; but it is sent again.
+            Flow::Probe { .. } if at <= self.matched && shared < self.matched => {
+                self.matched = shared;
+                self.probe();
+                self.next = shared + 1;
+                return true;
+            }
             Flow::Replicate => {
                 self.probe();
                 self.next = self.matched + 1;
@@ -206,6 +218,7 @@ impl Peer {
             }
             Flow::Snapshot { .. } => {}
         }
+        false
     }
 
     /// The content of a snapshot as of `index` is there, and the message about it leaves.
@@ -322,6 +335,25 @@ mod tests {
         );
         peer.refuse(20, 3, false);
         assert_eq!(appended(&peer.plan(&log, 0, &settings)), (3, 17));
+    }
+
+    #[test]
+    fn a_member_that_lost_what_it_acknowledged_is_sent_it_again() {
+        let settings = Settings::new(GroupId(1), NodeId(1), 0);
+        let log = log(20);
+        let mut peer = Peer::new(Incarnation(1), 1);
+        peer.acknowledge(18, true, 0);
+        assert_eq!(appended(&peer.plan(&log, 0, &settings)), (18, 2));
+        assert!(
+            !peer.refuse(20, 7, false),
+            "asking again tells whether it is an old answer"
+        );
+        assert_eq!(appended(&peer.plan(&log, 0, &settings)), (18, 2));
+        assert!(peer.refuse(18, 7, false));
+        assert_eq!(appended(&peer.plan(&log, 0, &settings)), (7, 13));
+        assert_eq!((peer.matched, peer.counted), (7, 18), "what was counted stays so");
+        peer.acknowledge(20, true, 0);
+        assert_eq!(peer.matched, 20);
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub enum Event {
     Reborn(Incarnation, Rebirth),
     /// The leader saw a new life of a member.
     LifeSeen(NodeId, Incarnation),
+    /// The leader found that a member holds only so much of what it has acknowledged in this very life. It is sent the rest again.
+    Forgot(NodeId, Index),
     /// A recovery election begins.
     RecoveryElection(Term),
     /// The message of a leader would have changed what is committed here, in a way that no loss explains. It was ignored.

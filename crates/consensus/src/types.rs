@@ -44,6 +44,9 @@ impl Incarnation {
     /// Not known; as the receiver of a message: whoever you are.
     pub const UNKNOWN: Incarnation = Incarnation(0);
 
+    /// Higher ones are none: they lie hundreds of years ahead, and numbers above them must remain.
+    pub const MAX: Incarnation = Incarnation(1 << 62);
+
     /// A new incarnation, drawn when a data directory is created or restored.
     pub fn draw(unix_ms: u64, random: u16) -> Incarnation {
         Incarnation((unix_ms << 16) | u64::from(random))
@@ -62,6 +65,9 @@ const COUNT_BITS: u32 = 24;
 pub struct Term(pub u64);
 
 impl Term {
+    /// Higher ones are none: no cluster lives that long, and numbers above them must remain.
+    pub const MAX: Term = Term(1 << 62);
+
     /// Recovery elections so far, roughly: each skips a random number.
     pub fn epoch(self) -> u64 {
         self.0 >> COUNT_BITS

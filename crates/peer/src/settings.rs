@@ -123,7 +123,7 @@ impl Tls {
             key: key.to_owned(),
             authorities: Some(authorities.to_owned()),
         };
-        let files = Reloadable::load(paths, ClientAuth::Required, ALPN, now_unix_s)?;
+        let files = Reloadable::load(paths, ClientAuth::Machines, ALPN, now_unix_s)?;
         Ok(Tls {
             files: Arc::new(files),
         })

@@ -5,13 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
 
 use super::certificate::{self, Certificate};
 use super::{Error, files};
@@ -127,6 +132,8 @@ pub enum ClientAuth {
     None,
     /// Without one that an authority trusted here has issued there is no connection.
     Required,
+    /// The same, and it must be a machine's: one that names a machine and may serve. Authorities issue to users as well.
+    Machines,
 }
 
 /// What a server is configured with.
@@ -141,19 +148,22 @@ pub fn server_config(
         .map_err(|error| unusable(&error))?;
     let builder = match clients {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Required => {
+        ClientAuth::Required | ClientAuth::Machines => {
             let roots = material.roots.clone().ok_or_else(|| {
                 Error::Unusable("clients have to show certificates, and no authority is trusted".to_owned())
             })?;
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(|error| unusable(&error))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(match clients {
+                ClientAuth::Machines => Arc::new(MachinesOnly(verifier)),
+                _ => verifier,
+            })
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Always(material.certified.clone())));
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    if clients == ClientAuth::Required {
+    if clients != ClientAuth::None {
         // A resumed session is not verified again: the client's certificate may have expired since.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -186,6 +196,56 @@ pub fn client_config(
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Verifies as usual, and refuses certificates that are not for a machine that serves.
+#[derive(Debug)]
+struct MachinesOnly(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for MachinesOnly {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        let leaf = Certificate::parse(end_entity)
+            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let serves = leaf.usages.is_empty() || leaf.usages.contains(&"server");
+        if leaf.names.is_empty() || !serves {
+            return Err(rustls::Error::InvalidCertificate(
+                CertificateError::InvalidPurpose,
+            ));
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// One certificate, whatever is asked for.

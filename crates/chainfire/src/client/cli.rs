@@ -62,7 +62,13 @@ pub(super) struct Global {
     )]
     endpoints: Vec<String>,
     /// CA that signed the server's certificate, PEM; makes https the default
-    #[arg(id = "global-cacert", long = "cacert", global = true, value_name = "FILE")]
+    #[arg(
+        id = "global-cacert",
+        long = "cacert",
+        global = true,
+        value_name = "FILE",
+        env = "CHAINFIRE_CACERT"
+    )]
     cacert: Option<std::path::PathBuf>,
     /// Own certificate, PEM
     #[arg(
@@ -70,6 +76,7 @@ pub(super) struct Global {
         long = "cert",
         global = true,
         value_name = "FILE",
+        env = "CHAINFIRE_CERT",
         requires = "global-key"
     )]
     cert: Option<std::path::PathBuf>,
@@ -79,6 +86,7 @@ pub(super) struct Global {
         long = "key",
         global = true,
         value_name = "FILE",
+        env = "CHAINFIRE_KEY",
         requires = "global-cert"
     )]
     key: Option<std::path::PathBuf>,

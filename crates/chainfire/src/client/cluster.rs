@@ -41,7 +41,7 @@ pub(super) struct List {
 #[derive(Debug, Args)]
 pub(super) struct Transfer {
     /// Number of the node that shall lead
-    #[arg(long, value_name = "N", value_parser = argument::member_id)]
+    #[arg(long, alias = "node-id", value_name = "N", value_parser = argument::member_id)]
     to: u64,
 }
 

@@ -32,6 +32,9 @@ pub(super) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 /// Longest wait for one endpoint to take the connection; the request's own limit when that is shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest wait for what a node says of itself after it has not answered a request.
+const DIAGNOSIS: Duration = Duration::from_secs(1);
+
 /// Pings find a dead server under a stream that is silent anyway. etcd refuses them more often than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(6);
@@ -201,8 +204,22 @@ impl Session {
         match tokio::time::timeout(self.timeout, request).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failure(&status).await),
-            Err(_elapsed) => Err(self.silence()),
+            Err(_elapsed) => Err(self.silence().because(self.without_leader().await)),
         }
+    }
+
+    /// What the node says of itself if it knows no leader, which is why most requests are not answered.
+    async fn without_leader(&self) -> Option<String> {
+        let mut maintenance = self.maintenance();
+        let status = maintenance.status(pb::StatusRequest {});
+        let status = tokio::time::timeout(DIAGNOSIS, status)
+            .await
+            .ok()?
+            .ok()?
+            .into_inner();
+        let errors = status.errors.iter().map(|error| error.trim());
+        let errors: Vec<&str> = errors.filter(|error| !error.contains(" alarm:")).collect();
+        (status.leader == 0).then(|| errors.join("; "))
     }
 
     /// Waits for the answer to a request that may take as long as it takes: a lock, a campaign, a stream.

@@ -44,6 +44,14 @@ impl Failure {
         Self::Unreachable(text.into())
     }
 
+    /// The same with what is known of its cause behind it.
+    pub(super) fn because(self, cause: Option<String>) -> Self {
+        match (self, cause) {
+            (Self::Unreachable(text), Some(cause)) => Self::Unreachable(format!("{text}: {cause}")),
+            (failure, _) => failure,
+        }
+    }
+
     /// A failed write to standard output.
     pub(super) fn output(error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {

@@ -111,6 +111,15 @@ async fn remove_again(session: &Session, id: u64) -> Result<()> {
         .map(drop)
 }
 
+/// Why the member asked has no connection to that node, if it has none and says why.
+async fn unreachable(session: &Session, id: u64) -> Option<String> {
+    let mut own = session.own_cluster();
+    let status = session.ask(own.status(v1::StatusRequest {}));
+    let members = status.await.ok()?.members;
+    let member = members.into_iter().find(|member| member.id == id)?;
+    (!member.error.is_empty()).then_some(member.error)
+}
+
 async fn promote_when_ready(session: &Session, id: u64, context: &mut Context) -> Result<()> {
     let patience = context.patience(ADD_TIMEOUT);
     let started = Stopwatch::start();
@@ -126,18 +135,22 @@ async fn promote_when_ready(session: &Session, id: u64, context: &mut Context) -
                 });
             }
             Err(failure) if started.elapsed() >= patience => {
+                let reason = match unreachable(session, id).await {
+                    Some(error) => format!("not connected: {error}"),
+                    None => failure.text().unwrap_or_default().to_owned(),
+                };
                 remove_again(session, id).await?;
-                let reason = failure.text().unwrap_or_default();
                 return Err(Failure::unreachable(format!(
                     "node {id} not ready within {patience:?}: {reason}; it was removed again"
                 )));
             }
             Err(failure) if is_not_ready(&failure) => {
                 if told.as_ref().is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                    context.note(&format!(
-                        "waiting for node {id}: {}",
-                        failure.text().unwrap_or_default()
-                    ));
+                    let reason = match unreachable(session, id).await {
+                        Some(error) => format!("not connected: {error}"),
+                        None => failure.text().unwrap_or_default().to_owned(),
+                    };
+                    context.note(&format!("waiting for node {id}: {reason}"));
                     told = Some(Stopwatch::start());
                 }
                 tokio::time::sleep(PROMOTE_EVERY).await;

@@ -2,6 +2,8 @@
 //!
 //! A check is not made on a value that is wrong already: its default stands in for it.
 
+use std::net::SocketAddr;
+
 use service::logs;
 use service::settings::{Error, Loaded, Loader};
 
@@ -91,6 +93,32 @@ fn identity(config: &Config, findings: &mut Findings<'_>) {
     ids.sort_unstable();
     ids.dedup();
     findings.want(key, ids.len() == members.len(), "every id once");
+    let mut addresses: Vec<&str> = members.iter().map(|member| member.peer_url.as_str()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    findings.want(key, addresses.len() == members.len(), "every address once");
+    let listens = match config.network.advertise_raft_addr.as_str() {
+        "" => &config.network.raft_addr,
+        advertised => advertised,
+    };
+    // Names may stand for anything; two different addresses are two places.
+    let is_elsewhere = members
+        .iter()
+        .find(|member| member.id == id)
+        .is_some_and(|member| {
+            match (
+                member.peer_url.parse::<SocketAddr>(),
+                listens.parse::<SocketAddr>(),
+            ) {
+                (Ok(named), Ok(own)) => !own.ip().is_unspecified() && named != own,
+                _ => false,
+            }
+        });
+    findings.want(
+        key,
+        !is_elsewhere,
+        format!("this node's own address under its id, which is {listens}"),
+    );
 }
 
 fn network(config: &Config, findings: &mut Findings<'_>) {

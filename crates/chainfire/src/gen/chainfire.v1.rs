@@ -99,6 +99,9 @@ pub struct MemberStatus {
     pub lag: i64,
     #[prost(string, tag = "9")]
     pub version: ::prost::alloc::string::String,
+    /// Why there is no connection to it; empty if there is one.
+    #[prost(string, tag = "10")]
+    pub error: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GossipRequest {}

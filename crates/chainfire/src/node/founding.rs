@@ -21,6 +21,19 @@ use crate::wire::logpb;
 
 const GROUP: &[u8] = b"group";
 
+/// There if an operator made a cluster of its own of this directory.
+const REMADE: &[u8] = b"remade";
+
+/// Notes that an operator made a cluster of its own of this directory, from a copy or as a last resort.
+pub(super) fn put_remade(batch: &mut Batch<'_>) {
+    batch.put(family::HARD, REMADE, b"");
+}
+
+/// True if [`put_remade`] was done.
+pub(super) fn is_remade(store: &Store) -> bool {
+    matches!(store.get(family::HARD, REMADE), Ok(Some(_)))
+}
+
 /// Which cluster a node belongs to, beyond the number in its settings, and whom it was founded with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {

@@ -29,6 +29,9 @@ pub struct Port {
     pub tls: Option<::gossip::Tls>,
 }
 
+/// Nodes that are no members and are asked all the same. Without certificates anybody may gossip anything.
+const BYSTANDERS_MAX: usize = 16;
+
 /// How often it is looked whether there is somebody else to greet or to ask.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -127,7 +130,7 @@ impl Node {
         let mut others = self.peers.first_members().clone();
         others.extend(gossiping);
         others.retain(|node, _| node.0 != self.id() && view.configuration.member(*node).is_none());
-        others
+        others.into_iter().take(BYSTANDERS_MAX).collect()
     }
 
     /// Says goodbye.

@@ -56,6 +56,8 @@ pub struct Peers {
     addresses: Mutex<Addresses>,
     /// Where those who introduced themselves are reached by gossip.
     gossip: Mutex<BTreeMap<NodeId, String>>,
+    /// What keeps a cluster from being formed, if this node is about to form one.
+    forming: Mutex<Option<String>>,
     /// Members that a snapshot is being sent to.
     sending: Mutex<BTreeSet<NodeId>>,
     /// Places for what the leader is asked again if need be: see [`requests`].
@@ -112,6 +114,7 @@ impl Peers {
             staged: Arc::default(),
             addresses: Mutex::default(),
             gossip: Mutex::default(),
+            forming: Mutex::default(),
             sending: Mutex::default(),
             asking: Semaphore::new(requests::ASKED_AT_ONCE),
             passing: Semaphore::new(requests::PASSED_ON_AT_ONCE),
@@ -137,6 +140,11 @@ impl Peers {
         self.node().map_or(Incarnation::UNKNOWN, |node| node.raft.life())
     }
 
+    /// What keeps a cluster from being formed, if this node is about to form one.
+    pub(super) fn forming(&self) -> Option<String> {
+        self.forming.lock().clone()
+    }
+
     /// Where the first members are, from the settings, but for this node.
     pub(super) fn first_members(&self) -> &BTreeMap<NodeId, String> {
         &self.initial
@@ -145,6 +153,13 @@ impl Peers {
     /// Where others are reached by gossip.
     pub(super) fn gossip_addresses(&self) -> Vec<String> {
         self.gossip.lock().values().cloned().collect()
+    }
+
+    /// True if this node was restored together with others, and whoever speaks so belongs to another cluster than they have founded.
+    fn is_stranger(&self, extra: &Extra, first: &Configuration) -> bool {
+        self.together.as_ref().is_some_and(|together| {
+            extra.token != together.token[..] && !first.counts(self.own, self.own_life())
+        })
     }
 
     fn note_gossip(&self, node: NodeId, address: String) {

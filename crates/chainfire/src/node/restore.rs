@@ -128,6 +128,7 @@ fn found_alone(batch: &mut Batch<'_>, base: Position, node: NodeId, life: Incarn
         first: configuration,
     };
     group.put(batch);
+    founding::put_remade(batch);
 }
 
 /// Makes the directory that of a member of a cluster which begins when all of its first members have met. Until then it counts for

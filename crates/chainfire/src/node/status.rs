@@ -55,8 +55,32 @@ impl Node {
             incarnation: view.life.0,
             cluster_instance: self.peers.instance(),
             members: self.member_statuses(&view),
-            missing: view.missing,
+            missing: self.obstacles(&view),
         })
+    }
+
+    /// Without a leader: what this node waits for, in words for operators.
+    pub fn obstacles(&self, view: &View) -> Vec<String> {
+        if view.leader.is_some() {
+            return Vec::new();
+        }
+        if let Some(forming) = self.peers.forming() {
+            return vec![forming];
+        }
+        let (own, members) = (self.id(), &view.configuration);
+        match members.member(NodeId(own)) {
+            None if members.members().next().is_none() => {
+                vec![format!(
+                    "waiting to be added to a cluster: on a member, run member-add for node {own}"
+                )]
+            }
+            None => {
+                vec![format!(
+                    "node {own} is no member, or was removed: on a member, run member-add for it"
+                )]
+            }
+            Some(_) => view.missing.clone(),
+        }
     }
 
     /// The members as this node sees them: how far each is behind only the leader knows.
@@ -69,9 +93,8 @@ impl Node {
             let own = id.0 == self.id();
             let peer = view.peers.get(&id);
             let seen = around.iter().find(|seen| seen.node.id == id.0);
-            let is_connected = connected
-                .iter()
-                .any(|status| status.node == id && status.connected);
+            let connection = connected.iter().find(|status| status.node == id);
+            let is_connected = connection.is_some_and(|status| status.connected);
             // Who leads knows by itself who answers.
             let is_down = !view.leads() && seen.is_some_and(|seen| seen.state == State::Down);
             let reached = own || (is_connected && !is_down);
@@ -94,6 +117,9 @@ impl Node {
                 state: state(own, view, peer, reached, &told.name).to_owned(),
                 lag,
                 version: told.version,
+                error: connection
+                    .and_then(|status| status.last_error.clone())
+                    .unwrap_or_default(),
             }
         });
         members.collect()

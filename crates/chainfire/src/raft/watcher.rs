@@ -110,6 +110,15 @@ impl Watcher {
             Event::LifeSeen(node, life) => {
                 tracing::info!(target: "chainfire_raft", node_id = node.0, incarnation = life.0, "Node met");
             }
+            Event::Forgot(node, index) => {
+                tracing::error!(
+                    target: "chainfire_raft",
+                    node_id = node.0,
+                    index,
+                    error = "lost_log",
+                    "Node holds less than it acknowledged, was an old copy of its directory put back? It is sent the rest again"
+                );
+            }
             Event::RecoveryElection(term) => {
                 tracing::warn!(target: "chainfire_raft", term = term.0, "Recovery election begins");
             }

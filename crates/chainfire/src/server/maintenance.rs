@@ -56,7 +56,7 @@ impl Maintenance for Server {
                     raft_applied_index: now.applied_index,
                     errors: no_leader
                         .into_iter()
-                        .chain(view.missing.iter().cloned())
+                        .chain(self.node.obstacles(&view))
                         .chain(
                             alarms
                                 .iter()

@@ -136,7 +136,7 @@ fn a_first_node_that_was_wiped_does_not_found_a_second_cluster() {
     assert_eq!(ended.code(), Some(1));
     let log = cluster.node(1).log();
     assert!(
-        log.contains("this node lost its data and was started with"),
+        log.contains("If it lost its data and was started with cluster.bootstrap = true: wipe"),
         "{log}"
     );
 }

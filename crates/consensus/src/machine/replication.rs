@@ -179,7 +179,9 @@ impl Replica {
             return;
         }
         let shared = self.log.shared_at_most(hint).index;
-        peer.refuse(at, shared, committed && self.log.holds(hint));
+        if peer.refuse(at, shared, committed && self.log.holds(hint)) {
+            self.outbox.events.push(Event::Forgot(sender.node, shared));
+        }
     }
 
     /// Commits what a majority has acknowledged, if it is of this term: an entry of an earlier one may still be replaced until an

@@ -45,11 +45,23 @@ impl Files {
 
     /// Of a member, as of when it was issued.
     fn issue(&self, name: &str, by: &Authority, host: &str, trusted: &Authority, at: u64) -> Tls {
+        self.issue_for(Usage::Peer, name, by, &[host], trusted, at)
+    }
+
+    fn issue_for(
+        &self,
+        usage: Usage,
+        name: &str,
+        by: &Authority,
+        hosts: &[&str],
+        trusted: &Authority,
+        at: u64,
+    ) -> Tls {
         let profile = Profile {
             common_name: name.to_owned(),
             organisation: String::new(),
-            names: vec![host.parse().unwrap()],
-            usage: Usage::Peer,
+            names: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+            usage,
             days: 1,
         };
         let issued = by.issue(&profile, at).unwrap();
@@ -160,6 +172,25 @@ async fn a_client_of_an_unknown_authority_is_not_let_in() {
     )
     .await;
     assert!(logs.text().contains("reason=unknown CA"), "{}", logs.text());
+}
+
+/// The same authority certifies users, and a user is no member.
+#[tokio::test]
+async fn a_certificate_of_a_user_does_not_make_a_member() {
+    let (net, files) = (Net::new(), Files::new());
+    let own = net.host(1);
+    for (usage, hosts) in [(Usage::Client, vec![own.as_str()]), (Usage::Peer, vec![])] {
+        let user = files.issue_for(usage, "alice", &files.ours, &hosts, &files.ours, now());
+        let logs = mismatch(
+            &net,
+            Some(user),
+            Some(files.good(&net, 2)),
+            "tls: bad certificate",
+            "certificate verify failed",
+        )
+        .await;
+        assert!(logs.text().contains("not for this use"), "{}", logs.text());
+    }
 }
 
 #[tokio::test]

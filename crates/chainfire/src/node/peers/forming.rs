@@ -69,6 +69,7 @@ async fn form(node: &Node) {
             }
         }
         if peers.group.lock().is_some() {
+            *peers.forming.lock() = None;
             return;
         }
         let missing: Vec<String> = answers
@@ -87,9 +88,13 @@ async fn form(node: &Node) {
             .collect();
         let all_alike = missing.is_empty() && strange.is_empty();
         let lowest = answers.iter().all(|(other, _)| peers.own < *other);
+        *peers.forming.lock() = Some(obstacle(&missing, &strange, peers.together.is_some()));
         if all_alike && lowest {
             match found(node, &answers) {
-                Ok(()) => return,
+                Ok(()) => {
+                    *peers.forming.lock() = None;
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(target: "chainfire_raft", error = %error, "Cluster not founded");
                 }
@@ -99,18 +104,33 @@ async fn form(node: &Node) {
         } else if rounds.is_multiple_of(TELL_EVERY) && !strange.is_empty() {
             let strange = strange.join(",");
             if peers.together.is_some() {
-                tracing::warn!(
-                    target: "chainfire_raft",
-                    nodes = strange,
-                    "Members were not restored from the same snapshot with the same --initial-members and --bump-revision"
-                );
+                tracing::warn!(target: "chainfire_raft", nodes = strange, "{NOT_TOGETHER}");
             } else {
-                tracing::warn!(target: "chainfire_raft", nodes = strange, "First members hold data already");
+                tracing::warn!(target: "chainfire_raft", nodes = strange, "{NOT_EMPTY}");
             }
         }
         rounds += 1;
         tokio::time::sleep(ROUND).await;
     }
+}
+
+const NOT_TOGETHER: &str =
+    "Members were not restored from the same snapshot with the same --initial-members and --bump-revision";
+const NOT_EMPTY: &str = "First members hold data already";
+
+/// What the cluster waits for, for `status`.
+fn obstacle(missing: &[String], strange: &[String], together: bool) -> String {
+    if !missing.is_empty() {
+        return format!(
+            "waiting for the other first members: no answer from node {}",
+            missing.join(", ")
+        );
+    }
+    if !strange.is_empty() {
+        let what = if together { NOT_TOGETHER } else { NOT_EMPTY };
+        return format!("{what}: node {}", strange.join(", "));
+    }
+    "the first members have met and the lowest of them founds the cluster".to_owned()
 }
 
 /// Asks all other first members who they are.

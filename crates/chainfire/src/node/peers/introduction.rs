@@ -35,7 +35,7 @@ pub(super) struct Extra {
     /// Where it is reached by gossip, `host:port`; empty if it does not gossip.
     #[prost(string, tag = "6")]
     pub(super) gossip: String,
-    /// It was restored together with others and belongs to no cluster yet: the token that it has in common with them.
+    /// It was restored together with others: the token that it has in common with them.
     #[prost(bytes = "bytes", tag = "5")]
     pub(super) token: Bytes,
 }
@@ -51,8 +51,8 @@ impl Extra {
             empty: group.is_none() && appended == 0,
             gossip: peers.own_gossip.clone(),
             token: match &peers.together {
-                Some(together) if group.is_none() => Bytes::copy_from_slice(&together.token),
-                _ => Bytes::new(),
+                Some(together) => Bytes::copy_from_slice(&together.token),
+                None => Bytes::new(),
             },
         }
     }
@@ -69,6 +69,12 @@ pub(super) fn meet(peers: &Peers, other: NodeId, extra: &Extra) -> Result<(), St
     };
     let mut group = peers.group.lock();
     match &*group {
+        // Restored together with others, it belongs to what they found with it, and to nothing else that it may meet.
+        None if peers.is_stranger(extra, &theirs.first) => Err(format!(
+            "node {other} belongs to a cluster (instance {}) that was founded without the restored node {}: was it restored \
+             from the same snapshot with the same --initial-members?",
+            theirs.instance, peers.own
+        )),
         None => {
             theirs
                 .save(&peers.store)
@@ -80,6 +86,13 @@ pub(super) fn meet(peers: &Peers, other: NodeId, extra: &Extra) -> Result<(), St
                 "Belongs to the cluster of this node from now on"
             );
             let first = theirs.first.clone();
+            if first.member(peers.own).is_none() && !peers.initial.is_empty() {
+                tracing::warn!(
+                    target: "chainfire_raft",
+                    node_id = other.0,
+                    "The cluster of this node was founded without us: are cluster.initial_members the same on all nodes?"
+                );
+            }
             *group = Some(theirs);
             drop(group);
             if let Some(node) = peers.node() {
@@ -100,17 +113,19 @@ pub(super) fn meet(peers: &Peers, other: NodeId, extra: &Extra) -> Result<(), St
     }
 }
 
-/// Of two clusters under one number the younger was founded by mistake, if nobody else has joined it yet.
+/// Of two clusters under one number the younger was founded by mistake, if nobody else has joined it yet, and no operator made it of
+/// what another one had.
 fn stop_if_younger(peers: &Peers, other: NodeId, ours: u64, theirs: u64) {
     let Some(node) = peers.node() else { return };
     let alone = node.raft.view().configuration.members().count() <= 1;
-    if ours > theirs && alone {
+    if ours > theirs && alone && !founding::is_remade(&peers.store) {
         node.raft.end(
             1,
             &format!(
-                "node {other} belongs to an older life of cluster {} (instance {theirs}) than this node has founded (instance {ours}): \
-                 this node lost its data and was started with cluster.bootstrap = true; wipe {}, set cluster.bootstrap = false, \
-                 start it, and run member-add for node {}",
+                "node {other} belongs to an older cluster with the number {} (instance {theirs}) than the one that this node has founded \
+                 (instance {ours}), so this node stops. If it lost its data and was started with cluster.bootstrap = true: wipe {}, set \
+                 cluster.bootstrap = false, start it, and run member-add for node {}. If it is a cluster of its own: give one of the two \
+                 another cluster.id, and wipe nothing",
                 node.config.cluster.id,
                 node.store.path().display(),
                 peers.own,

@@ -105,10 +105,14 @@ fn is_done(change: &Change, configuration: &Configuration) -> bool {
 /// Answers another member.
 pub(super) async fn answer(
     node: &Node,
-    _: NodeId,
+    from: NodeId,
     kind: u8,
     body: Bytes,
 ) -> std::result::Result<Bytes, String> {
+    // Members vouch for their clients, so nobody else may ask.
+    if node.raft.view().configuration.member(from).is_none() {
+        return Err(format!("node {from} is no member of the cluster"));
+    }
     here(node, kind, body).await.map_err(|error| error.to_string())
 }
 
@@ -291,10 +295,27 @@ impl Node {
         }
     }
 
-    /// Changes who belongs to the cluster; committed when it returns.
+    /// Changes who belongs to the cluster; committed, and known to this node, when it returns.
     pub async fn change(&self, change: Change) -> Result<()> {
-        let wish = Wish::of(change).encode_to_vec().into();
-        self.at_leader(CHANGE, wish).await.map(drop)
+        let wish = Wish::of(change.clone()).encode_to_vec().into();
+        match self.at_leader(CHANGE, wish).await {
+            Ok(_) => {
+                // It was agreed on, even if this node should not hear of it in time.
+                self.comes_true(&change).await;
+                Ok(())
+            }
+            // A leader that is removed ends its connections at once; whether it was shows in what the others know.
+            Err(Error::TimeoutConnectionLost) if self.comes_true(&change).await => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the members are, as far as this node knows, as `change` wants them; false if that takes longer than a request may.
+    async fn comes_true(&self, change: &Change) -> bool {
+        let limit = Duration::from_millis(self.config.limits.request_timeout_ms);
+        let mut view = self.raft.watch();
+        let done = view.wait_for(|view| is_done(change, &view.configuration));
+        matches!(tokio::time::timeout(limit, done).await, Ok(Ok(_)))
     }
 
     /// Renews a lease. Its time to live in seconds, 0 if there is no such lease.
