@@ -104,7 +104,7 @@ impl From<MemberForm> for Member {
 pub struct Network {
     /// Where clients are served: gRPC, HTTP/JSON and metrics on one port.
     pub api_addr: String,
-    /// Where other members are served, over TCP.
+    /// Where other members are served, over TCP. Without `[network.tls]` whoever reaches it can do what a member can.
     pub raft_addr: String,
     /// Where gossip of other nodes is taken, over TCP, and over UDP too unless `gossip.tcp_only` is true or there is TLS.
     pub gossip_addr: String,
