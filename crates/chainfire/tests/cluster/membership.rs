@@ -1,6 +1,9 @@
 //! Who belongs to a cluster: added, promoted, removed, lost and found.
 
+use chainfire::wire::etcdserverpb::cluster_client::ClusterClient;
+use chainfire::wire::etcdserverpb::{MemberAddRequest, MemberRemoveRequest};
 use testkit::{Chainfire, ChainfireCluster};
+use tonic::transport::Channel;
 
 pub(crate) fn client(node: &Chainfire, args: &[&str]) -> String {
     let output = node.client(args).unwrap();
@@ -170,4 +173,76 @@ fn a_learner_is_ready_and_serves_what_it_holds() {
         (1, "Error: etcdserver: rpc not supported for learner\n")
     );
     assert!(client(&cluster.nodes[0], &["member-list"]).contains("learner"));
+}
+
+#[test]
+fn a_leader_is_removed_through_another_member() {
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    let leader = cluster.leader().unwrap();
+    let other = usize::try_from(leader % 3).unwrap();
+    let removed = client(
+        &cluster.nodes[other],
+        &[
+            "--timeout",
+            "20s",
+            "member-remove",
+            "--node-id",
+            &leader.to_string(),
+        ],
+    );
+    assert_eq!(removed, format!("Node {leader} removed from cluster 1\n"));
+    assert!(cluster.node(leader).wait_exit().unwrap().success());
+}
+
+/// The answer is made of what this node knows, so it must have heard of the change.
+#[test]
+fn an_added_member_is_named_by_whichever_member_was_asked() {
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    let other = cluster.leader().unwrap() % 3 + 1;
+    let endpoint = cluster.node(other).endpoint();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
+        let mut members = ClusterClient::new(channel);
+        for _ in 0..30 {
+            let request = MemberAddRequest {
+                peer_ur_ls: vec!["http://127.9.9.99:2380".to_owned()],
+                is_learner: true,
+            };
+            let added = members.member_add(request).await.unwrap().into_inner();
+            let id = added.member.expect("the member that was added").id;
+            assert_eq!(added.members.len(), 4);
+            let removed = members.member_remove(MemberRemoveRequest { id }).await.unwrap();
+            assert_eq!(removed.into_inner().members.len(), 3);
+        }
+    });
+}
+
+#[test]
+fn a_recovered_node_goes_on_when_a_member_of_the_old_cluster_comes_back() {
+    let mut cluster = ChainfireCluster::start(3, "").unwrap();
+    client(&cluster.nodes[0], &["put", "kept", "1"]);
+    for node in 1..=3 {
+        assert!(cluster.node(node).sigterm().unwrap().success());
+    }
+    let data = cluster.node(3).data_dir();
+    let recovered = std::process::Command::new(testkit::mainstay_binary().unwrap())
+        .args([
+            "chainfire",
+            "recover",
+            "--force-new-cluster",
+            "--yes-i-lose-writes",
+            "--data-dir",
+        ])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(recovered.status.success(), "{recovered:?}");
+    cluster.node(3).start().unwrap();
+    cluster.node(1).spawn().unwrap();
+    cluster
+        .node(1)
+        .wait_log("belongs to another life of the cluster")
+        .unwrap();
+    client(&cluster.nodes[2], &["put", "new", "2"]);
+    assert!(cluster.node(3).is_running());
 }
