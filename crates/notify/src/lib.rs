@@ -1,0 +1,1 @@
+//! Alert channels: mail, chat, pagers and webhooks.

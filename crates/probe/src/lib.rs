@@ -1,0 +1,1 @@
+//! One look at a target: http, tcp, icmp, tls, dns.

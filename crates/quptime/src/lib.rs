@@ -1,0 +1,1 @@
+//! Uptime checks decided by quorum, alerts sent once.

@@ -1,0 +1,1 @@
+//! The part of Go `text/template` that alert texts are written in.
