@@ -6,11 +6,12 @@
 //!   that a mistake is told with the name of the file before the first handshake.
 //! - [`Reloadable`] holds the configuration made of it, and takes new files when they come. Files that cannot be used change
 //!   nothing: what was good stays in use.
+//! - [`pinned`] does without authorities: a machine is its key, and others remember the key's fingerprint.
 //! - [`Trouble`] says of a failed handshake which side refused what.
 //!
 //! Nothing here opens a socket, starts a timer or logs: programs own these, and their log targets.
 //!
-//! **Invariant:** TLS is 1.2 or 1.3, by aws-lc-rs, whoever asks. A private key is never in a file that others can read, not for
+//! **Invariant:** TLS is 1.2 or 1.3 (with pinned keys 1.3), by aws-lc-rs, whoever asks. A private key is never in a file that others can read, not for
 //! a moment, and never printed.
 
 mod authority;
@@ -20,6 +21,7 @@ pub mod dev;
 mod error;
 pub mod files;
 mod material;
+pub mod pinned;
 mod reload;
 mod trouble;
 

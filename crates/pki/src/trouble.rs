@@ -121,6 +121,8 @@ fn unverified(reason: &CertificateError) -> Unverified {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Unverified::Purpose
         }
+        // Verifiers of our own say it in words; the wrapping is only for programmers.
+        CertificateError::Other(reason) => Unverified::Other(reason.0.to_string()),
         other => Unverified::Other(other.to_string()),
     }
 }
