@@ -1,1 +1,14 @@
-//! Uptime checks decided by quorum, alerts sent once.
+//! qu: uptime checks decided by quorum, alerts sent once.
+//!
+//! The same daemon runs on several hosts. Every node makes every check; the master folds the reports into one verdict per check and
+//! sends the alerts. Configuration, states and deliveries are one replicated state ([`machine`]), agreed on by Raft ([`raft`]);
+//! `cluster.yaml` is its readable and editable copy ([`document`]).
+//!
+//! Reading order: [`document`], [`machine`], [`raft`], then the daemon.
+
+pub mod document;
+pub mod duration;
+pub mod identity;
+pub mod machine;
+pub mod raft;
+pub mod secret;

@@ -1,0 +1,292 @@
+//! What makes no sense in a document although it holds together: looked at where people type it, before it is proposed. Unlike
+//! [`super::integrity`] this may become stricter or milder from version to version, since replicas never ask it.
+
+use std::collections::BTreeSet;
+
+use super::change::Change;
+use super::integrity::Place;
+use super::schema::{Alert, Check, CheckKind, Document, Window};
+use crate::duration::Span;
+
+/// Shortest interval between two probes.
+pub const INTERVAL_MIN: Span = Span::from_secs(1);
+/// Checks that a cluster takes.
+pub const CHECKS_MAX: usize = 10_000;
+/// Alerts that a cluster takes.
+pub const ALERTS_MAX: usize = 200;
+/// Voters that a cluster takes.
+pub const PEERS_MAX: usize = 9;
+/// Bytes of a name.
+const NAME_MAX: usize = 128;
+
+/// What makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Objection {
+    /// Where.
+    pub place: Place,
+    text: String,
+}
+
+/// Looks at all entries. Yields what is allowed but hardly meant.
+///
+/// # Errors
+/// The first thing that makes no sense.
+pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
+    let mut warnings = Vec::new();
+    whole(document)?;
+    for (position, peer) in document.peers.iter().enumerate() {
+        address(&peer.advertise).map_err(|text| Objection {
+            place: Place::Peer(position),
+            text: format!("peer {}: advertise: {text}", peer.node_id),
+        })?;
+    }
+    for (position, check) in document.checks.iter().enumerate() {
+        one_check(document, check, &mut warnings).map_err(|text| Objection {
+            place: Place::Check(position),
+            text: format!("check {}: {text}", check.name),
+        })?;
+    }
+    for (position, alert) in document.alerts.iter().enumerate() {
+        one_alert(alert).map_err(|text| Objection {
+            place: Place::Alert(position),
+            text: format!("alert {}: {text}", alert.name),
+        })?;
+    }
+    for (position, window) in document.maintenance.iter().enumerate() {
+        one_window(window).map_err(|text| Objection {
+            place: Place::Window(position),
+            text: format!("maintenance {}: {text}", window.name),
+        })?;
+    }
+    Ok(warnings)
+}
+
+/// As [`review`], but what was there before and is not touched by `changes` may stay as it is: a file of the reference that is a little
+/// odd must not stop all later changes.
+///
+/// # Errors
+/// The first thing that makes no sense in what is changed.
+pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<String>, Objection> {
+    let touched: BTreeSet<&str> = changes.iter().map(|change| change.key.id.as_str()).collect();
+    let mut part = Document {
+        resolvers: result.resolvers.clone(),
+        settings: result.settings.clone(),
+        ..Document::default()
+    };
+    part.peers = result.peers.clone();
+    part.checks = result.checks.clone();
+    part.alerts = result.alerts.clone();
+    part.maintenance = result.maintenance.clone();
+    whole(&part)?;
+    part.peers
+        .retain(|peer| touched.contains(peer.node_id.to_string().as_str()));
+    part.checks.retain(|check| touched.contains(check.id.as_str()));
+    part.alerts.retain(|alert| touched.contains(alert.id.as_str()));
+    part.maintenance
+        .retain(|window| touched.contains(window.id.as_str()));
+    let mut warnings = Vec::new();
+    for check in &part.checks {
+        cycle(result, check).map_err(|text| Objection {
+            place: Place::Whole,
+            text: format!("check {}: {text}", check.name),
+        })?;
+    }
+    warnings.extend(review(&part)?);
+    Ok(warnings)
+}
+
+fn whole(document: &Document) -> Result<(), Objection> {
+    let objection = |text: String| Objection {
+        place: Place::Whole,
+        text,
+    };
+    for (what, count, most) in [
+        ("peers", document.peers.len(), PEERS_MAX),
+        ("checks", document.checks.len(), CHECKS_MAX),
+        ("alerts", document.alerts.len(), ALERTS_MAX),
+    ] {
+        if count > most {
+            return Err(objection(format!(
+                "{what}: {count} are too many; at most {most} are possible"
+            )));
+        }
+    }
+    for resolver in &document.resolvers {
+        one_resolver(resolver).map_err(|text| objection(format!("resolvers: {text}")))?;
+    }
+    let settings = &document.settings;
+    let (beat, silence) = (settings.beat(), settings.silence());
+    if beat < Span::from_millis(100) || beat > Span::from_secs(60) {
+        return Err(objection(format!(
+            "settings.heartbeat: {beat} is not between 100ms and 1m"
+        )));
+    }
+    if silence.millis() < 2 * beat.millis() {
+        return Err(objection(format!(
+            "settings.dead_after: {silence} is less than two heartbeats ({beat})"
+        )));
+    }
+    Ok(())
+}
+
+fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> Result<(), String> {
+    name(&check.name)?;
+    if check.interval < INTERVAL_MIN {
+        return Err(format!(
+            "interval {} is too short; at least {INTERVAL_MIN}",
+            check.interval
+        ));
+    }
+    if check.timeout.is_zero() {
+        return Err("timeout 0s leaves no time for a probe".to_owned());
+    }
+    if check.timeout > check.interval {
+        warnings.push(format!(
+            "check {}: timeout {} is longer than interval {}; slow probes will be skipped",
+            check.name, check.timeout, check.interval
+        ));
+    }
+    if check.expect_status != 0 && !(100..600).contains(&check.expect_status) {
+        return Err(format!("expect_status {} is no HTTP status", check.expect_status));
+    }
+    if check.icmp_max_loss > 100 {
+        return Err(format!(
+            "icmp_max_loss {} is more than 100 percent",
+            check.icmp_max_loss
+        ));
+    }
+    if check.icmp_count > 20 {
+        return Err(format!("icmp_count {} is too much; at most 20", check.icmp_count));
+    }
+    let records = ["", "a", "aaaa", "cname", "mx", "txt", "ns"];
+    if !records.contains(&check.dns_record.to_ascii_lowercase().as_str()) {
+        return Err(format!(
+            "dns_record \"{}\" is not known; possible are a, aaaa, cname, mx, txt and ns",
+            check.dns_record
+        ));
+    }
+    if !check.dns_resolver.is_empty() {
+        one_resolver(&check.dns_resolver).map_err(|text| format!("dns_resolver: {text}"))?;
+    }
+    for resolver in &check.resolvers {
+        one_resolver(resolver).map_err(|text| format!("resolvers: {text}"))?;
+    }
+    let voters = document.peers.len() as u32;
+    if voters > 0 && check.min_reports > voters {
+        return Err(format!(
+            "min_reports {} can never be reached with {voters} nodes",
+            check.min_reports
+        ));
+    }
+    foreign_fields(check)?;
+    cycle(document, check)
+}
+
+/// Fields of another type are refused: they would be without effect, and whoever wrote them expects one.
+fn foreign_fields(check: &Check) -> Result<(), String> {
+    use CheckKind::{Dns, Http, Icmp, Tls};
+    for (field, is_set, kind) in [
+        ("expect_status", check.expect_status != 0, Http),
+        ("body_match", !check.body_match.is_empty(), Http),
+        ("tls_warn_days", check.tls_warn_days != 0, Tls),
+        ("tls_server_name", !check.tls_server_name.is_empty(), Tls),
+        ("tls_verify", check.tls_verify, Tls),
+        ("dns_record", !check.dns_record.is_empty(), Dns),
+        ("dns_resolver", !check.dns_resolver.is_empty(), Dns),
+        ("dns_expect", !check.dns_expect.is_empty(), Dns),
+        ("icmp_count", check.icmp_count != 0, Icmp),
+        ("icmp_max_loss", check.icmp_max_loss != 0, Icmp),
+    ] {
+        if is_set && check.kind != kind {
+            return Err(format!(
+                "{field} belongs to checks of type {}, not {}",
+                kind.name(),
+                check.kind.name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn cycle(document: &Document, check: &Check) -> Result<(), String> {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![check]);
+    while let Some(next) = waiting.pop() {
+        for text in &next.depends_on {
+            if check.is_called(text) {
+                return Err("depends_on leads back to the check itself".to_owned());
+            }
+            if let Some(parent) = document.check(text)
+                && seen.insert(&parent.name)
+            {
+                waiting.push(parent);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one_alert(alert: &Alert) -> Result<(), String> {
+    name(&alert.name)
+}
+
+fn one_window(window: &Window) -> Result<(), String> {
+    name(&window.name)?;
+    let moment = |field: &str, text: &str| {
+        text.parse::<jiff::Timestamp>()
+            .map_err(|_| format!("{field} \"{text}\" is no time; write 2026-05-15T14:01:00Z"))
+    };
+    let (start, end) = (moment("start", &window.start)?, moment("end", &window.end)?);
+    if start >= end {
+        return Err(format!("it ends ({end}) before it starts ({start})"));
+    }
+    Ok(())
+}
+
+fn name(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > NAME_MAX {
+        return Err(format!("a name has 1 to {NAME_MAX} bytes"));
+    }
+    if text.trim() != text {
+        return Err("a name cannot begin or end with a blank".to_owned());
+    }
+    // Lists of names are separated by commas.
+    match text.chars().find(|letter| letter.is_control() || *letter == ',') {
+        Some(letter) => Err(format!("a name cannot contain {letter:?}")),
+        None => Ok(()),
+    }
+}
+
+/// `host:port`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn address(text: &str) -> Result<(), String> {
+    let parts = text.rsplit_once(':');
+    let fits = parts.is_some_and(|(host, port)| {
+        let v6 = host.starts_with('[') && host.ends_with(']');
+        let plain = !host.is_empty() && !host.contains(':');
+        (v6 || plain)
+            && !host.chars().any(char::is_whitespace)
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "\"{text}\" is no address; write host:port, such as alpha.example.com:9901"
+        ))
+    }
+}
+
+/// `address` or `address:port` of a DNS server: a number, not a name, since a name would have to be looked up first.
+fn one_resolver(text: &str) -> Result<(), String> {
+    let fits = text.parse::<std::net::IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok();
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "\"{text}\" is no address of a DNS server; write 1.1.1.1 or 1.1.1.1:53"
+        ))
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything in qu that decides over time, without clock, network, disk or randomness.
+//!
+//! Replicated, so the same on every node after the same entries of the log:
+//! - [`state`] with [`command`]: configuration, states of checks, deliveries. Applying is plain: whatever a rule decides is decided by
+//!   the master beforehand and stands in the command, so nodes of different versions never come to different states.
+//!
+//! The master's own, begun anew when the role changes:
+//! - [`rounds`]: reports of nodes to one verdict per check;
+//! - [`announce`]: which messages a change of state gives;
+//! - [`dispatch`]: which message is sent when, at most once at a time;
+//! - [`preference`]: whether the role should be handed to a preferred node;
+//! - [`impaired`]: nodes that find everything broken while nobody else does.
+
+pub mod announce;
+pub mod command;
+pub mod dispatch;
+pub mod impaired;
+pub mod preference;
+pub mod rounds;
+pub mod state;
+
+/// Milliseconds since 1970, or since any other moment that all inputs of one machine share.
+pub type Millis = u64;

@@ -1,0 +1,237 @@
+use super::*;
+use crate::document::{Alert, AlertKind, CheckKind, Document};
+use crate::duration::Span;
+use crate::identity::NodeId;
+use crate::machine::command::Command;
+use crate::machine::rounds::Finding;
+use crate::machine::state::Outcome;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A morning, as UNIX time in milliseconds: windows are written as times of day.
+const NOW: Millis = 1_778_853_600_000;
+
+struct Stage {
+    state: State,
+    rounds: Rounds,
+    now: Millis,
+}
+
+fn node() -> NodeId {
+    "1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091".parse().unwrap()
+}
+
+impl Stage {
+    fn new(edit: impl FnOnce(&mut Document)) -> Stage {
+        let check = |id: &str| Check {
+            id: id.to_owned(),
+            ..Check::new(format!("name-{id}"), CheckKind::Tcp, "h:1")
+        };
+        let alert = Alert {
+            id: "a".to_owned(),
+            default: true,
+            ..Alert::new("oncall", AlertKind::Discord)
+        };
+        let mut document = Document {
+            peers: vec![crate::document::Peer {
+                node_id: node(),
+                advertise: "a:1".to_owned(),
+                fingerprint: String::new(),
+                cert_pem: String::new(),
+                location: None,
+            }],
+            checks: vec![check("c"), check("gateway")],
+            alerts: vec![alert],
+            ..Document::default()
+        };
+        edit(&mut document);
+        let checks = document
+            .checks
+            .iter()
+            .map(|check| (check.id.clone(), CheckState::default()));
+        let checks: BTreeMap<String, CheckState> = checks.collect();
+        Stage {
+            state: State {
+                document: Arc::new(document),
+                checks: Arc::new(checks),
+                ..State::default()
+            },
+            rounds: Rounds::default(),
+            now: NOW,
+        }
+    }
+
+    /// The check becomes this; yields what is told at once.
+    fn becomes(&mut self, check: &str, to: Status) -> Vec<Verb> {
+        let check = self.state.document.check(check).unwrap().clone();
+        let command = transition(&self.state, &check, to, Snapshot::default(), self.now, || {
+            "i".to_owned()
+        });
+        let verbs = command.deliveries.iter().map(|new| new.verb).collect();
+        assert!(matches!(
+            self.state.apply(&Command::Transition(command)),
+            Outcome::Done(_)
+        ));
+        verbs
+    }
+
+    /// What is due, carried out.
+    fn due(&mut self) -> Vec<Verb> {
+        let announces = due(&self.state, &self.rounds, self.now);
+        let verbs = announces.iter().map(|announce| announce.verb).collect();
+        for announce in announces {
+            assert!(matches!(
+                self.state.apply(&Command::Announce(announce)),
+                Outcome::Done(_)
+            ));
+        }
+        verbs
+    }
+
+    fn round_of(&mut self, check: &str, finding: Finding) {
+        self.rounds.report(self.now, check, node(), finding);
+        let live = BTreeSet::from([node()]);
+        self.rounds.tick(self.now, &self.state, &live);
+    }
+}
+
+#[test]
+fn an_outage_is_told_and_so_is_its_end() {
+    let mut stage = Stage::new(|_| {});
+    assert!(stage.becomes("c", Status::Up).is_empty(), "nobody asked");
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+    assert!(stage.due().is_empty());
+    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+}
+
+#[test]
+fn unknown_to_down_is_an_outage() {
+    let mut stage = Stage::new(|_| {});
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+}
+
+fn window(document: &mut Document) {
+    document.maintenance.push(Window {
+        id: "w".to_owned(),
+        name: "work".to_owned(),
+        checks: vec!["c".to_owned()],
+        group: None,
+        start: "2026-05-15T13:00:00Z".to_owned(),
+        end: "2026-05-15T15:00:00Z".to_owned(),
+        pause: false,
+    });
+}
+
+#[test]
+fn announced_work_is_quiet_and_what_stays_broken_is_told_at_its_end() {
+    let mut stage = Stage::new(window);
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    assert!(stage.due().is_empty());
+    assert!(stage.becomes("c", Status::Up).is_empty(), "nobody was told");
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    stage.now += 3_600_000;
+    assert_eq!(stage.due(), [Verb::Down]);
+    assert!(stage.due().is_empty());
+    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+}
+
+#[test]
+fn an_outage_told_before_the_work_is_not_told_again() {
+    let mut stage = Stage::new(window);
+    stage.now -= 7_200_000;
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+    stage.now += 7_200_000;
+    assert!(stage.due().is_empty());
+    stage.now += 7_200_000;
+    assert!(stage.due().is_empty());
+    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+}
+
+#[test]
+fn a_child_is_silent_while_its_parent_is_down() {
+    let depends = |document: &mut Document| document.checks[0].depends_on = vec!["gateway".to_owned()];
+    let mut stage = Stage::new(depends);
+    stage.becomes("gateway", Status::Up);
+    assert!(
+        stage.becomes("c", Status::Down).is_empty(),
+        "held for a round of the parent"
+    );
+    assert_eq!(stage.becomes("gateway", Status::Down), [Verb::Down]);
+    stage.now += 60_000;
+    stage.round_of("gateway", Finding::Bad("gone".to_owned()));
+    assert!(stage.due().is_empty());
+    assert_eq!(stage.becomes("gateway", Status::Up), [Verb::Recovered]);
+    assert!(stage.due().is_empty(), "its last round was bad");
+    stage.now += 30_000;
+    stage.round_of("gateway", Finding::Good);
+    assert_eq!(stage.due(), [Verb::Down], "it is broken by itself");
+}
+
+#[test]
+fn a_child_alone_is_told_after_a_round_of_its_parent() {
+    let depends = |document: &mut Document| document.checks[0].depends_on = vec!["gateway".to_owned()];
+    let mut stage = Stage::new(depends);
+    stage.becomes("gateway", Status::Up);
+    stage.round_of("gateway", Finding::Good);
+    stage.becomes("c", Status::Down);
+    assert!(stage.due().is_empty(), "that round was before");
+    stage.now += 30_000;
+    stage.round_of("gateway", Finding::Good);
+    assert_eq!(stage.due(), [Verb::Down]);
+}
+
+#[test]
+fn what_comes_and_goes_is_told_once() {
+    let mut stage = Stage::new(|_| {});
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        for to in [Status::Down, Status::Up] {
+            stage.now += 5000;
+            told.extend(stage.becomes("c", to));
+            told.extend(stage.due());
+        }
+    }
+    assert_eq!(told.iter().filter(|verb| **verb == Verb::Flapping).count(), 1);
+    assert_eq!(told.len(), FLAP_TRANSITIONS + 1, "{told:?}");
+    stage.now += 5000;
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    stage.now += FLAP_WINDOW_MS - 1;
+    assert!(stage.due().is_empty());
+    stage.now += 1;
+    assert_eq!(stage.due(), [Verb::Stable]);
+    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+}
+
+#[test]
+fn reminders_until_somebody_works_on_it() {
+    let remind = |document: &mut Document| document.checks[0].remind_every = Some(Span::from_secs(600));
+    let mut stage = Stage::new(remind);
+    stage.becomes("c", Status::Down);
+    stage.now += 599_999;
+    assert!(stage.due().is_empty());
+    stage.now += 1;
+    assert_eq!(stage.due(), [Verb::Reminder]);
+    stage.now += 600_000;
+    assert_eq!(stage.due(), [Verb::Reminder]);
+    let acknowledge = crate::machine::command::Acknowledge {
+        check: "c".to_owned(),
+        note: "on it".to_owned(),
+        until: None,
+        at: stage.now,
+        uid: None,
+    };
+    stage.state.apply(&Command::Acknowledge(acknowledge));
+    stage.now += 600_000;
+    assert!(stage.due().is_empty());
+    let ids: Vec<&String> = stage.state.deliveries.keys().collect();
+    assert_eq!(ids, ["c/1.1/a", "c/1.2/a", "c/1/a"]);
+}
+
+#[test]
+fn an_escalation_that_is_not_due_has_no_end() {
+    let mut stage = Stage::new(|document| document.alerts[0].after = Some(Span::from_secs(900)));
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+    stage.now += 1000;
+    assert!(stage.becomes("c", Status::Up).is_empty());
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+}

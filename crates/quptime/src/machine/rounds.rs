@@ -1,0 +1,243 @@
+//! Reports of nodes to one verdict per check.
+//!
+//! A *round* of a check is closed when every node that is live has reported since the last one, or when interval and timeout have passed.
+//! Its verdict is what more than half of the reports say, provided there are enough; a tie keeps the state. A new state holds after so
+//! many rounds in a row as the check wants. On the first round that differs all nodes are asked to look again at once (*second opinion*),
+//! so an outage is known after about one interval instead of two.
+//!
+//! Reports stay here, in the memory of the master. A new master begins with none and needs a round more; the states are in the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Millis;
+use super::command::Snapshot;
+use super::state::{State, Status};
+use crate::document::schema::CONFIRM;
+use crate::document::{Check, Document};
+use crate::identity::NodeId;
+
+/// After which time nodes look again when asked for a second opinion.
+pub const SECOND_OPINION_MS: Millis = 2000;
+/// Rounds without a verdict after which a check is shown as stale.
+const STALE_ROUNDS: u32 = 2;
+
+/// What a node found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Well.
+    Good,
+    /// Not, and why.
+    Bad(String),
+    /// The node cannot make this check.
+    Unable(String),
+}
+
+/// What rounds want done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The state shall change.
+    Change {
+        /// The check, by id.
+        check: String,
+        /// What it becomes.
+        to: Status,
+        /// What was seen.
+        snapshot: Snapshot,
+    },
+    /// All nodes shall look again.
+    LookAgain {
+        /// The check, by id.
+        check: String,
+    },
+}
+
+/// The last closed round of a check, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastRound {
+    /// What was seen.
+    pub snapshot: Snapshot,
+    /// What each node said, also those whose votes do not count.
+    pub votes: BTreeMap<NodeId, bool>,
+    /// What it came to; nothing if too few reported.
+    pub verdict: Option<Status>,
+    /// Rounds in a row without a verdict.
+    pub silent: u32,
+    /// When.
+    pub at: Millis,
+    /// Counts rounds.
+    pub number: u64,
+}
+
+impl LastRound {
+    /// Whether nobody knows how it stands at the moment.
+    pub fn is_stale(&self) -> bool {
+        self.silent >= STALE_ROUNDS
+    }
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    opened: Millis,
+    reports: BTreeMap<NodeId, Finding>,
+    /// The state that differs, and in how many rounds in a row.
+    streak: Option<(Status, u32)>,
+    last: LastRound,
+}
+
+/// The rounds of all checks.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    checks: BTreeMap<String, Round>,
+}
+
+impl Rounds {
+    /// A report has arrived. Reports of nodes that are no peers, or about checks that there are not, are the caller's to drop.
+    pub fn report(&mut self, now: Millis, check: &str, node: NodeId, finding: Finding) {
+        let round = self.checks.entry(check.to_owned()).or_insert_with(|| Round {
+            opened: now,
+            ..Round::default()
+        });
+        round.reports.insert(node, finding);
+    }
+
+    /// A check is not what it was: what was reported about it says nothing any more.
+    pub fn forget(&mut self, check: &str) {
+        self.checks.remove(check);
+    }
+
+    /// The last round of a check.
+    pub fn last(&self, check: &str) -> Option<&LastRound> {
+        self.checks.get(check).map(|round| &round.last)
+    }
+
+    /// Closes what is to be closed at this moment. `live` are the nodes heard of lately, this one included.
+    pub fn tick(&mut self, now: Millis, state: &State, live: &BTreeSet<NodeId>) -> Vec<Verdict> {
+        let document = &state.document;
+        let mut verdicts = Vec::new();
+        for check in &document.checks {
+            if check.disabled {
+                self.checks.remove(&check.id);
+                continue;
+            }
+            let round = self.checks.entry(check.id.clone()).or_insert_with(|| Round {
+                opened: now,
+                ..Round::default()
+            });
+            let eligible: BTreeSet<NodeId> = document
+                .peers
+                .iter()
+                .map(|peer| peer.node_id)
+                .filter(|node| live.contains(node) && !state.impaired.contains(node))
+                .collect();
+            let all_in = !eligible.is_empty() && eligible.iter().all(|node| round.reports.contains_key(node));
+            let patience = check.interval.millis() + check.timeout.millis();
+            if all_in || now.saturating_sub(round.opened) >= patience {
+                let status = state
+                    .checks
+                    .get(&check.id)
+                    .map_or(Status::Unknown, |known| known.status);
+                round.close(now, check, document, &eligible, status, &mut verdicts);
+            }
+        }
+        self.checks.retain(|id, _| state.checks.contains_key(id));
+        verdicts
+    }
+}
+
+impl Round {
+    fn close(
+        &mut self,
+        now: Millis,
+        check: &Check,
+        document: &Document,
+        eligible: &BTreeSet<NodeId>,
+        status: Status,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        self.opened = now;
+        let mut snapshot = Snapshot::default();
+        let mut votes = BTreeMap::new();
+        for (node, finding) in std::mem::take(&mut self.reports) {
+            let counts = eligible.contains(&node);
+            match finding {
+                Finding::Good => {
+                    votes.insert(node, true);
+                    snapshot.ok += u32::from(counts);
+                    snapshot.reports += u32::from(counts);
+                }
+                Finding::Bad(detail) => {
+                    votes.insert(node, false);
+                    if counts {
+                        snapshot.reports += 1;
+                        snapshot.bad_nodes.push(node);
+                        snapshot.note(detail);
+                    }
+                }
+                Finding::Unable(detail) => snapshot.note(detail),
+            }
+        }
+        let needed = match check.min_reports {
+            0 => document.quorum() as u32,
+            needed => needed,
+        };
+        let verdict = verdict_of(&snapshot, needed, status);
+        let silent = if verdict.is_none() {
+            self.last.silent + 1
+        } else {
+            0
+        };
+        self.last = LastRound {
+            snapshot: snapshot.clone(),
+            votes,
+            verdict,
+            silent,
+            at: now,
+            number: self.last.number + 1,
+        };
+        let Some(verdict) = verdict else { return };
+        if verdict == status {
+            self.streak = None;
+            return;
+        }
+        let rounds = match self.streak {
+            Some((same, rounds)) if same == verdict => rounds + 1,
+            _ => 1,
+        };
+        self.streak = Some((verdict, rounds));
+        let wanted = match (verdict, check.confirm, check.recover) {
+            (Status::Down, 0, _) | (Status::Up | Status::Unknown, _, 0) => CONFIRM,
+            (Status::Down, confirm, _) => confirm,
+            (Status::Up | Status::Unknown, _, recover) => recover,
+        };
+        if rounds >= wanted {
+            self.streak = None;
+            verdicts.push(Verdict::Change {
+                check: check.id.clone(),
+                to: verdict,
+                snapshot,
+            });
+        } else if check.second_opinion != Some(false)
+            && (verdict == Status::Down || status == Status::Unknown)
+        {
+            verdicts.push(Verdict::LookAgain {
+                check: check.id.clone(),
+            });
+        }
+    }
+}
+
+fn verdict_of(snapshot: &Snapshot, needed: u32, status: Status) -> Option<Status> {
+    let bad = snapshot.reports - snapshot.ok;
+    if snapshot.reports < needed.max(1) {
+        None
+    } else if bad * 2 > snapshot.reports {
+        Some(Status::Down)
+    } else if snapshot.ok * 2 > snapshot.reports || status == Status::Unknown {
+        Some(Status::Up)
+    } else {
+        Some(status)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+use super::*;
+use consensus::{Incarnation, Kind};
+
+fn hard(term: u64) -> HardState {
+    HardState {
+        term: Term(term),
+        ..HardState::new(Incarnation(9), false)
+    }
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry {
+        index,
+        term: Term(term),
+        kind: Kind::Command,
+        payload: Bytes::from(format!("entry {index} of {term}")),
+    }
+}
+
+struct Folder {
+    _parent: tempfile::TempDir,
+    dir: PathBuf,
+}
+
+fn folder() -> Folder {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("raft");
+    Folder { _parent: parent, dir }
+}
+
+fn reopen(dir: &Path) -> Loaded {
+    Disk::open(dir).unwrap().unwrap()
+}
+
+#[test]
+fn what_was_written_is_there() {
+    let folder = folder();
+    assert!(Disk::open(&folder.dir).unwrap().is_none());
+    let mut disk = Disk::create(&folder.dir, 77, &hard(0)).unwrap();
+    disk.write(&[entry(1, 1), entry(2, 1), entry(3, 1)], Some(&hard(1)))
+        .unwrap();
+    // Another leader replaces the last two.
+    disk.write(&[entry(2, 2)], Some(&hard(2))).unwrap();
+    drop(disk);
+    let loaded = reopen(&folder.dir);
+    assert_eq!(loaded.group, 77);
+    assert_eq!(loaded.disk.hard_state(), &hard(2));
+    let entries: Vec<Entry> = loaded.disk.entries().cloned().collect();
+    assert_eq!(entries, [entry(1, 1), entry(2, 2)]);
+    assert_eq!(loaded.disk.term(2), Some(Term(2)));
+    assert_eq!(loaded.disk.term(3), None);
+}
+
+#[test]
+fn an_append_that_was_cut_off_is_forgotten_at_every_length() {
+    let folder = folder();
+    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    disk.write(&[entry(1, 1)], None).unwrap();
+    let whole = disk.log_bytes();
+    disk.write(&[entry(2, 1)], None).unwrap();
+    let path = folder.dir.join("log");
+    let content = fs::read(&path).unwrap();
+    for length in whole..content.len() as u64 {
+        fs::write(&path, &content[..length as usize]).unwrap();
+        let mut loaded = reopen(&folder.dir);
+        assert_eq!(loaded.disk.last().index, 1, "cut to {length}");
+        // And what is appended afterwards can be read.
+        loaded.disk.write(&[entry(2, 5)], None).unwrap();
+        assert_eq!(reopen(&folder.dir).disk.last(), entry(2, 5).position());
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_told_and_never_read_over() {
+    let folder = folder();
+    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    disk.write(&[entry(1, 1)], None).unwrap();
+    disk.write(&[entry(2, 1)], None).unwrap();
+    let path = folder.dir.join("log");
+    let content = fs::read(&path).unwrap();
+    for position in 0..content.len() {
+        let mut damaged = content.clone();
+        damaged[position] ^= 0x10;
+        fs::write(&path, &damaged).unwrap();
+        match Disk::open(&folder.dir) {
+            Err(DiskError::Damaged { .. }) => {}
+            // Only the last append may be taken for one that was cut off.
+            Ok(Some(loaded)) => assert_eq!(loaded.disk.last().index, 1, "bit of byte {position}"),
+            other => panic!("byte {position}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_copied_folder_counts_as_absent() {
+    let folder = folder();
+    drop(Disk::create(&folder.dir, 1, &hard(0)).unwrap());
+    let copy = folder.dir.with_file_name("copy");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&folder.dir).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    fs::rename(&folder.dir, folder.dir.with_file_name("gone")).unwrap();
+    fs::rename(&copy, &folder.dir).unwrap();
+    assert!(Disk::open(&folder.dir).unwrap().is_none());
+}
+
+#[test]
+fn a_snapshot_replaces_the_log() {
+    let folder = folder();
+    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    disk.write(&[entry(1, 1), entry(2, 1), entry(3, 1)], Some(&hard(1)))
+        .unwrap();
+    let state = State {
+        cluster: "k".to_owned(),
+        ..State::default()
+    };
+    let snapshot = Snapshot {
+        position: entry(2, 1).position(),
+        configuration: Configuration::default(),
+    };
+    disk.rebase(&snapshot, &state, &hard(1), true).unwrap();
+    drop(disk);
+    let mut loaded = reopen(&folder.dir);
+    assert_eq!(loaded.state, state);
+    assert_eq!(loaded.disk.base(), &snapshot);
+    assert_eq!(loaded.disk.entries().cloned().collect::<Vec<_>>(), [entry(3, 1)]);
+    // A snapshot of a leader whose log is another: nothing of the own log stays.
+    let other = Snapshot {
+        position: entry(9, 4).position(),
+        configuration: Configuration::default(),
+    };
+    loaded
+        .disk
+        .rebase(&other, &State::default(), &hard(4), false)
+        .unwrap();
+    let loaded = reopen(&folder.dir);
+    assert_eq!(
+        (loaded.disk.last(), loaded.state),
+        (other.position, State::default())
+    );
+    let snapshots = fs::read_dir(&folder.dir)
+        .unwrap()
+        .filter(|file| {
+            file.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("snapshot-")
+        })
+        .count();
+    assert_eq!(snapshots, 1);
+}
