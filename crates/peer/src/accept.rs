@@ -20,14 +20,18 @@ use crate::bulk;
 use crate::dial::{self, Open};
 use crate::frame::{Kind, ReadError, Reader};
 use crate::handshake::{Cause, FRAME_MAX, Greeting, MAGIC, Preamble, Purpose, Refusal};
+use crate::http::{self, Visit, WebStream};
 use crate::link::Link;
 use crate::peers::{Peer, Ticket};
 use crate::shared::Shared;
-use crate::stream;
-use crate::tell::Tell;
+use crate::stranger::{self, Seat};
+use crate::stream::{self, Proof};
 
 /// When the listener fails, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Of bytes that are no handshake.
+const NOT_A_MEMBER: &str = "it does not begin as members do";
 
 /// Handshakes under way.
 #[derive(Debug)]
@@ -99,6 +103,12 @@ enum Accepted {
         from: NodeId,
         open: Open,
     },
+    Stranger {
+        theirs: Greeting,
+        open: Open,
+        seat: Seat,
+    },
+    Web(Visit),
 }
 
 /// Takes connections until the transport stops.
@@ -146,10 +156,10 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, from: SocketAddr, turn: T
             theirs,
             open,
         } => {
-            let link = Link::new(peer.node, theirs.instance);
+            let link = Link::new(peer.node, theirs.instance, open.proof.key);
             if peer.register(ticket, &link) {
-                Tell::connected(peer.node, &from, theirs.version);
-                dial::use_link(&shared, &peer, &link, open, &from).await;
+                shared.tell.connected(peer.node, &from, theirs.version);
+                dial::use_link(&shared, &peer, &link, &theirs, open, &from).await;
             }
             shared.peers.sweep(&peer);
         }
@@ -159,6 +169,10 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, from: SocketAddr, turn: T
                 () = shared.stop.cancelled() => {}
             }
         }
+        Accepted::Stranger { theirs, open, seat } => {
+            stranger::serve(&shared, &theirs, open, from, seat).await;
+        }
+        Accepted::Web(visit) => http::serve(&shared, visit).await,
     }
 }
 
@@ -170,12 +184,13 @@ async fn shake(shared: &Arc<Shared>, socket: TcpStream, from: SocketAddr) -> Acc
         Ok(0) | Err(_) => return Accepted::Nothing,
         Ok(_) => {}
     }
-    let Some((reader, writer)) = secure(shared, socket, first[0], from).await else {
+    let Some((reader, writer, proof)) = secure(shared, socket, first[0], from).await else {
         return Accepted::Nothing;
     };
     let mut open = Open {
         reader: Reader::new(reader, FRAME_MAX, shared.limits.handshake_timeout),
         writer,
+        proof,
     };
     let theirs = match hello(shared, &mut open).await {
         Ok(theirs) => theirs,
@@ -188,6 +203,7 @@ async fn shake(shared: &Arc<Shared>, socket: TcpStream, from: SocketAddr) -> Acc
             shared.tell.garbage(from, &what);
             return Accepted::Nothing;
         }
+        Err(Bad::Web(first)) => return web(shared, first, open, from),
         Err(Bad::Gone) => return Accepted::Nothing,
     };
     welcome(shared, open, theirs, from).await
@@ -199,9 +215,12 @@ async fn secure(
     socket: TcpStream,
     first: u8,
     from: SocketAddr,
-) -> Option<(stream::BoxReader, stream::BoxWriter)> {
+) -> Option<(stream::BoxReader, stream::BoxWriter, Proof)> {
     match (&shared.tls, stream::is_tls(first)) {
-        (None, false) => Some(stream::plain_halves(socket)),
+        (None, false) => {
+            let (reader, writer) = stream::plain_halves(socket);
+            Some((reader, writer, Proof::default()))
+        }
         (None, true) => {
             shared.tell.tls_to_plain(from);
             // What tells the other end that this is no TLS.
@@ -219,9 +238,18 @@ async fn secure(
             None
         }
         (Some(tls), true) => {
-            let accept = TlsAcceptor::from(tls.files().server()).accept(socket);
+            let accept = TlsAcceptor::from(tls.server()).accept(socket);
             match accept.into_fallible().await {
-                Ok(session) => Some(stream::halves(session)),
+                Ok(session) => {
+                    let proof = if shared.is_pinned() {
+                        let proof = Proof::of(session.get_ref().1);
+                        proof.map_err(|what| shared.tell.garbage(from, &what)).ok()?
+                    } else {
+                        Proof::default()
+                    };
+                    let (reader, writer) = stream::halves(session);
+                    Some((reader, writer, proof))
+                }
                 Err((error, socket)) => {
                     shared.tell.tls_failed(from, &error);
                     // The alert that says why is on its way; a reset would overtake it.
@@ -245,6 +273,8 @@ async fn last_word(socket: TcpStream, bytes: &[u8]) {
 enum Bad {
     Refused(Preamble, Refusal),
     Garbage(String),
+    /// A request of HTTP, with its first bytes.
+    Web([u8; 8]),
     Gone,
 }
 
@@ -252,14 +282,22 @@ impl From<ReadError> for Bad {
     fn from(error: ReadError) -> Bad {
         match error {
             ReadError::Frame(error) => Bad::Garbage(error.to_string()),
-            ReadError::Io(_) | ReadError::Closed | ReadError::Silence(_) => Bad::Gone,
+            ReadError::Io(_)
+            | ReadError::Closed
+            | ReadError::Silence(_)
+            | ReadError::Slow(_)
+            | ReadError::Crowded => Bad::Gone,
         }
     }
 }
 
 async fn hello(shared: &Shared, open: &mut Open) -> Result<Greeting, Bad> {
-    if open.reader.exactly::<8>().await? != MAGIC {
-        return Err(Bad::Garbage("it does not begin as members do".to_owned()));
+    let first = open.reader.exactly::<8>().await?;
+    if http::begins_request(&first) {
+        return Err(Bad::Web(first));
+    }
+    if first != MAGIC {
+        return Err(Bad::Garbage(NOT_A_MEMBER.to_owned()));
     }
     let frame = open.reader.next().await?;
     if frame.kind != Kind::Hello {
@@ -272,13 +310,24 @@ async fn hello(shared: &Shared, open: &mut Open) -> Result<Greeting, Bad> {
     let bad = |error: crate::handshake::BadHandshake| Bad::Garbage(error.to_string());
     let preamble = Preamble::decode(&mut payload).map_err(bad)?;
     let refused = |refusal| Bad::Refused(preamble, refusal);
-    shared.own.judge_preamble(preamble).map_err(refused)?;
-    let theirs = Greeting::decode(preamble, payload).map_err(bad)?;
-    shared.own.judge_identity(&theirs, None).map_err(refused)?;
-    if theirs.purpose != Purpose::Ask {
-        shared.admit(&theirs).map_err(refused)?;
+    let judged = Greeting::judge(&shared.own, preamble, payload, None);
+    let theirs = judged.map_err(refused)?.map_err(bad)?;
+    if theirs.purpose != Purpose::Stranger {
+        shared.admit(&theirs, &open.proof).map_err(refused)?;
     }
     Ok(theirs)
+}
+
+/// A web client, if the user serves such.
+fn web(shared: &Shared, first: [u8; 8], open: Open, from: SocketAddr) -> Accepted {
+    let (rest, reader) = open.reader.into_parts();
+    let head = [&first[..], &rest[..]].concat();
+    let stream = WebStream::new(head.into(), reader, open.writer);
+    if let Some(visit) = http::offer(shared, stream, from) {
+        return Accepted::Web(visit);
+    }
+    shared.tell.garbage(from, &NOT_A_MEMBER);
+    Accepted::Nothing
 }
 
 async fn welcome(shared: &Arc<Shared>, mut open: Open, theirs: Greeting, from: SocketAddr) -> Accepted {
@@ -307,12 +356,26 @@ async fn welcome(shared: &Arc<Shared>, mut open: Open, theirs: Greeting, from: S
             (None, Ok(_)) => return Accepted::Nothing,
         }
     }
+    let mut seat = None;
+    if theirs.purpose == Purpose::Stranger {
+        match stranger::receive(shared, &open.proof, from) {
+            Ok(taken) => seat = Some(taken),
+            Err(refusal) => {
+                shared.tell.refused(refusal.cause, preamble, &refusal.text, &from);
+                refuse(&mut open, &refusal).await;
+                return Accepted::Nothing;
+            }
+        }
+    }
     let mut answer = MAGIC.to_vec();
     shared
         .greeting(theirs.purpose, theirs.node)
         .put(Kind::Welcome, &mut answer);
     if open.writer.write_all(&answer).await.is_err() || open.writer.flush().await.is_err() {
         return Accepted::Nothing;
+    }
+    if let Some(seat) = seat {
+        return Accepted::Stranger { theirs, open, seat };
     }
     match (theirs.purpose, place) {
         (Purpose::Bulk, _) => Accepted::Bulk {
@@ -334,7 +397,7 @@ async fn welcome(shared: &Arc<Shared>, mut open: Open, theirs: Greeting, from: S
             }
         }
         _ => {
-            shared.handler.asked(&theirs.introduction());
+            shared.handler.asked(&theirs.introduction(open.proof.key));
             // It closes first, having heard what it wanted.
             let _ = open.reader.next().await;
             Accepted::Nothing

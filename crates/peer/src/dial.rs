@@ -17,9 +17,9 @@ use crate::frame::{Kind, ReadError, Reader};
 use crate::handshake::{Cause, FRAME_MAX, Greeting, MAGIC, Preamble, Purpose, Refusal};
 use crate::link::{self, Link};
 use crate::peers::Peer;
+use crate::settings::{Address, By};
 use crate::shared::{Shared, random};
-use crate::stream::{self, BoxReader, BoxWriter};
-use crate::tell::Tell;
+use crate::stream::{self, BoxReader, BoxWriter, Proof};
 
 /// Addresses of one name that are tried in one attempt.
 const ADDRESSES_MAX: usize = 8;
@@ -56,6 +56,7 @@ impl fmt::Display for Failure {
 pub(crate) struct Open {
     pub(crate) reader: Reader<BoxReader>,
     pub(crate) writer: BoxWriter,
+    pub(crate) proof: Proof,
 }
 
 /// Keeps a connection to a peer up until the token says otherwise.
@@ -106,15 +107,15 @@ fn pause(shared: &Shared, failures: u32) -> Duration {
     full / 2 + full.mul_f64(0.5 * jitter as f64 / 1024.0)
 }
 
-async fn attempt(shared: &Arc<Shared>, peer: &Arc<Peer>, address: &str) -> Result<(), Failure> {
+async fn attempt(shared: &Arc<Shared>, peer: &Arc<Peer>, address: &Address) -> Result<(), Failure> {
     let (ticket, theirs, open) = within(shared, async {
-        let socket = connect(shared, address).await?;
+        let socket = connect(shared, &address.address).await?;
         let ticket = peer
             .reserve_dialling(shared.number())
             .map_err(|_| Failure::Taken)?;
         let mut open = secure(shared, socket, address).await?;
         let theirs = greet(shared, &mut open, Purpose::Link, Some(peer.node)).await?;
-        if let Err(refusal) = shared.admit(&theirs) {
+        if let Err(refusal) = shared.admit(&theirs, &open.proof) {
             return Err(refuse(&mut open, &theirs, refusal).await);
         }
         let mut start = Vec::new();
@@ -123,14 +124,14 @@ async fn attempt(shared: &Arc<Shared>, peer: &Arc<Peer>, address: &str) -> Resul
         Ok((ticket, theirs, open))
     })
     .await?;
-    let link = Link::new(shared.own.node, theirs.instance);
+    let link = Link::new(shared.own.node, theirs.instance, open.proof.key);
     if !peer.register(ticket, &link) {
         return Err(Failure::Taken);
     }
-    Tell::connected(peer.node, &address, theirs.version);
-    let (shared, peer, address) = (shared.clone(), peer.clone(), address.to_owned());
+    shared.tell.connected(peer.node, &address.address, theirs.version);
+    let (shared, peer, address) = (shared.clone(), peer.clone(), address.address.clone());
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move { use_link(&shared, &peer, &link, open, &address).await });
+    tasks.spawn(async move { use_link(&shared, &peer, &link, &theirs, open, &address).await });
     Ok(())
 }
 
@@ -139,19 +140,29 @@ pub(crate) async fn use_link(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
     link: &Arc<Link>,
+    theirs: &Greeting,
     open: Open,
     address: &(dyn fmt::Display + Sync),
 ) {
+    // Since the handshake others may have become known, or not known any more.
+    if let Err(refusal) = shared.judge_key(&theirs.introduction(open.proof.key)) {
+        link.end(&refusal.text);
+    }
     peer.tell(&*shared.handler);
     let reason = link::run(shared, peer, link, open.reader, open.writer).await;
     if peer.ended(link, &reason) && !shared.stop.is_cancelled() {
-        Tell::disconnected(peer.node, &reason, address);
+        shared.tell.disconnected(peer.node, &reason, address);
     }
     peer.tell(&*shared.handler);
     shared.peers.sweep(peer);
 }
 
-fn tell(shared: &Shared, peer: &Peer, failure: &Failure, address: &str) {
+fn tell(shared: &Shared, peer: &Peer, failure: &Failure, address: &Address) {
+    let address = address.address.as_str();
+    let refused = match failure {
+        Failure::Refused(refusal) => Some(refusal.cause),
+        _ => None,
+    };
     match failure {
         Failure::Taken => return,
         Failure::Refused(refusal) if refusal.cause == Cause::Duplicate => return,
@@ -177,7 +188,9 @@ fn tell(shared: &Shared, peer: &Peer, failure: &Failure, address: &str) {
     }
     let reason = failure.to_string();
     if let Some(held_back) = peer.failed(&reason, shared.tell.now()) {
-        Tell::not_connected(peer.node, &reason, held_back, address);
+        shared
+            .tell
+            .not_connected(peer.node, &reason, refused, held_back, address);
     }
 }
 
@@ -195,16 +208,17 @@ async fn within<T>(shared: &Shared, attempt: impl Future<Output = Result<T, Fail
 /// Dials, shakes hands for `purpose`, and asks the user about the peer if there is more to come.
 pub(crate) async fn reach(
     shared: &Shared,
-    address: &str,
+    address: &Address,
     purpose: Purpose,
     expected: Option<NodeId>,
 ) -> Result<(Greeting, Open), Failure> {
     within(shared, async {
-        let socket = connect(shared, address).await?;
+        let socket = connect(shared, &address.address).await?;
         let mut open = secure(shared, socket, address).await?;
         let theirs = greet(shared, &mut open, purpose, expected).await?;
-        if purpose != Purpose::Ask
-            && let Err(refusal) = shared.admit(&theirs)
+        // Of the others the caller decides.
+        if purpose == Purpose::Bulk
+            && let Err(refusal) = shared.admit(&theirs, &open.proof)
         {
             return Err(refuse(&mut open, &theirs, refusal).await);
         }
@@ -253,25 +267,34 @@ fn connect_text(error: &io::Error) -> String {
     }
 }
 
-async fn secure(shared: &Shared, socket: TcpStream, address: &str) -> Result<Open, Failure> {
+async fn secure(shared: &Shared, socket: TcpStream, address: &Address) -> Result<Open, Failure> {
     let silence_max = shared.limits.handshake_timeout;
+    let mut proof = Proof::default();
     let (reader, writer) = match &shared.tls {
         None => stream::plain_halves(socket),
         Some(tls) => {
             let config = tls
-                .files()
-                .client()
+                .client(address.pin)
                 .ok_or_else(|| Failure::Tls("tls: no authorities to verify the peer by".to_owned()))?;
-            let host = host(address);
+            let host = match &tls.by {
+                By::Authority(_) => host(&address.address),
+                // A key has no name, and this one is told to nobody.
+                By::Pinned { .. } => "peer",
+            };
             let name = ServerName::try_from(host.to_owned())
                 .map_err(|_| Failure::Tls(format!("tls: {host} is no name that a certificate can have")))?;
             let connected = TlsConnector::from(config).connect(name, socket).await;
-            stream::halves(connected.map_err(|error| tls_failure(&error))?)
+            let session = connected.map_err(|error| tls_failure(&error))?;
+            if shared.is_pinned() {
+                proof = Proof::of(session.get_ref().1).map_err(Failure::Broken)?;
+            }
+            stream::halves(session)
         }
     };
     Ok(Open {
         reader: Reader::new(reader, FRAME_MAX, silence_max),
         writer,
+        proof,
     })
 }
 
@@ -327,14 +350,10 @@ async fn greet(
         _ => return Err(Failure::Broken("the peer sent a bad handshake".to_owned())),
     }
     let preamble = Preamble::decode(&mut payload).map_err(bad)?;
-    if let Err(refusal) = shared.own.judge_preamble(preamble) {
-        return Err(refuse_unknown(open, preamble, refusal).await);
+    match Greeting::judge(&shared.own, preamble, payload, expected) {
+        Ok(theirs) => theirs.map_err(bad),
+        Err(refusal) => Err(refuse_unknown(open, preamble, refusal).await),
     }
-    let theirs = Greeting::decode(preamble, payload).map_err(bad)?;
-    if let Err(refusal) = shared.own.judge_identity(&theirs, expected) {
-        return Err(refuse(open, &theirs, refusal).await);
-    }
-    Ok(theirs)
 }
 
 async fn refuse(open: &mut Open, theirs: &Greeting, refusal: Refusal) -> Failure {

@@ -5,6 +5,8 @@
 //! **Invariant:** memory for a frame grows with the bytes that have arrived, not with the length that it announces.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -167,6 +169,59 @@ pub enum ReadError {
     /// Not a byte for too long.
     #[error("timeout: nothing heard for {0:?}")]
     Silence(Duration),
+    /// Bytes come, and the frame does not.
+    #[error("timeout: a frame was not whole after {0:?}")]
+    Slow(Duration),
+    /// Too many bytes of frames that are not whole are kept already.
+    #[error("too many long frames are under way at once")]
+    Crowded,
+}
+
+/// Bytes of unfinished frames that several connections may keep together.
+#[derive(Debug)]
+pub struct Partial {
+    kept: AtomicUsize,
+    most: usize,
+}
+
+impl Partial {
+    /// At most `most` bytes.
+    pub fn new(most: usize) -> Arc<Partial> {
+        Arc::new(Partial {
+            kept: AtomicUsize::new(0),
+            most,
+        })
+    }
+
+    /// Bytes kept now.
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+}
+
+/// The part of one connection.
+#[derive(Debug)]
+struct Share {
+    of: Arc<Partial>,
+    bytes: usize,
+}
+
+impl Share {
+    /// False if that is too much for all together.
+    fn set(&mut self, bytes: usize) -> bool {
+        let before = self.of.kept.fetch_add(bytes, Ordering::Relaxed);
+        self.of.kept.fetch_sub(self.bytes, Ordering::Relaxed);
+        let others = before.saturating_sub(self.bytes);
+        let fits = bytes <= self.bytes || others.saturating_add(bytes) <= self.of.most;
+        self.bytes = bytes;
+        fits
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Reads frames. [`Reader::next`] may be dropped half-way; nothing is lost.
@@ -178,6 +233,10 @@ pub struct Reader<R> {
     max: usize,
     silence_max: Duration,
     heard: Instant,
+    frame_timeout: Option<Duration>,
+    /// When the first bytes of the frame under way came.
+    begun: Option<Instant>,
+    share: Option<Share>,
     received: u64,
 }
 
@@ -190,6 +249,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             max,
             silence_max,
             heard: Instant::now(),
+            frame_timeout: None,
+            begun: None,
+            share: None,
             received: 0,
         }
     }
@@ -205,14 +267,42 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.heard = Instant::now();
     }
 
+    /// From now on a frame must be whole so soon after its first bytes.
+    pub fn set_frame_timeout(&mut self, timeout: Duration) {
+        self.frame_timeout = Some(timeout);
+    }
+
+    /// From now on what is kept of unfinished frames counts there.
+    pub fn set_partial(&mut self, partial: Arc<Partial>) {
+        self.share = Some(Share {
+            of: partial,
+            bytes: 0,
+        });
+    }
+
     /// The next frame.
     pub async fn next(&mut self) -> Result<Frame, ReadError> {
         loop {
             if let Some(frame) = take(&mut self.buffer, self.max)? {
+                self.begun = None;
                 return Ok(frame);
             }
+            self.note_partial()?;
             self.fill().await?;
         }
+    }
+
+    /// What is in the buffer is the beginning of a frame.
+    fn note_partial(&mut self) -> Result<(), ReadError> {
+        if !self.buffer.is_empty() && self.begun.is_none() {
+            self.begun = Some(Instant::now());
+        }
+        if let Some(share) = &mut self.share
+            && !share.set(self.buffer.len())
+        {
+            return Err(ReadError::Crowded);
+        }
+        Ok(())
     }
 
     /// The next `N` bytes, which are no frame.
@@ -229,7 +319,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.buffer.reserve(self.wanted());
         // If bytes wait, they are read before the time is looked at: they may have come while nobody looked.
         let read = self.io.read_buf(&mut self.buffer);
-        match tokio::time::timeout_at(self.heard + self.silence_max, read).await {
+        let silent = self.heard + self.silence_max;
+        let slow = self
+            .begun
+            .zip(self.frame_timeout)
+            .map(|(begun, most)| begun + most);
+        match tokio::time::timeout_at(slow.map_or(silent, |slow| slow.min(silent)), read).await {
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(bytes)) => {
                 self.heard = Instant::now();
@@ -238,7 +333,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ReadError::Closed),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(ReadError::Silence(self.silence_max)),
+            Err(_) => Err(match self.frame_timeout {
+                Some(most) if slow.is_some_and(|slow| slow < silent) => ReadError::Slow(most),
+                _ => ReadError::Silence(self.silence_max),
+            }),
         }
     }
 
@@ -248,7 +346,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Some(mut length) => (length.get_u32() as usize + OVERHEAD).saturating_sub(self.buffer.len()),
             None => 0,
         };
-        missing.clamp(READ_MIN, READ_MAX)
+        // Whoever may only send short frames gets no more room than they take.
+        let least = READ_MIN.min(self.max + OVERHEAD);
+        missing.clamp(least, READ_MAX)
+    }
+
+    /// What it has read ahead, and what it reads from.
+    pub fn into_parts(self) -> (Bytes, R) {
+        (self.buffer.freeze(), self.io)
     }
 
     /// What it reads from, without what it has read ahead.

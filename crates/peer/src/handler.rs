@@ -1,10 +1,15 @@
 //! What the user of a transport is asked and told.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use consensus::{Message, NodeId};
+use pki::pinned::Fingerprint;
+
+use crate::http::WebStream;
+use crate::stranger::StrangerInfo;
 
 /// An answer that is being worked on.
 pub type BoxFuture<T> = futures::future::BoxFuture<'static, T>;
@@ -39,12 +44,14 @@ impl fmt::Display for Version {
 pub struct Introduction {
     /// Its id.
     pub node: NodeId,
-    /// Its cluster, which is ours.
+    /// Its cluster, which is ours, unless it is a stranger.
     pub cluster: u64,
     /// The protocol it speaks.
     pub version: Version,
     /// Its [`Handler::introduction`].
     pub extra: Bytes,
+    /// The key that it has proven to have; nothing unless keys are pinned.
+    pub key: Option<Fingerprint>,
 }
 
 /// The user of a transport. All calls come from tasks of the transport, several at once, and none may block: they are answered from
@@ -54,8 +61,35 @@ pub trait Handler: Send + Sync + 'static {
     fn introduction(&self) -> Bytes;
 
     /// Whether this peer may connect, or be connected to. The text of a refusal is told to both ends. Not asked about those who only
-    /// ask ([`crate::Transport::ask`]).
+    /// ask ([`crate::Transport::ask`]). With pinned keys those who come here are known already: `peer.key` is the pin of the address
+    /// that `peer.node` has, or [`Handler::known`] has vouched for it.
     fn admit(&self, peer: &Introduction) -> Result<(), String>;
+
+    /// With pinned keys: whether `peer.key` is the one that `peer.node` must have. Asked about peers whose address here has no pin,
+    /// or that have no address, whoever dials and whatever for. The text is told to both ends.
+    fn known(&self, peer: &Introduction) -> Result<(), String> {
+        Err(match peer.key {
+            Some(key) => format!("member {} with the key {key} is not known here", peer.node),
+            None => "members show certificates here".to_owned(),
+        })
+    }
+
+    /// With pinned keys: somebody whose key need not be known calls ([`crate::Transport::call_stranger`]). `Err` goes back as well, and
+    /// counts as a failed attempt of his address, of which only a few are allowed. The future is dropped half-way when the time of
+    /// the connection is over: what must not end so has to go on elsewhere.
+    fn stranger(&self, stranger: StrangerInfo, kind: u8, body: Bytes) -> BoxFuture<Result<Bytes, String>> {
+        let _ = (stranger, kind, body);
+        Box::pin(std::future::ready(
+            Err("strangers are not served here".to_owned()),
+        ))
+    }
+
+    /// Somebody speaks HTTP where members are expected, after the TLS handshake if there is TLS. The future serves him; it is dropped
+    /// when the time of the connection is over. `None` closes the connection, and it counts as a bad one.
+    fn http(&self, stream: WebStream, from: SocketAddr) -> Option<BoxFuture<()>> {
+        let _ = (stream, from);
+        None
+    }
 
     /// Somebody has asked who is here, and was told.
     fn asked(&self, peer: &Introduction) {

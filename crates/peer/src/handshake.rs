@@ -6,6 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use consensus::NodeId;
+use pki::pinned::Fingerprint;
 
 use crate::frame::{self, Kind};
 use crate::handler::{Introduction, Version};
@@ -30,6 +31,8 @@ pub enum Purpose {
     Ask = 2,
     /// A directory.
     Bulk = 3,
+    /// Calls of somebody who need not be known.
+    Stranger = 4,
 }
 
 /// A hello or a welcome.
@@ -71,6 +74,8 @@ pub enum Cause {
     WantsTls = 7,
     /// TLS, sent where plain text is wanted.
     WantsPlain = 8,
+    /// Its key is not the one that is known, or none is.
+    UnknownKey = 9,
     /// Something that a later version knows.
     Other = 255,
 }
@@ -129,6 +134,25 @@ impl Greeting {
         });
     }
 
+    /// Reads a greeting and judges it: version, cluster (unless a stranger is speaking), and id. `Ok(Err)` is bad bytes.
+    pub fn judge(
+        own: &Own,
+        preamble: Preamble,
+        payload: Bytes,
+        expected: Option<NodeId>,
+    ) -> Result<Result<Greeting, BadHandshake>, Refusal> {
+        own.judge_version(preamble)?;
+        let decoded = Greeting::decode(preamble, payload);
+        // A stranger comes from a cluster of his own, if from any.
+        if !matches!(&decoded, Ok(greeting) if greeting.purpose == Purpose::Stranger) {
+            own.judge_cluster(preamble)?;
+        }
+        if let Ok(greeting) = &decoded {
+            own.judge_identity(greeting, expected)?;
+        }
+        Ok(decoded)
+    }
+
     /// What follows the preamble, in a version that is understood. More may follow, from a version that is one ahead.
     pub fn decode(preamble: Preamble, mut payload: Bytes) -> Result<Greeting, BadHandshake> {
         let to = NodeId(payload.try_get_u64().map_err(|_| BadHandshake)?);
@@ -137,6 +161,7 @@ impl Greeting {
             Ok(1) => Purpose::Link,
             Ok(2) => Purpose::Ask,
             Ok(3) => Purpose::Bulk,
+            Ok(4) => Purpose::Stranger,
             _ => return Err(BadHandshake),
         };
         let extra = text_of(&mut payload, EXTRA_MAX)?;
@@ -151,9 +176,10 @@ impl Greeting {
         })
     }
 
-    /// What the user is told of its sender.
-    pub fn introduction(&self) -> Introduction {
+    /// What the user is told of its sender, who has proven to have `key`.
+    pub fn introduction(&self, key: Option<Fingerprint>) -> Introduction {
         Introduction {
+            key,
             node: self.node,
             cluster: self.cluster,
             version: self.version,
@@ -185,6 +211,7 @@ impl Refusal {
             6 => Cause::Busy,
             7 => Cause::WantsTls,
             8 => Cause::WantsPlain,
+            9 => Cause::UnknownKey,
             _ => Cause::Other,
         };
         let text = text_of(&mut payload, TEXT_MAX)?;
@@ -223,6 +250,12 @@ impl Own {
 
     /// Whether the other end can be understood and belongs to the same cluster.
     pub fn judge_preamble(&self, theirs: Preamble) -> Result<(), Refusal> {
+        self.judge_version(theirs)?;
+        self.judge_cluster(theirs)
+    }
+
+    /// Whether the other end can be understood.
+    pub fn judge_version(&self, theirs: Preamble) -> Result<(), Refusal> {
         if !self.version.understands(theirs.version) {
             let text = format!(
                 "member {} speaks protocol version {}, member {} speaks {}; upgrade the older one",
@@ -230,6 +263,11 @@ impl Own {
             );
             return Err(self.refusal(Cause::Version, text));
         }
+        Ok(())
+    }
+
+    /// Whether the other end belongs to the same cluster.
+    pub fn judge_cluster(&self, theirs: Preamble) -> Result<(), Refusal> {
         if theirs.cluster != self.cluster {
             let text = format!(
                 "member {} belongs to cluster {}, member {} to cluster {}",

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes};
 use consensus::{Message, NodeId, wire};
 use futures::FutureExt as _;
 use parking_lot::Mutex;
+use pki::pinned::Fingerprint;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -48,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) dialled_by: NodeId,
     /// Which run of the peer's transport is at the other end.
     pub(crate) instance: u64,
+    /// The key that the peer has proven to have, if keys are pinned.
+    key: Option<Fingerprint>,
     since: Instant,
     wake: Notify,
     doubted: Notify,
@@ -141,10 +144,11 @@ pub(crate) struct Asked {
 }
 
 impl Link {
-    pub(crate) fn new(dialled_by: NodeId, instance: u64) -> Arc<Link> {
+    pub(crate) fn new(dialled_by: NodeId, instance: u64, key: Option<Fingerprint>) -> Arc<Link> {
         Arc::new(Link {
             dialled_by,
             instance,
+            key,
             since: Instant::now(),
             wake: Notify::new(),
             doubted: Notify::new(),
@@ -155,6 +159,11 @@ impl Link {
             serving: AtomicU64::new(0),
             work: Mutex::default(),
         })
+    }
+
+    /// Whether the peer is the one with this key. Without pinned keys there is nothing to compare.
+    pub(crate) fn fits(&self, pin: Fingerprint) -> bool {
+        self.key.is_none_or(|key| key.is(&pin))
     }
 
     /// There is something to send.
@@ -338,6 +347,10 @@ pub(crate) async fn run(
 ) -> String {
     reader.set_max(shared.limits.frame_bytes);
     reader.set_silence_max(shared.limits.silence_max);
+    reader.set_frame_timeout(shared.limits.frame_timeout);
+    if peer.address().is_none() {
+        reader.set_partial(shared.partial.clone());
+    }
     let writing = tokio::spawn(write(shared.clone(), peer.clone(), link.clone(), writer));
     let reading = read(shared, peer, link, &mut reader);
     let reason = tokio::select! {
@@ -566,7 +579,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_caller_is_told_depends_on_whether_the_writer_has_taken_the_request() {
-        let (link, limits) = (Link::new(NodeId(1), 1), Limits::default());
+        let (link, limits) = (Link::new(NodeId(1), 1, None), Limits::default());
         let ask = || link.ask(7, Bytes::from_static(b"body"), &limits).unwrap();
         let waiting = ask();
         assert!(matches!(waiting.answer(SOON).await, Outcome::NotSent(_)));
@@ -590,7 +603,7 @@ mod tests {
             requests_bytes: 100,
             ..Limits::default()
         };
-        let link = Link::new(NodeId(1), 1);
+        let link = Link::new(NodeId(1), 1, None);
         let ask = |bytes| link.ask(7, Bytes::from(vec![0; bytes]), &limits);
         let _large = ask(1000).unwrap();
         assert!(ask(1).unwrap_err().contains("too many"));

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use consensus::{Message, NodeId};
 use parking_lot::Mutex;
+use pki::pinned::Fingerprint;
 use service::clock::Moment;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::handler::Handler;
 use crate::link::Link;
 use crate::outbox::Outbox;
-use crate::settings::Limits;
+use crate::settings::{Address, Limits};
 use crate::tell::Thinned;
 use crate::transport::PeerStatus;
 
@@ -46,7 +47,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 struct State {
     /// Where to dial; nothing if it came by itself.
-    address: Option<String>,
+    address: Option<Address>,
     /// Ends the task that dials.
     dialling: Option<CancellationToken>,
     link: Option<Arc<Link>>,
@@ -62,6 +63,10 @@ impl State {
     /// Neither named nor connected nor about to be.
     fn is_idle(&self) -> bool {
         self.address.is_none() && self.link.is_none() && self.reserved.is_none()
+    }
+
+    fn pin(&self) -> Option<Fingerprint> {
+        self.address.as_ref()?.pin
     }
 }
 
@@ -142,7 +147,7 @@ impl Peer {
         free.wait_for(|free| !*free).await.map(drop).unwrap_or_default();
     }
 
-    pub(crate) fn address(&self) -> Option<String> {
+    pub(crate) fn address(&self) -> Option<Address> {
         self.state.lock().address.clone()
     }
 
@@ -219,7 +224,9 @@ impl Peer {
         let mut state = self.state.lock();
         let holds = state
             .reserved
-            .is_some_and(|reserved| reserved.number == ticket.number);
+            .is_some_and(|reserved| reserved.number == ticket.number)
+            // It may have got another one since.
+            && state.pin().is_none_or(|pin| link.fits(pin));
         if holds {
             state.reserved = None;
             if let Some(old) = state.link.replace(link.clone()) {
@@ -288,7 +295,7 @@ impl Peer {
         let state = self.state.lock();
         PeerStatus {
             node: self.node,
-            address: state.address.clone(),
+            address: state.address.as_ref().map(|at| at.address.clone()),
             connected: state.link.is_some(),
             round_trip: state.link.as_ref().and_then(|link| link.round_trip()),
             dropped: self.dropped.load(Ordering::Relaxed),
@@ -308,6 +315,11 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn get(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.all.lock().get(&node).cloned()
+    }
+
+    /// The key that it must have.
+    pub(crate) fn pin(&self, node: NodeId) -> Option<Fingerprint> {
+        self.get(node)?.state.lock().pin()
     }
 
     /// The peer with this id, new if it came by itself; nothing if there are too many.
@@ -340,7 +352,7 @@ impl Peers {
     /// Takes the addresses over. Yields the peers that have to be dialled from now on, each with what ends that.
     pub(crate) fn name(
         &self,
-        addresses: BTreeMap<NodeId, String>,
+        addresses: BTreeMap<NodeId, Address>,
         limits: &Limits,
     ) -> Vec<(Arc<Peer>, CancellationToken)> {
         let mut all = self.all.lock();
@@ -352,6 +364,11 @@ impl Peers {
                 continue;
             }
             state.address = Some(address.clone());
+            if let (Some(pin), Some(link)) = (address.pin, &state.link)
+                && !link.fits(pin)
+            {
+                link.end("it must have another key now");
+            }
             // A new address is tried at once, not after the pause that the old one has earned.
             if let Some(old) = state.dialling.replace(CancellationToken::new()) {
                 old.cancel();
@@ -363,6 +380,11 @@ impl Peers {
             let mut state = peer.state.lock();
             if addresses.contains_key(node) || state.address.is_none() {
                 return true;
+            }
+            if state.pin().is_some() {
+                // What is under way was begun with a key that nobody knows any more.
+                state.reserved = None;
+                peer.note_free(&state);
             }
             state.address = None;
             if let Some(dialling) = state.dialling.take() {

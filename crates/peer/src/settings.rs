@@ -5,15 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::NodeId;
+use pki::pinned::{self, Fingerprint, Identity};
 use pki::{ClientAuth, Paths, Reloadable};
+use rustls::{ClientConfig, ServerConfig};
 use service::clock::{SharedClock, SystemClock};
 use tokio::net::TcpListener;
+
+use crate::notice::Sink;
 
 /// Bytes that [`crate::Handler::introduction`] may have.
 pub const EXTRA_MAX: usize = 4 << 10;
 
 /// Keeps a client of another protocol from being taken for a member by mistake, or by a third party.
 const ALPN: &[&[u8]] = &[b"mainstay-peer"];
+
+/// With pinned keys a web client may finish the handshake as well, and be answered by [`crate::Handler::http`].
+const ALPN_PINNED_SERVER: &[&[u8]] = &[b"mainstay-peer", b"http/1.1"];
 
 /// Everything that [`crate::Transport::start`] needs. [`Settings::new`] gives the defaults.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub struct Settings {
     pub limits: Limits,
     /// For log lines and certificates. Timers are tokio's.
     pub clock: SharedClock,
+    /// Who words what happens.
+    pub sink: Sink,
 }
 
 impl Settings {
@@ -42,6 +51,7 @@ impl Settings {
             tls: None,
             limits: Limits::default(),
             clock: SystemClock::shared(),
+            sink: Sink::default(),
         }
     }
 }
@@ -60,6 +70,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// Requests of one peer that are being answered at once; one more is refused.
     pub requests_served: usize,
+    /// From the first byte of a frame to its last. Bytes that trickle in keep a connection from being silent, not from this.
+    pub frame_timeout: Duration,
     /// Connections that have not finished their handshake; one more ends the oldest.
     pub handshakes: usize,
     /// From the accepted or dialled connection to the end of the handshake.
@@ -80,6 +92,10 @@ pub struct Limits {
     pub transfers: usize,
     /// Files of one directory.
     pub files: usize,
+    /// Connections of strangers (see [`crate::stranger`]) and of web clients at once; one more ends the oldest of whoever has most.
+    pub strangers: usize,
+    /// From the end of its handshake to the end of such a connection, whatever happens on it.
+    pub stranger_lifetime: Duration,
 }
 
 impl Default for Limits {
@@ -90,6 +106,7 @@ impl Default for Limits {
             requests_bytes: 64 << 20,
             frame_bytes: 32 << 20,
             requests_served: 1024,
+            frame_timeout: Duration::from_mins(1),
             handshakes: 256,
             handshake_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
@@ -100,18 +117,59 @@ impl Default for Limits {
             peers: 1024,
             transfers: 4,
             files: 65_536,
+            strangers: 64,
+            stranger_lifetime: Duration::from_mins(1),
         }
     }
 }
 
-/// Certificate, key and authorities of this member, exchanged while in use. TLS between members is always mutual.
+/// Where a peer is, and which key it must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// `host:port`. Names are looked up at each attempt.
+    pub address: String,
+    /// With pinned keys: the only one that this peer may have, whoever dials. Means nothing with authorities or plain text.
+    pub pin: Option<Fingerprint>,
+}
+
+impl From<String> for Address {
+    fn from(address: String) -> Address {
+        Address { address, pin: None }
+    }
+}
+
+impl From<&str> for Address {
+    fn from(address: &str) -> Address {
+        address.to_owned().into()
+    }
+}
+
+impl From<&String> for Address {
+    fn from(address: &String) -> Address {
+        address.clone().into()
+    }
+}
+
+/// How members know each other. TLS between them is always mutual.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    files: Arc<Reloadable>,
+    pub(crate) by: By,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// Certificate, key and authorities, exchanged while in use.
+    Authority(Arc<Reloadable>),
+    /// The own key, and fingerprints of those of others.
+    Pinned {
+        identity: Identity,
+        server: Arc<ServerConfig>,
+    },
 }
 
 impl Tls {
-    /// Reads the files. Afterwards the transport looks at them every second and takes new ones.
+    /// By an authority, whose certificates the others show. Reads the files. Afterwards the transport looks at them every second and
+    /// takes new ones.
     pub fn load(
         certificate: &Path,
         key: &Path,
@@ -125,12 +183,48 @@ impl Tls {
         };
         let files = Reloadable::load(paths, ClientAuth::Machines, ALPN, now_unix_s)?;
         Ok(Tls {
-            files: Arc::new(files),
+            by: By::Authority(Arc::new(files)),
         })
     }
 
-    /// The files and what is made of them: warnings to tell at the start, and [`Reloadable::reload`] for a signal.
-    pub fn files(&self) -> &Arc<Reloadable> {
-        &self.files
+    /// By pinned keys. A member is who has the key of its [`Address`] or is [known](crate::Handler::known); everybody else is a
+    /// [stranger](crate::stranger).
+    pub fn pinned(identity: Identity) -> Tls {
+        let server = pinned::server_config(&identity, ALPN_PINNED_SERVER);
+        Tls {
+            by: By::Pinned { identity, server },
+        }
+    }
+
+    /// The files of an authority and what is made of them: warnings to tell at the start, and [`Reloadable::reload`] for a signal.
+    pub fn files(&self) -> Option<&Arc<Reloadable>> {
+        match &self.by {
+            By::Authority(files) => Some(files),
+            By::Pinned { .. } => None,
+        }
+    }
+
+    /// The own key, if keys are pinned.
+    pub fn identity(&self) -> Option<&Identity> {
+        match &self.by {
+            By::Authority(_) => None,
+            By::Pinned { identity, .. } => Some(identity),
+        }
+    }
+
+    /// For the next connection that comes in.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        match &self.by {
+            By::Authority(files) => files.server(),
+            By::Pinned { server, .. } => server.clone(),
+        }
+    }
+
+    /// For the next connection to a peer with this pin; nothing if there are no authorities to verify it by.
+    pub(crate) fn client(&self, pin: Option<Fingerprint>) -> Option<Arc<ClientConfig>> {
+        match &self.by {
+            By::Authority(files) => files.client(),
+            By::Pinned { identity, .. } => Some(pinned::client_config(identity, pin, ALPN)),
+        }
     }
 }

@@ -12,11 +12,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::Handshakes;
 use crate::bulk::Places;
-use crate::handler::{Handler, Version};
+use crate::frame::Partial;
+use crate::handler::{Handler, Introduction, Version};
 use crate::handshake::{Cause, Greeting, Own, Purpose, Refusal};
 use crate::peers::Peers;
-use crate::settings::{EXTRA_MAX, Limits, Settings, Tls};
+use crate::settings::{By, EXTRA_MAX, Limits, Settings, Tls};
+use crate::stranger::Strangers;
+use crate::stream::Proof;
 use crate::tell::Tell;
+
+/// The longest frames that all peers which are named nowhere may have under way together: in plain text anybody can be such a peer. One
+/// honest one is the rule (the leader that a new member does not know yet), and only a leader sends long frames.
+const UNNAMED_FRAMES: usize = 2;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -30,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) tell: Tell,
     pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) places: Arc<Places>,
+    pub(crate) strangers: Strangers,
+    /// Shared by the connections of peers that came by themselves.
+    pub(crate) partial: Arc<Partial>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     numbers: AtomicU64,
@@ -49,9 +59,11 @@ impl Shared {
             tls: settings.tls.clone(),
             handler,
             peers: Peers::default(),
-            tell: Tell::new(settings.clock.clone(), own),
+            tell: Tell::new(settings.clock.clone(), own, settings.sink.clone()),
             handshakes: Handshakes::new(settings.limits.handshakes),
             places: Places::new(settings.limits.transfers),
+            strangers: Strangers::new(settings.limits.strangers),
+            partial: Partial::new(settings.limits.frame_bytes.saturating_mul(UNNAMED_FRAMES)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             numbers: AtomicU64::new(0),
@@ -81,11 +93,40 @@ impl Shared {
         }
     }
 
-    /// Whether the user wants this peer.
-    pub(crate) fn admit(&self, theirs: &Greeting) -> Result<(), Refusal> {
+    /// Whether keys are pinned.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(
+            &self.tls,
+            Some(Tls {
+                by: By::Pinned { .. }
+            })
+        )
+    }
+
+    /// Whether the peer has the key that it must have, and the user wants it, if there is more to come than its name.
+    pub(crate) fn admit(&self, theirs: &Greeting, proof: &Proof) -> Result<(), Refusal> {
+        let introduction = theirs.introduction(proof.key);
+        self.judge_key(&introduction)?;
+        if theirs.purpose == Purpose::Ask {
+            return Ok(());
+        }
         self.handler
-            .admit(&theirs.introduction())
+            .admit(&introduction)
             .map_err(|text| self.own.refusal(Cause::NotAdmitted, text))
+    }
+
+    /// Whether the key is that of whom the peer says it is.
+    pub(crate) fn judge_key(&self, peer: &Introduction) -> Result<(), Refusal> {
+        if !self.is_pinned() {
+            return Ok(());
+        }
+        let judged = match (self.peers.pin(peer.node), peer.key) {
+            (Some(pin), Some(key)) if pin.is(&key) => Ok(()),
+            (Some(pin), Some(key)) => Err(format!("member {} must have the key {pin}, not {key}", peer.node)),
+            (None, Some(_)) => self.handler.known(peer),
+            (_, None) => Err("members show certificates here".to_owned()),
+        };
+        judged.map_err(|text| self.own.refusal(Cause::UnknownKey, text))
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use pki::pinned::Fingerprint;
+use rustls::ConnectionCommon;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -17,6 +20,39 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What both ends of a TLS connection can compute and nobody else.
+pub type Exporter = [u8; 32];
+
+/// Not registered anywhere, so it begins as RFC 5705 (section 4) wants.
+const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL mainstay-peer stranger";
+
+/// What TLS with pinned keys says of the other end; nothing without.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Proof {
+    /// The key that it has.
+    pub(crate) key: Option<Fingerprint>,
+    /// DER.
+    pub(crate) certificate: Bytes,
+    pub(crate) exporter: Exporter,
+}
+
+impl Proof {
+    /// Of a connection whose handshake is over.
+    pub(crate) fn of<D>(connection: &ConnectionCommon<D>) -> Result<Proof, String> {
+        let mut proof = Proof {
+            exporter: connection
+                .export_keying_material([0; 32], EXPORTER_LABEL, None)
+                .map_err(|error| error.to_string())?,
+            ..Proof::default()
+        };
+        if let Some(leaf) = connection.peer_certificates().and_then(<[_]>::first) {
+            proof.key = Some(Fingerprint::of_certificate(leaf)?);
+            proof.certificate = Bytes::copy_from_slice(leaf);
+        }
+        Ok(proof)
+    }
+}
 
 /// Sets what every connection wants. A socket that refuses is good enough without.
 pub(crate) fn tune(socket: &TcpStream) {

@@ -1,6 +1,4 @@
-//! Log lines. Whatever others can cause is thinned.
-//!
-//! Lines about a peer that cannot be connected to end with its address, for operators count them by their last field.
+//! Counts what happens, and tells it: whatever others can cause is thinned.
 
 use std::fmt;
 use std::io;
@@ -9,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use consensus::NodeId;
-use pki::{Look, Trouble, time_text};
+use pki::{Look, Reloadable, Trouble, time_text};
 use service::clock::{Moment, SharedClock};
 use service::logs::Throttle;
 
 use crate::handler::Version;
 use crate::handshake::{Cause, Own, Preamble};
-use crate::settings::Tls;
+use crate::notice::{Notice, Shown, Sink};
 use crate::transport::Counts;
 
 /// Between two lines about the same peer that cannot be connected to.
@@ -68,6 +66,7 @@ impl Thinned {
 pub(crate) struct Tell {
     clock: SharedClock,
     own: Own,
+    sink: Sink,
     cluster: Throttle,
     version: Throttle,
     refused: Throttle,
@@ -78,11 +77,13 @@ pub(crate) struct Tell {
     unverified: Throttle,
     misdirected: Throttle,
     other_tls: Throttle,
+    strangers: Throttle,
     accepting: Throttle,
     pub(crate) bad_connections: AtomicU64,
     pub(crate) refusals: AtomicU64,
     pub(crate) given_up: AtomicU64,
     pub(crate) tls_failures: AtomicU64,
+    pub(crate) strangers_failed: AtomicU64,
     pub(crate) unaddressed: AtomicU64,
 }
 
@@ -91,11 +92,12 @@ fn count(counter: &AtomicU64) {
 }
 
 impl Tell {
-    pub(crate) fn new(clock: SharedClock, own: Own) -> Tell {
+    pub(crate) fn new(clock: SharedClock, own: Own, sink: Sink) -> Tell {
         let others = || Throttle::new(OTHERS_EVERY);
         Tell {
             clock,
             own,
+            sink,
             cluster: Throttle::new(STRANGERS_EVERY),
             version: Throttle::new(STRANGERS_EVERY),
             refused: Throttle::new(REFUSED_EVERY),
@@ -106,11 +108,13 @@ impl Tell {
             unverified: others(),
             misdirected: others(),
             other_tls: others(),
+            strangers: others(),
             accepting: others(),
             bad_connections: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             tls_failures: AtomicU64::new(0),
+            strangers_failed: AtomicU64::new(0),
             unaddressed: AtomicU64::new(0),
         }
     }
@@ -130,22 +134,50 @@ impl Tell {
             refused: value(&self.refusals),
             abandoned: value(&self.given_up),
             tls_failures: value(&self.tls_failures),
+            strangers_failed: value(&self.strangers_failed),
             unaddressed: value(&self.unaddressed),
         }
     }
 
+    /// Tells what may be told now, with the number of those that might not.
+    fn thinned<'a>(&self, throttle: &Throttle, notice: impl FnOnce(Option<u64>) -> Notice<'a>) {
+        if throttle.permit(self.now()) {
+            self.sink.tell(notice(throttle.held_back_field()));
+        }
+    }
+
     /// A connection to `address` did not come about; `held_back` such lines were not told.
-    pub(crate) fn not_connected(node: NodeId, reason: &str, held_back: u64, address: &str) {
-        let held_back = Some(held_back).filter(|held_back| *held_back > 0);
-        tracing::error!(target: "chainfire_network", node_id = node.0, error = reason, held_back, addr = address, "Failed to connect to peer");
+    pub(crate) fn not_connected(
+        &self,
+        node: NodeId,
+        reason: &str,
+        refused: Option<Cause>,
+        held_back: u64,
+        address: &str,
+    ) {
+        self.sink.tell(Notice::NotConnected {
+            node,
+            reason,
+            refused,
+            held_back: Some(held_back).filter(|held_back| *held_back > 0),
+            address,
+        });
     }
 
-    pub(crate) fn connected(node: NodeId, address: &dyn fmt::Display, version: Version) {
-        tracing::info!(target: "chainfire_network", node_id = node.0, version = %version, addr = %address, "Connected to peer");
+    pub(crate) fn connected(&self, node: NodeId, address: &dyn fmt::Display, version: Version) {
+        self.sink.tell(Notice::Connected {
+            node,
+            version,
+            address: Shown(address),
+        });
     }
 
-    pub(crate) fn disconnected(node: NodeId, reason: &str, address: &dyn fmt::Display) {
-        tracing::warn!(target: "chainfire_network", node_id = node.0, error = reason, addr = %address, "Connection to peer lost");
+    pub(crate) fn disconnected(&self, node: NodeId, reason: &str, address: &dyn fmt::Display) {
+        self.sink.tell(Notice::Disconnected {
+            node,
+            reason,
+            address: Shown(address),
+        });
     }
 
     /// A handshake ended with a refusal. `theirs` is what the other end said of itself.
@@ -170,133 +202,150 @@ impl Tell {
             return;
         }
         count(&self.refusals);
-        let (node, now) = (theirs.node.0, self.now());
+        let node = theirs.node;
         match cause {
-            Cause::Cluster if self.cluster.permit(now) => {
-                let held_back = self.cluster.held_back_field();
-                tracing::warn!(
-                    target: "chainfire_network", peer = %peer, node_id = node, held_back,
-                    cluster = theirs.cluster, own_cluster = self.own.cluster, "Peer belongs to another cluster"
-                );
-            }
-            Cause::Version if self.version.permit(now) => {
-                let held_back = self.version.held_back_field();
-                tracing::warn!(
-                    target: "chainfire_network", peer = %peer, node_id = node, held_back,
-                    version = %theirs.version, own_version = %self.own.version,
-                    "Peer speaks another protocol version"
-                );
-            }
-            Cause::Cluster | Cause::Version => {}
-            _ if throttle.permit(now) => {
-                let held_back = throttle.held_back_field();
-                tracing::warn!(target: "chainfire_network", peer = %peer, node_id = node, held_back, reason, "Peer refused");
-            }
-            _ => {}
+            Cause::Cluster => self.thinned(&self.cluster, |held_back| Notice::OtherCluster {
+                peer: Shown(peer),
+                node,
+                held_back,
+                cluster: theirs.cluster,
+                own_cluster: self.own.cluster,
+            }),
+            Cause::Version => self.thinned(&self.version, |held_back| Notice::OtherVersion {
+                peer: Shown(peer),
+                node,
+                held_back,
+                version: theirs.version,
+                own_version: self.own.version,
+            }),
+            _ => self.thinned(throttle, |held_back| Notice::Refused {
+                peer: Shown(peer),
+                node,
+                held_back,
+                cause,
+                reason,
+            }),
         }
     }
 
     /// A peer in use does not keep to the protocol.
-    pub(crate) fn broken(&self, node: NodeId, what: &str) {
+    pub(crate) fn broken(&self, node: NodeId, error: &str) {
         count(&self.bad_connections);
-        if self.garbage.permit(self.now()) {
-            let held_back = self.garbage.held_back_field();
-            tracing::warn!(target: "chainfire_network", node_id = node.0, held_back, error = what, "Bad bytes from peer");
-        }
+        self.thinned(&self.garbage, |held_back| Notice::BadPeer {
+            node,
+            held_back,
+            error,
+        });
     }
 
     /// Somebody came with something else than the protocol.
-    pub(crate) fn garbage(&self, from: SocketAddr, what: &dyn fmt::Display) {
+    pub(crate) fn garbage(&self, peer: SocketAddr, error: &dyn fmt::Display) {
         count(&self.bad_connections);
-        if self.garbage.permit(self.now()) {
-            let held_back = self.garbage.held_back_field();
-            tracing::warn!(target: "chainfire_network", peer = %from, held_back, error = %what, "Bad bytes on the port of members");
-        }
+        self.thinned(&self.garbage, |held_back| Notice::Garbage {
+            peer,
+            held_back,
+            error: Shown(error),
+        });
     }
 
     /// A handshake was not finished.
-    pub(crate) fn abandoned(&self, from: SocketAddr, reason: &str) {
+    pub(crate) fn abandoned(&self, peer: SocketAddr, error: &str) {
         count(&self.given_up);
-        if self.abandoned.permit(self.now()) {
-            let held_back = self.abandoned.held_back_field();
-            tracing::warn!(target: "chainfire_network", peer = %from, held_back, error = reason, "Handshake with peer given up");
-        }
+        self.thinned(&self.abandoned, |held_back| Notice::Abandoned {
+            peer,
+            held_back,
+            error,
+        });
     }
 
-    pub(crate) fn plain_to_tls(&self, from: SocketAddr) {
+    pub(crate) fn plain_to_tls(&self, peer: SocketAddr) {
         count(&self.bad_connections);
-        if self.misdirected.permit(self.now()) {
-            let held_back = self.misdirected.held_back_field();
-            tracing::warn!(target: "chainfire_network", peer = %from, held_back, "Plain text sent to the TLS port of members, want TLS there too");
-        }
+        self.thinned(&self.misdirected, |held_back| Notice::PlainToTls {
+            peer,
+            held_back,
+        });
     }
 
-    pub(crate) fn tls_to_plain(&self, from: SocketAddr) {
+    pub(crate) fn tls_to_plain(&self, peer: SocketAddr) {
         count(&self.bad_connections);
-        if self.misdirected.permit(self.now()) {
-            let held_back = self.misdirected.held_back_field();
-            tracing::warn!(target: "chainfire_network", peer = %from, held_back, "TLS sent to the plain-text port of members, want TLS here too");
-        }
+        self.thinned(&self.misdirected, |held_back| Notice::TlsToPlain {
+            peer,
+            held_back,
+        });
     }
 
     /// TLS failed on a connection that was accepted.
-    pub(crate) fn tls_failed(&self, from: SocketAddr, error: &io::Error) {
+    pub(crate) fn tls_failed(&self, peer: SocketAddr, error: &io::Error) {
         count(&self.tls_failures);
-        let now = self.now();
         match Trouble::of(error) {
             Some(Trouble::Refused(reason)) => {
-                if self.bad_certificate.permit(now) {
-                    let held_back = self.bad_certificate.held_back_field();
-                    tracing::warn!(target: "chainfire_network", peer = %from, reason, held_back, "tls: bad certificate");
-                }
+                self.thinned(&self.bad_certificate, |held_back| Notice::CertificateRefused {
+                    peer,
+                    reason: &reason,
+                    held_back,
+                });
             }
             Some(Trouble::Unverified(reason)) => {
-                if self.unverified.permit(now) {
-                    let held_back = self.unverified.held_back_field();
-                    tracing::warn!(target: "chainfire_network", peer = %from, reason = %reason, held_back, "certificate verify failed");
-                }
+                self.thinned(&self.unverified, |held_back| Notice::Unverified {
+                    peer,
+                    reason: &reason,
+                    held_back,
+                });
             }
-            Some(trouble) => {
-                if self.other_tls.permit(now) {
-                    let held_back = self.other_tls.held_back_field();
-                    tracing::warn!(target: "chainfire_network", peer = %from, reason = %trouble, held_back, "TLS handshake with peer failed");
-                }
-            }
-            None => {
-                tracing::debug!(target: "chainfire_network", peer = %from, error = %error, "TLS handshake with peer broken off");
-            }
+            Some(reason) => self.thinned(&self.other_tls, |held_back| Notice::TlsFailed {
+                peer,
+                reason: &reason,
+                held_back,
+            }),
+            None => self.sink.tell(Notice::TlsBrokenOff {
+                peer,
+                error: Shown(error),
+            }),
         }
+    }
+
+    /// A stranger's call came to nothing.
+    pub(crate) fn stranger_failed(&self, peer: SocketAddr, reason: &str) {
+        count(&self.strangers_failed);
+        self.thinned(&self.strangers, |held_back| Notice::StrangerFailed {
+            peer,
+            held_back,
+            reason,
+        });
     }
 
     /// The listener does not give connections.
     pub(crate) fn not_accepting(&self, error: &io::Error) {
-        if self.accepting.permit(self.now()) {
-            let held_back = self.accepting.held_back_field();
-            tracing::error!(target: "chainfire_network", held_back, error = %error, "Accepting connections of peers failed");
-        }
+        self.thinned(&self.accepting, |held_back| Notice::NotAccepting {
+            held_back,
+            error: Shown(error),
+        });
     }
 
     pub(crate) fn introduction_cut(&self, length: usize) {
         if self.accepting.permit(self.now()) {
-            tracing::error!(target: "chainfire_network", length, "The introduction of this member is too long and was cut");
+            self.sink.tell(Notice::IntroductionCut { length });
         }
     }
-}
 
-/// Looks at the files once.
-pub(crate) fn look(tls: &Tls, unix_s: u64) {
-    match tls.files().look(unix_s) {
-        Look::Quiet => {}
-        Look::Reloaded => {
-            let leaf = tls.files().leaf();
-            tracing::info!(
-                target: "chainfire_network", subject = %leaf.subject, not_after = %time_text(leaf.not_after),
-                "Certificate for members reloaded"
-            );
+    /// Looks at the files once.
+    pub(crate) fn look(&self, files: &Reloadable) {
+        match files.look(self.unix_s()) {
+            Look::Quiet => {}
+            Look::Reloaded => {
+                let leaf = files.leaf();
+                self.sink.tell(Notice::Reloaded {
+                    subject: &leaf.subject,
+                    not_after: Shown(&time_text(leaf.not_after)),
+                });
+            }
+            Look::Refused(error) => self.sink.tell(Notice::NotReloaded { error: Shown(&error) }),
         }
-        Look::Refused(error) => {
-            tracing::warn!(target: "chainfire_network", error = %error, "New certificate for members refused, the old one stays in use");
-        }
+    }
+
+    /// That came to nothing.
+    pub(crate) fn not_looked(&self, error: &dyn fmt::Display) {
+        self.sink.tell(Notice::NotLooked { error: Shown(error) });
     }
 }
 

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consensus::{Message, NodeId};
+use pki::Reloadable;
+use pki::pinned::Fingerprint;
 
 use crate::error::{AskError, BulkError, RequestError};
 use crate::handler::{Handler, Introduction};
 use crate::handshake::Purpose;
 use crate::link::Outcome;
-use crate::settings::{Settings, Tls};
+use crate::settings::{Address, Settings};
 use crate::shared::Shared;
-use crate::{accept, bulk, dial, tell};
+use crate::stranger::Stranger;
+use crate::{accept, bulk, dial};
 
 /// How often the files of TLS are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -67,6 +70,8 @@ pub struct Counts {
     pub abandoned: u64,
     /// Handshakes in which TLS failed.
     pub tls_failures: u64,
+    /// Calls of strangers that came to nothing.
+    pub strangers_failed: u64,
     /// Messages for members that are not known.
     pub unaddressed: u64,
 }
@@ -79,8 +84,8 @@ impl Transport {
     pub fn start(settings: Settings, handler: Arc<dyn Handler>) -> Transport {
         let shared = Shared::new(&settings, handler);
         shared.tasks.spawn(accept::run(shared.clone(), settings.listener));
-        if let Some(tls) = settings.tls {
-            shared.tasks.spawn(keep_current(shared.clone(), tls));
+        if let Some(files) = settings.tls.as_ref().and_then(|tls| tls.files()) {
+            shared.tasks.spawn(keep_current(shared.clone(), files.clone()));
         }
         Transport { shared }
     }
@@ -92,13 +97,18 @@ impl Transport {
         self.shared.tasks.wait().await;
     }
 
-    /// Whom to keep connections to: `host:port` by id. Names are looked up at each attempt. Members that were named before and are
-    /// not any more are disconnected; those that came by themselves are left alone. This member's own address is ignored.
+    /// Whom to keep connections to: `host:port` by id, with pinned keys and the key of each. Members that were named before and are
+    /// not any more, or have another key, are disconnected; those that came by themselves are left alone. This member's own address
+    /// is ignored.
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub fn set_addresses(&self, mut addresses: BTreeMap<NodeId, String>) {
+    pub fn set_addresses<A: Into<Address>>(&self, addresses: BTreeMap<NodeId, A>) {
         let shared = &self.shared;
+        let mut addresses: BTreeMap<NodeId, Address> = addresses
+            .into_iter()
+            .map(|(node, address)| (node, address.into()))
+            .collect();
         addresses.remove(&shared.own.node);
         if shared.stop.is_cancelled() {
             return;
@@ -141,18 +151,26 @@ impl Transport {
     }
 
     /// Asks who is at an address: the handshake and nothing else. Whoever it is must belong to this cluster. May be this member itself.
-    pub async fn ask(&self, address: &str, timeout: Duration) -> Result<Introduction, AskError> {
+    ///
+    /// With pinned keys the other end answers only if it knows this one's key; here any key will do if the address has no pin.
+    pub async fn ask(
+        &self,
+        address: impl Into<Address>,
+        timeout: Duration,
+    ) -> Result<Introduction, AskError> {
+        let at: Address = address.into();
+        let address = at.address.as_str();
         let unreachable = |reason: String| AskError::Unreachable {
             address: address.to_owned(),
             reason,
         };
-        let reached = tokio::time::timeout(timeout, dial::reach(&self.shared, address, Purpose::Ask, None));
+        let reached = tokio::time::timeout(timeout, dial::reach(&self.shared, &at, Purpose::Ask, None));
         let reached = tokio::select! {
             reached = reached => reached,
             () = self.shared.stop.cancelled() => return Err(unreachable("the transport stops".to_owned())),
         };
         match reached {
-            Ok(Ok((theirs, _))) => Ok(theirs.introduction()),
+            Ok(Ok((theirs, open))) => Ok(theirs.introduction(open.proof.key)),
             Ok(Err(dial::Failure::Refused(refusal) | dial::Failure::Unwanted(_, refusal))) => {
                 Err(AskError::Refused {
                     address: address.to_owned(),
@@ -161,6 +179,38 @@ impl Transport {
             }
             Ok(Err(failure)) => Err(unreachable(failure.to_string())),
             Err(_) => Err(unreachable(format!("timeout after {timeout:?}"))),
+        }
+    }
+
+    /// Calls somebody who need not know this member, nor be known here: the handshake, and then what [`Stranger::request`] says.
+    /// Without a pin any key will do, and [`Stranger::key`] tells which it is. Only with pinned keys.
+    pub async fn call_stranger(&self, address: &str, pin: Option<Fingerprint>) -> Result<Stranger, AskError> {
+        let unreachable = |reason: String| AskError::Unreachable {
+            address: address.to_owned(),
+            reason,
+        };
+        if !self.shared.is_pinned() {
+            return Err(unreachable(
+                "strangers are called with pinned keys only".to_owned(),
+            ));
+        }
+        let at = Address {
+            address: address.to_owned(),
+            pin,
+        };
+        let reached = tokio::select! {
+            reached = dial::reach(&self.shared, &at, Purpose::Stranger, None) => reached,
+            () = self.shared.stop.cancelled() => return Err(unreachable("the transport stops".to_owned())),
+        };
+        match reached {
+            Ok((theirs, open)) => Stranger::new(self.shared.clone(), &theirs, open).map_err(unreachable),
+            Err(dial::Failure::Refused(refusal) | dial::Failure::Unwanted(_, refusal)) => {
+                Err(AskError::Refused {
+                    address: address.to_owned(),
+                    reason: refusal.text,
+                })
+            }
+            Err(failure) => Err(unreachable(failure.to_string())),
         }
     }
 
@@ -197,16 +247,16 @@ impl Transport {
 }
 
 /// Takes new certificates as they come.
-async fn keep_current(shared: Arc<Shared>, tls: Tls) {
+async fn keep_current(shared: Arc<Shared>, files: Arc<Reloadable>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = shared.stop.cancelled() => return,
         }
-        let (tls, unix_s) = (tls.clone(), shared.tell.unix_s());
-        let looked = tokio::task::spawn_blocking(move || tell::look(&tls, unix_s)).await;
+        let (looking, files) = (shared.clone(), files.clone());
+        let looked = tokio::task::spawn_blocking(move || looking.tell.look(&files)).await;
         if let Err(error) = looked {
-            tracing::error!(target: "chainfire_network", error = %error, "Looking at certificates failed");
+            shared.tell.not_looked(&error);
         }
     }
 }

@@ -230,6 +230,7 @@ impl Node {
         let mut settings = peer::Settings::new(self.config.cluster.id, peers.own, listener);
         settings.tls = tls;
         settings.clock = self.clock.clone();
+        settings.sink = peer::log_lines!("chainfire_network");
         let transport = Transport::start(settings, Arc::new(Door(peers.clone())));
         assert!(peers.transport.set(transport).is_ok(), "a node is connected once");
         peers.members(&self.raft.view().configuration);

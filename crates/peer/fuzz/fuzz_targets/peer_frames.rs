@@ -8,6 +8,7 @@ use consensus::wire;
 use peer::bulk::Offer;
 use peer::frame::{self, Frame, Kind};
 use peer::handshake::{FRAME_MAX, Greeting, Preamble, Refusal};
+use peer::stranger::{Answer, Call, FRAME_BYTES};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut buffer = BytesMut::from(input);
@@ -18,7 +19,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         return;
     };
     // With a right checksum every kind passes.
-    let kinds = [Kind::Hello, Kind::Refused, Kind::Messages, Kind::Offer];
+    let kinds = [
+        Kind::Hello,
+        Kind::Refused,
+        Kind::Messages,
+        Kind::Offer,
+        Kind::Request,
+        Kind::Answer,
+    ];
     let mut framed = Vec::new();
     frame::put(&mut framed, kinds[usize::from(*kind) % kinds.len()], |out| {
         out.extend_from_slice(payload);
@@ -35,7 +43,7 @@ fn read(frame: Frame) {
                 return;
             };
             if let Ok(greeting) = Greeting::decode(preamble, payload) {
-                assert_eq!(greeting.introduction().node, preamble.node);
+                assert_eq!(greeting.introduction(None).node, preamble.node);
                 greeting.put(Kind::Hello, &mut Vec::new());
             }
         }
@@ -61,6 +69,34 @@ fn read(frame: Frame) {
                 assert_eq!(again[5..again.len() - 4], payload[..]);
                 let escapes = |name: &str| name.contains('/') || name == "..";
                 assert!(offer.files.iter().all(|file| !escapes(&file.name)));
+            }
+        }
+        // Of strangers.
+        Kind::Request => {
+            let call = Call::decode(Frame {
+                kind: Kind::Request,
+                payload: payload.clone(),
+            });
+            if let Ok(call) = call {
+                let mut again = Vec::new();
+                call.put(&mut again);
+                assert_eq!(again[5..again.len() - 4], payload[..]);
+            }
+        }
+        Kind::Answer => {
+            let answer = Answer::decode(Frame {
+                kind: Kind::Answer,
+                payload,
+            });
+            if let Ok(answer) = answer {
+                let mut again = Vec::new();
+                answer.put(&mut again);
+                let again = frame::take(&mut BytesMut::from(&again[..]), FRAME_BYTES);
+                let again = again.expect("it is never too long").expect("and is whole");
+                // A text that was no UTF-8, or something too large, is written in another way, but stays a yes or a no.
+                let read = Answer::decode(again).expect("it was just written");
+                assert_eq!(read.number, answer.number);
+                assert!(answer.result.is_ok() || read.result.is_err());
             }
         }
         _ => assert!(payload.len() <= FRAME_MAX),

@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_ping_that_does_not_come_back_counts_once_and_before_it_does() {
-        let link = Link::new(consensus::NodeId(2), 1);
+        let link = Link::new(consensus::NodeId(2), 1, None);
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut measured = Measured::new(start);

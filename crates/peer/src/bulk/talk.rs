@@ -42,6 +42,7 @@ impl Talk {
         let mut reader = open.reader;
         reader.set_max(limits.frame_bytes);
         reader.set_silence_max(limits.silence_max);
+        reader.set_frame_timeout(limits.frame_timeout);
         Talk {
             reader,
             writer: open.writer,

@@ -211,6 +211,7 @@ async fn a_failure_to_connect_is_told_once_and_ends_with_the_address() {
     let settings = Settings {
         // Stands still, so the half minute is never over.
         clock: Arc::new(ManualClock::default()),
+        sink: peer::log_lines!("my_network"),
         ..net.settings(1).await
     };
     let one = Member::start(settings);
@@ -230,7 +231,7 @@ async fn a_failure_to_connect_is_told_once_and_ends_with_the_address() {
         .collect();
     assert_eq!(failed.len(), 2, "{text}");
     let refused = format!(
-        "ERROR chainfire_network: Failed to connect to peer, node_id=3, error=connection refused, addr={}",
+        "ERROR my_network: Failed to connect to peer, node_id=3, error=connection refused, addr={}",
         net.address(3)
     );
     assert!(failed.contains(&refused.as_str()), "{text}");

@@ -10,6 +10,8 @@ mod bulk;
 mod handshakes;
 mod harness;
 mod links;
+mod pinned;
 mod relay;
 mod requests;
 mod tls;
+mod web;

@@ -268,7 +268,7 @@ async fn new_certificates_are_taken_for_both_directions() {
     one.until_error(2, "bad certificate").await;
     // The same files with another content.
     drop(files.good(&net, 1));
-    wrong.files().reload(now()).unwrap();
+    wrong.files().unwrap().reload(now()).unwrap();
     one.until_connected(2).await;
     two.until_connected(1).await;
     one.transport.stop().await;
