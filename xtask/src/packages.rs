@@ -33,6 +33,8 @@ pub(crate) const TEST: &[&str] = &[
     "postgresql-15",
     "procps",
     "prometheus",
+    "prometheus-alertmanager",
+    "python3-aiosmtpd",
     "python3-venv",
     "rocksdb-tools",
     "systemd-container",
@@ -50,6 +52,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("patroni", "patroni.service"),
     ("postgresql-15", "postgresql.service"),
     ("prometheus", "prometheus.service"),
+    ("prometheus-alertmanager", "prometheus-alertmanager.service"),
 ];
 
 /// Installs those of `wanted` that are missing. Without root and without passwordless sudo it fails with the line to type.
