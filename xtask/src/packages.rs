@@ -28,6 +28,7 @@ pub(crate) const TEST: &[&str] = &[
     "iproute2",
     "jq",
     "nftables",
+    "nginx-light",
     "openssl",
     "patroni",
     "postgresql-15",
@@ -38,6 +39,7 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
     "rocksdb-tools",
     "systemd-container",
+    "unbound",
 ];
 
 /// What the Chainfire benchmark compares with.
@@ -49,10 +51,12 @@ pub(crate) const TRIAL_CHAINFIRE: &[&str] = &["etcd-server", "iproute2", "nftabl
 /// Packages of ours that come with a running service, and its unit.
 const SERVICES: &[(&str, &str)] = &[
     ("etcd-server", "etcd.service"),
+    ("nginx-light", "nginx.service"),
     ("patroni", "patroni.service"),
     ("postgresql-15", "postgresql.service"),
     ("prometheus", "prometheus.service"),
     ("prometheus-alertmanager", "prometheus-alertmanager.service"),
+    ("unbound", "unbound.service"),
 ];
 
 /// Installs those of `wanted` that are missing. Without root and without passwordless sudo it fails with the line to type.

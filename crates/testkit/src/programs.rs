@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lab::applets::find_program;
 
 /// Program, package.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
     ("etcd", "etcd-server"),
@@ -14,6 +14,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("jq", "jq"),
     ("ldb", "rocksdb-tools"),
     ("nc", "netcat-openbsd"),
+    ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("patroni", "patroni"),
     ("patronictl", "patroni"),
@@ -22,6 +23,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("python3", "python3"),
     ("ssh", "openssh-client"),
     ("tar", "tar"),
+    ("unbound", "unbound"),
     ("unshare", "util-linux"),
 ];
 
