@@ -10,8 +10,8 @@ use crate::text;
 /// Nobody is obeyed who asks to wait longer: the next attempt finds out again.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
-/// Bytes of a server's answer that are quoted in a failure.
-const QUOTE_MAX: usize = 200;
+/// Bytes of a text, most of which is what the other end said. It stands in tables and log lines.
+const TEXT_MAX: usize = 500;
 
 /// Shorter ones are not looked for in texts: hiding every `a` would hide the text. No usable secret is that short.
 const SECRET_MIN: usize = 4;
@@ -69,7 +69,7 @@ impl Failure {
 
     /// Puts the channel in front, makes it one line, and hides secrets that a server or a library has put into the text.
     pub(crate) fn told_by(mut self, place: &str, secrets: &[String]) -> Self {
-        self.text = hide(&format!("{place}: {}", text::one_line(&self.text)), secrets);
+        self.text = fit_to_show(&format!("{place}: {}", self.text), secrets);
         self
     }
 }
@@ -87,7 +87,7 @@ impl Receipt {
     /// Hides secrets that a server has put into its answer.
     pub(crate) fn without(mut self, secrets: &[String]) -> Self {
         for line in self.remarks.iter_mut().chain([&mut self.answer]) {
-            *line = hide(&text::one_line(line), secrets);
+            *line = fit_to_show(line, secrets);
         }
         self
     }
@@ -138,14 +138,11 @@ pub(crate) fn retry_after(value: &str, now_unix_ms: u64) -> Option<Duration> {
     Some(Duration::from_millis(wait.unsigned_abs()))
 }
 
-/// The beginning of a server's answer in one line, to be quoted after a colon; empty when there is nothing to quote.
-pub(crate) fn quote(answer: &str) -> String {
-    let line = text::cut(&text::one_line(answer), QUOTE_MAX, text::bytes);
-    if line.is_empty() {
-        line
-    } else {
-        format!(": {line}")
-    }
+/// One line of bearable length without secrets. They are hidden before the text is cut, since half a secret would not be found.
+fn fit_to_show(text: &str, secrets: &[String]) -> String {
+    // Once more in one line, where a line break inside a secret has become a blank.
+    let line = hide(&text::one_line(&hide(text, secrets)), secrets);
+    text::cut(&line, TEXT_MAX, text::bytes)
 }
 
 fn hide(text: &str, secrets: &[String]) -> String {
@@ -202,5 +199,13 @@ mod tests {
         let secrets = ["abcd".to_owned(), "xx-abcd-yy".into(), "a".into(), String::new()];
         let failure = Failure::permanent("got xx-abcd-yy\r\nand abcd").told_by("slack https://h", &secrets);
         assert_eq!(failure.text, "slack https://h: got <secret> and <secret>");
+        // Blanks of a secret, and one that stands where the text is cut.
+        let secrets = ["two  blanks".to_owned()];
+        for before in 0..TEXT_MAX {
+            let text = format!("{}two  blanks", "x".repeat(before));
+            let shown = Failure::permanent(text).told_by("h", &secrets).text;
+            assert!(!shown.contains("two"), "{shown}");
+            assert!(shown.len() <= TEXT_MAX);
+        }
     }
 }

@@ -136,11 +136,16 @@ pub(crate) async fn post(
         None => status.to_string(),
     };
     let answer = read(response).await;
+    let quoted = String::from_utf8_lossy(&answer);
+    let quoted = quoted.trim();
     Err(Failure {
         kind,
         retry_after: None,
         uncertain: failure::is_from_gateway(status.as_u16()),
-        text: text + &failure::quote(&String::from_utf8_lossy(&answer)),
+        text: match quoted {
+            "" => text,
+            quoted => format!("{text}: {quoted}"),
+        },
     }
     .after(wait.max(wait_in_body(&answer))))
 }

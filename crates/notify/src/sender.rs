@@ -57,7 +57,7 @@ impl Sender {
     pub fn new(options: &Options, clock: SharedClock) -> Result<Self, SenderError> {
         let mut roots = Roots::of_machine();
         if let Some(path) = &options.ca_file {
-            roots = roots.with_file(path).map_err(SenderError)?;
+            roots = roots.with_file(path, std::fs::read(path)).map_err(SenderError)?;
         }
         let client = http::client(&roots, options.proxy).map_err(SenderError)?;
         Ok(Self { client, roots, clock })

@@ -31,15 +31,16 @@ impl Roots {
         roots
     }
 
-    /// These and those of a PEM file.
+    /// These and those of a PEM file, whose content is at hand.
     ///
     /// # Errors
     /// One line that names the file.
-    pub(crate) fn with_file(&self, path: &Path) -> Result<Self, String> {
+    pub(crate) fn with_file(&self, path: &Path, content: std::io::Result<Vec<u8>>) -> Result<Self, String> {
         let mut roots = self.clone();
         let unusable = |what: String| format!("authorities in {}: {what}", path.display());
-        let certificates = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        let content = content.map_err(|error| unusable(error.to_string()))?;
+        let certificates = CertificateDer::pem_slice_iter(&content)
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|error| unusable(error.to_string()))?;
         if certificates.is_empty() {
             return Err(unusable("no certificate in it".into()));
@@ -89,18 +90,16 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_named() {
-        let dir = testkit::TestDir::new("notify-roots").unwrap();
-        let path = dir.join("ca.pem");
+        let path = Path::new("/etc/ca.pem");
         let roots = Roots::of_machine();
-        let missing = roots.with_file(&path).unwrap_err();
-        assert!(
-            missing.starts_with(&format!("authorities in {}: ", path.display())),
-            "{missing}"
-        );
-        std::fs::write(&path, "nothing").unwrap();
+        let missing = roots.with_file(path, Err(std::io::ErrorKind::NotFound.into()));
         assert_eq!(
-            roots.with_file(&path).unwrap_err(),
-            format!("authorities in {}: no certificate in it", path.display())
+            missing.unwrap_err(),
+            "authorities in /etc/ca.pem: entity not found"
+        );
+        assert_eq!(
+            roots.with_file(path, Ok(b"nothing".to_vec())).unwrap_err(),
+            "authorities in /etc/ca.pem: no certificate in it"
         );
     }
 }

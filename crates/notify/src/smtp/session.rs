@@ -42,7 +42,9 @@ impl<'a> Session<'a> {
         progress: &'a Progress,
     ) -> Result<Self, Failure> {
         let roots = match &settings.ca_file {
-            Some(path) => roots.with_file(path).map_err(Failure::permanent)?,
+            Some(path) => roots
+                .with_file(path, tokio::fs::read(path).await)
+                .map_err(Failure::permanent)?,
             None => roots.clone(),
         };
         let tcp = connect(&settings.host, settings.port).await?;
