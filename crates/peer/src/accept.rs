@@ -188,7 +188,8 @@ async fn shake(shared: &Arc<Shared>, socket: TcpStream, from: SocketAddr) -> Acc
         return Accepted::Nothing;
     };
     let mut open = Open {
-        reader: Reader::new(reader, FRAME_MAX, shared.limits.handshake_timeout),
+        // Of the two bounds the one around the whole handshake is to end it, for that is counted.
+        reader: Reader::new(reader, FRAME_MAX, 2 * shared.limits.handshake_timeout),
         writer,
         proof,
     };

@@ -187,7 +187,7 @@ fn tell(shared: &Shared, peer: &Peer, failure: &Failure, address: &Address) {
         Failure::Connect(_) | Failure::Tls(_) | Failure::Broken(_) => {}
     }
     let reason = failure.to_string();
-    if let Some(held_back) = peer.failed(&reason, shared.tell.now()) {
+    if let Some(held_back) = peer.failed(&reason, refused, shared.tell.now()) {
         shared
             .tell
             .not_connected(peer.node, &reason, refused, held_back, address);

@@ -209,12 +209,17 @@ struct Share {
 impl Share {
     /// False if that is too much for all together.
     fn set(&mut self, bytes: usize) -> bool {
-        let before = self.of.kept.fetch_add(bytes, Ordering::Relaxed);
-        self.of.kept.fetch_sub(self.bytes, Ordering::Relaxed);
-        let others = before.saturating_sub(self.bytes);
-        let fits = bytes <= self.bytes || others.saturating_add(bytes) <= self.of.most;
-        self.bytes = bytes;
-        fits
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes <= before {
+            self.of.kept.fetch_sub(before - bytes, Ordering::Relaxed);
+            return true;
+        }
+        let more = bytes - before;
+        self.of
+            .kept
+            .fetch_add(more, Ordering::Relaxed)
+            .saturating_add(more)
+            <= self.of.most
     }
 }
 
@@ -369,6 +374,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     fn ping() -> Vec<u8> {
@@ -418,6 +425,82 @@ mod tests {
                 max: 1024
             })
         );
+    }
+
+    /// The beginning of a frame of 1000 bytes.
+    fn beginning(bytes: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, Kind::Messages, |out| out.extend_from_slice(&[7; 1000]));
+        out.truncate(bytes);
+        out
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_frame_that_does_not_become_whole_ends_although_its_bytes_trickle_in() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut reader = Reader::new(near, 1 << 20, LONG);
+        reader.set_frame_timeout(Duration::from_millis(50));
+        let trickle = async {
+            for byte in beginning(1000) {
+                far.write_u8(byte).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            read = reader.next() => assert!(matches!(read, Err(ReadError::Slow(_))), "{read:?}"),
+            () = trickle => unreachable!("it never ends"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_of_a_frame_begins_with_its_first_byte() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut reader = Reader::new(near, 1 << 20, Duration::from_millis(50));
+        reader.set_frame_timeout(Duration::from_millis(1));
+        let read = reader.next().await;
+        assert!(matches!(read, Err(ReadError::Silence(_))), "{read:?}");
+        // Several at once are there when they are asked for.
+        far.write_all(&[ping(), ping(), ping()].concat()).await.unwrap();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert_eq!(reader.next().await.unwrap().kind, Kind::Ping);
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_share_what_they_may_keep_of_unfinished_frames() {
+        let partial = Partial::new(1000);
+        let mut ends = Vec::new();
+        for bytes in [600, 300, 200] {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let mut reader = Reader::new(near, 1 << 20, LONG);
+            reader.set_partial(partial.clone());
+            far.write_all(&beginning(bytes)).await.unwrap();
+            ends.push((reader, far));
+        }
+        for (reader, _) in &mut ends[..2] {
+            let mut next = std::pin::pin!(reader.next());
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        assert_eq!(partial.kept(), 900);
+        let crowded = ends[2].0.next().await;
+        assert!(matches!(crowded, Err(ReadError::Crowded)), "{crowded:?}");
+        ends.pop();
+        let whole = beginning(usize::MAX);
+        let (reader, far) = &mut ends[0];
+        far.write_all(&whole[600..]).await.unwrap();
+        // It is 1009 bytes, but it is whole when it is looked at.
+        assert_eq!(reader.next().await.unwrap().kind, Kind::Messages);
+        {
+            let mut next = std::pin::pin!(reader.next());
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        assert_eq!(partial.kept(), 300);
+        ends.clear();
+        assert_eq!(partial.kept(), 0);
     }
 
     #[test]

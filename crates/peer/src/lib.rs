@@ -36,6 +36,7 @@ pub mod transport;
 
 pub use error::{AskError, BulkError, RequestError};
 pub use handler::{BoxFuture, Handler, Introduction, Version};
+pub use handshake::Cause;
 pub use http::WebStream;
 pub use notice::{Notice, Sink};
 pub use settings::{Address, Limits, Settings, Tls};

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
+use crate::handshake::Cause;
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::settings::{Address, Limits};
@@ -54,6 +55,8 @@ struct State {
     reserved: Option<Reservation>,
     outbox: Outbox,
     last_error: Option<String>,
+    /// If the last attempt ended with the peer saying no.
+    refused: Option<Cause>,
     thinned: Thinned,
     /// How long the last connection was in use.
     lived: Duration,
@@ -117,6 +120,7 @@ impl Peer {
                 reserved: None,
                 outbox,
                 last_error: None,
+                refused: None,
                 thinned: Thinned::default(),
                 lived: Duration::ZERO,
             }),
@@ -233,6 +237,7 @@ impl Peer {
                 old.end("another connection took its place");
             }
             state.last_error = None;
+            state.refused = None;
             state.thinned.succeeded();
             self.note_free(&state);
         }
@@ -261,13 +266,14 @@ impl Peer {
     }
 
     /// An attempt has failed: what waited for it is dropped, for it would be stale when it arrives. True if that is worth a line.
-    pub(crate) fn failed(&self, reason: &str, now: Moment) -> Option<u64> {
+    pub(crate) fn failed(&self, reason: &str, refused: Option<Cause>, now: Moment) -> Option<u64> {
         let mut state = self.state.lock();
         if state.link.is_none() {
             let dropped = state.outbox.clear();
             self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         }
         state.last_error = Some(reason.to_owned());
+        state.refused = refused;
         state.thinned.permit(now)
     }
 
@@ -302,6 +308,7 @@ impl Peer {
             sent_bytes: self.sent.load(Ordering::Relaxed),
             received_bytes: self.received.load(Ordering::Relaxed),
             last_error: state.last_error.clone(),
+            refused: state.refused,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::frame::Partial;
 use crate::handler::{Handler, Introduction, Version};
 use crate::handshake::{Cause, Greeting, Own, Purpose, Refusal};
 use crate::peers::Peers;
-use crate::settings::{By, EXTRA_MAX, Limits, Settings, Tls};
+use crate::settings::{EXTRA_MAX, Limits, Settings, Tls};
 use crate::stranger::Strangers;
 use crate::stream::Proof;
 use crate::tell::Tell;
@@ -95,12 +95,7 @@ impl Shared {
 
     /// Whether keys are pinned.
     pub(crate) fn is_pinned(&self) -> bool {
-        matches!(
-            &self.tls,
-            Some(Tls {
-                by: By::Pinned { .. }
-            })
-        )
+        self.tls.as_ref().and_then(Tls::identity).is_some()
     }
 
     /// Whether the peer has the key that it must have, and the user wants it, if there is more to come than its name.
@@ -117,7 +112,11 @@ impl Shared {
 
     /// Whether the key is that of whom the peer says it is.
     pub(crate) fn judge_key(&self, peer: &Introduction) -> Result<(), Refusal> {
-        if !self.is_pinned() {
+        let Some(own) = self.tls.as_ref().and_then(Tls::identity) else {
+            return Ok(());
+        };
+        if peer.node == self.own.node && peer.key == Some(own.fingerprint()) {
+            // It asks itself.
             return Ok(());
         }
         let judged = match (self.peers.pin(peer.node), peer.key) {

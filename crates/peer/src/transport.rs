@@ -14,7 +14,7 @@ use pki::pinned::Fingerprint;
 
 use crate::error::{AskError, BulkError, RequestError};
 use crate::handler::{Handler, Introduction};
-use crate::handshake::Purpose;
+use crate::handshake::{Cause, Purpose};
 use crate::link::Outcome;
 use crate::settings::{Address, Settings};
 use crate::shared::Shared;
@@ -57,6 +57,8 @@ pub struct PeerStatus {
     pub received_bytes: u64,
     /// Why the last connection ended or did not come about.
     pub last_error: Option<String>,
+    /// If the last attempt ended with the peer saying no: what for. [`Cause::UnknownKey`] is what a removed member with pinned keys gets.
+    pub refused: Option<Cause>,
 }
 
 /// What happened that belongs to no peer. Only grows.

@@ -285,6 +285,42 @@ async fn nonsense_closes_the_connection_and_is_counted() {
     one.transport.stop().await;
 }
 
+/// In plain text anybody can say that he is a member.
+#[tokio::test]
+async fn members_that_nobody_named_share_the_room_for_long_frames() {
+    let net = Net::new();
+    let mut settings = net.settings(1).await;
+    settings.limits.frame_bytes = 50_000;
+    settings.limits.silence_max = LONG;
+    let one = Member::start(settings);
+    let mut unfinished = Vec::new();
+    frame::put(&mut unfinished, Kind::Messages, |out| out.resize(40_000, 0));
+    unfinished.pop();
+    let mut raws = Vec::new();
+    // Twice 50,000 bytes are there for all of them.
+    for node in 2..=4 {
+        let mut raw = Raw::dial(&net, 1).await;
+        let mut out = hello(&greeting(node, 1));
+        frame::put(&mut out, Kind::Start, |_| {});
+        raw.send(&out).await;
+        assert!(raw.magic().await);
+        one.until_connected(node).await;
+        raw.send(&unfinished).await;
+        raws.push(raw);
+    }
+    let gone = |events: &[Event]| {
+        let gone = events
+            .iter()
+            .filter(|event| matches!(event, Event::Disconnected(_)));
+        gone.count()
+    };
+    let events = one.told.until("one to give way", |events| gone(events) > 0).await;
+    assert_eq!(gone(&events), 1, "{events:?}");
+    let statuses = one.transport.statuses();
+    assert_eq!(statuses.iter().filter(|status| status.connected).count(), 2);
+    one.transport.stop().await;
+}
+
 #[tokio::test]
 async fn connections_that_say_nothing_make_room_for_newer_ones_and_end() {
     let net = Net::new();

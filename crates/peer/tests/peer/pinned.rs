@@ -9,7 +9,7 @@ use consensus::{Message, NodeId};
 use parking_lot::Mutex;
 use peer::stranger::{BODY_BYTES, Exporter};
 use peer::{
-    Address, AskError, BoxFuture, Handler, Introduction, RequestError, Settings, StrangerInfo, Tls,
+    Address, AskError, BoxFuture, Cause, Handler, Introduction, RequestError, Settings, StrangerInfo, Tls,
     Transport, WebStream,
 };
 use pki::pinned::{Fingerprint, Identity, KeyKind};
@@ -223,6 +223,8 @@ async fn members_that_know_each_others_keys_talk_whatever_kind_they_are() {
     }
     let asked = one.transport.ask(net.address(2), LONG).await.unwrap();
     assert_eq!((asked.node, asked.key), (NodeId(2), Some(two.key)));
+    let itself = one.transport.ask(net.address(1), LONG).await.unwrap();
+    assert_eq!((itself.node, itself.key), (NodeId(1), Some(one.key)));
     one.transport.stop().await;
     two.transport.stop().await;
 }
@@ -276,6 +278,7 @@ async fn an_unknown_key_gets_no_connection_no_transfer_and_no_name() {
     let (one, two) = (Keyed::start(&net, 1).await, Keyed::start(&net, 2).await);
     one.name(&net, [(2, two.key)]);
     one.until_error(2, "you were removed from the cluster").await;
+    assert_eq!(one.transport.statuses()[0].refused, Some(Cause::UnknownKey));
     let asked = one.transport.ask(net.address(2), LONG).await;
     assert!(
         matches!(&asked, Err(AskError::Refused { reason, .. }) if reason.contains("removed")),

@@ -4,10 +4,13 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peer::Settings;
+use bytes::Bytes;
+use consensus::NodeId;
 use peer::frame::{self, Kind};
-use peer::handshake::MAGIC;
-use pki::pinned::KeyKind;
+use peer::handshake::{Greeting, MAGIC, Purpose};
+use peer::{Settings, Version};
+use pki::pinned::{Identity, KeyKind, client_config};
+use service::logs::{Format, capture};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -154,10 +157,83 @@ async fn garbage_within_tls_is_closed_and_counted_and_disturbs_nobody() {
     two.transport.stop().await;
 }
 
+/// A frame that announces more than is taken, from a member and from a stranger.
+#[tokio::test]
+async fn oversized_frames_and_those_out_of_place_end_one_connection_and_no_other() {
+    let logs = capture(Format::Text, "info");
+    let net = Net::new();
+    let one = start(&net, |settings| settings.limits.frame_bytes = 100_000).await;
+    let (two, three) = (Keyed::start(&net, 2).await, identity(3, KeyKind::P256));
+    one.name(&net, [(2, two.key)]);
+    two.name(&net, [(1, one.key)]);
+    one.door.known.lock().insert(3, three.fingerprint());
+    until("connection", || {
+        let all = one.transport.statuses();
+        (all.iter().any(|status| status.connected), all)
+    })
+    .await;
+    let oversized = |bytes: u32| [&bytes.to_be_bytes()[..], &[Kind::Request as u8]].concat();
+    let mut offer = Vec::new();
+    frame::put(&mut offer, Kind::Offer, |_| {});
+    let cases = [
+        (Purpose::Link, oversized(100_001)),
+        (Purpose::Link, offer.clone()),
+        (Purpose::Stranger, oversized(64 * 1024 + 1)),
+        (Purpose::Stranger, offer),
+    ];
+    let count = cases.len() as u64;
+    for (purpose, bytes) in cases {
+        let mut stream = tls_as(&net, Some(&three)).await;
+        let greeting = Greeting {
+            version: Version::OURS,
+            cluster: 1,
+            node: NodeId(3),
+            to: NodeId(1),
+            instance: 77,
+            purpose,
+            extra: Bytes::new(),
+        };
+        let mut out = MAGIC.to_vec();
+        greeting.put(Kind::Hello, &mut out);
+        if purpose == Purpose::Link {
+            frame::put(&mut out, Kind::Start, |_| {});
+        }
+        out.extend_from_slice(&bytes);
+        stream.write_all(&out).await.unwrap();
+        let mut said = Vec::new();
+        let closed = tokio::time::timeout(LONG, stream.read_to_end(&mut said)).await;
+        assert!(
+            closed.is_ok() && said.starts_with(&MAGIC),
+            "{purpose:?}: {said:?}"
+        );
+    }
+    until("counts", || {
+        let counts = one.transport.counts();
+        (counts.bad_connections == count, counts)
+    })
+    .await;
+    let is_up = |status: &peer::PeerStatus| status.node == NodeId(2) && status.connected;
+    assert!(one.transport.statuses().iter().any(is_up));
+    let told = two.door.connected.borrow().clone();
+    assert!(told.iter().all(|(_, is_up)| *is_up), "{told:?}");
+    one.transport.stop().await;
+    two.transport.stop().await;
+    let text = logs.text();
+    let lines = text.lines().filter(|line| line.contains("Bad bytes")).count();
+    assert!((1..=4).contains(&lines), "thinned to one a second: {text}");
+}
+
 /// A TLS connection of somebody without a certificate.
 async fn tls(net: &Net) -> tokio_rustls::client::TlsStream<TcpStream> {
-    let mut config = Arc::unwrap_or_clone(pki::pinned::client_config(&identity(9, KeyKind::P256), None, &[]));
-    config.client_auth_cert_resolver = Arc::new(Anonymous);
+    tls_as(net, None).await
+}
+
+async fn tls_as(net: &Net, own: Option<&Identity>) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let any = identity(9, KeyKind::P256);
+    let mut config = Arc::unwrap_or_clone(client_config(own.unwrap_or(&any), None, &[]));
+    if own.is_none() {
+        config.client_auth_cert_resolver = Arc::new(Anonymous);
+    }
     let name = rustls::pki_types::ServerName::try_from("anybody").unwrap();
     let socket = TcpStream::connect(net.address(1)).await.unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config))

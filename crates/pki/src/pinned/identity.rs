@@ -1,7 +1,7 @@
 //! The own key and certificate: made once, kept in three files.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -174,7 +174,14 @@ impl Identity {
                 file(CERTIFICATE_FILE, self.certificate_pem(), files::PUBLIC),
             ],
         )?;
-        Ok(())
+        // The directory may be new as well.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let synced = File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(|source| {
+            let path = parent.to_owned();
+            crate::Error::Write { path, source }.into()
+        })
     }
 
     /// Of the own key.
