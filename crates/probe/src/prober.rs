@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use service::SharedClock;
 use service::clock::Stopwatch;
@@ -13,6 +14,10 @@ use crate::outcome::{Finding, Outcome};
 use crate::probe::{Kind, Probe};
 use crate::resolve::Resolver;
 use crate::{connect, dns, http1, tls, wording};
+
+/// Longest timeout of a probe; what asks for more gets this. No check waits that long, and far more has no deadline
+/// that a clock can show.
+const TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
 /// Whose certificates to trust where a probe does not say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,7 +115,7 @@ impl Prober {
     pub async fn probe(&self, probe: &Probe) -> Outcome {
         let watch = Stopwatch::start();
         let journal = Journal::default();
-        let deadline = Instant::now() + probe.timeout;
+        let deadline = Instant::now() + probe.timeout.min(TIMEOUT_MAX);
         // Boxed, because the states of all kinds together are larger than most callers' tasks.
         let look = Box::pin(self.look(probe, &journal, deadline));
         let result = match timeout_at(deadline, look).await {

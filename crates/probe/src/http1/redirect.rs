@@ -39,18 +39,70 @@ pub(super) fn target<B>(answer: &Response<B>, http: &Http, from: &Url) -> Result
 pub(super) fn step(from: Step, status: StatusCode, mut url: Url) -> Step {
     // A fragment is not sent, and must not hide a loop.
     url.set_fragment(None);
-    let same_host = url.host() == from.url.host();
-    let same_password = same_host && url.username().is_empty() && url.password().is_none();
-    if same_password && from.trusted {
+    let trusted = from.trusted && is_same_server(&from.url, &url);
+    if trusted && url.username().is_empty() && url.password().is_none() {
         // These refuse only URLs without a host.
         let _ = url.set_username(from.url.username());
         let _ = url.set_password(from.url.password());
     }
     let keeps_method = matches!(status.as_u16(), 307 | 308) || from.method == Method::HEAD;
     Step {
-        // Another port of the host is fine, and so is https after http; the other way round a password would leak.
-        trusted: from.trusted && same_host && !(from.url.scheme() == "https" && url.scheme() == "http"),
+        trusted,
         method: if keeps_method { from.method } else { Method::GET },
         url,
+    }
+}
+
+/// Whether what was meant for the one may go to the other: the same origin, or its usual step from http to https.
+fn is_same_server(from: &Url, to: &Url) -> bool {
+    let becomes_safe = from.scheme() == "http" && to.scheme() == "https";
+    from.host() == to.host()
+        && ((from.scheme() == to.scheme() && from.port() == to.port())
+            || (becomes_safe && from.port().is_none() && to.port().is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(from: &str, method: Method, status: u16, to: &str) -> (String, Method, bool) {
+        let from = Step {
+            url: Url::parse(from).unwrap(),
+            method,
+            trusted: true,
+        };
+        let next = from.url.join(to).unwrap();
+        let step = step(from, StatusCode::from_u16(status).unwrap(), next);
+        (step.url.into(), step.method, step.trusted)
+    }
+
+    #[test]
+    fn passwords_stay_with_their_server() {
+        let from = "https://u:p@a.example/x";
+        for (to, url, trusted) in [
+            ("/y#part", "https://u:p@a.example/y", true),
+            ("https://v:q@a.example/", "https://v:q@a.example/", true),
+            ("http://a.example/", "http://a.example/", false),
+            ("https://a.example:8443/", "https://a.example:8443/", false),
+            ("https://b.example/", "https://b.example/", false),
+        ] {
+            let step = after(from, Method::GET, 302, to);
+            assert_eq!(step, (url.to_owned(), Method::GET, trusted), "{to}");
+        }
+        let step = after("http://u:p@a.example/", Method::GET, 301, "https://a.example/");
+        assert_eq!(step.0, "https://u:p@a.example/");
+    }
+
+    #[test]
+    fn only_some_redirects_keep_the_method() {
+        for (method, status, next) in [
+            (Method::POST, 302, Method::GET),
+            (Method::POST, 303, Method::GET),
+            (Method::POST, 307, Method::POST),
+            (Method::PUT, 308, Method::PUT),
+            (Method::HEAD, 302, Method::HEAD),
+        ] {
+            assert_eq!(after("http://a.example/", method, status, "/").1, next);
+        }
     }
 }

@@ -16,8 +16,9 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use crate::wording;
 
-/// Time until a UDP query is sent again; doubled each time. The whole exchange is limited by the caller.
-const RETRANSMIT: Duration = Duration::from_secs(1);
+/// Time until a UDP query is sent again; doubled each time. The whole exchange is limited by the caller, often to less
+/// than a second, in which one lost datagram must not fail a probe.
+const RETRANSMIT: Duration = Duration::from_millis(300);
 
 /// Room for a UDP answer. Without EDNS it has at most 512 bytes (RFC 1035, 4.2.1); some servers do not care.
 const DATAGRAM_MAX: usize = 1500;

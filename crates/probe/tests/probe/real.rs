@@ -1,8 +1,10 @@
-//! Real servers: nginx and unbound from Debian.
+//! Real servers: nginx, unbound and openssl from Debian.
+
+use std::process::Command;
 
 use lab::Readiness;
 use probe::{Dns, Host, Http, Kind, Outcome, RecordType, Tls};
-use testkit::Server;
+use testkit::{Output, Server};
 
 use crate::servers::authority;
 use crate::{AMPLE, assert_down, assert_up, probe_of, prober};
@@ -152,4 +154,51 @@ async fn unbound() {
         &look(asks("www.broken", RecordType::A, ""), &list).await,
         &format!("REFUSED from {}", list[0]),
     );
+}
+
+/// A server as it may stand in a cellar: 1024-bit RSA, a SHA-1 signature, no names, only one version of TLS.
+#[tokio::test]
+async fn openssl_with_a_weak_key() {
+    let openssl = testkit::require("openssl").unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut server = Server::new("openssl", openssl.clone(), Readiness::Tcp { port: 4433 }).unwrap();
+        let address = server.address();
+        let make =
+            "req -x509 -newkey rsa:1024 -sha1 -nodes -keyout key.pem -out cert.pem -subj /CN=weak -days 3650";
+        let mut command = Command::new(&openssl);
+        command.args(make.split(' ')).current_dir(server.dir());
+        Output::of(&mut command).unwrap().ok();
+        let accept = format!("{address}:4433");
+        server.set_args([
+            "s_server",
+            version,
+            "-www",
+            "-cipher",
+            "DEFAULT@SECLEVEL=0",
+            "-cert",
+            "cert.pem",
+            "-key",
+            "key.pem",
+            "-accept",
+            &accept,
+        ]);
+        server.start().unwrap();
+        let tls = Tls {
+            host: Host::Ip(address.into()),
+            port: 4433,
+            server_name: None,
+            warn_days: 14,
+            verify: false,
+        };
+        let outcome = look(Kind::Tls(tls.clone()), &[]).await;
+        assert!(
+            outcome.is_up() && outcome.certificate_expiry.is_some(),
+            "{version}: {outcome:?}"
+        );
+        let outcome = look(Kind::Tls(Tls { verify: true, ..tls }), &[]).await;
+        assert!(
+            !outcome.is_up() && outcome.detail.starts_with("tls: "),
+            "{outcome:?}"
+        );
+    }
 }
