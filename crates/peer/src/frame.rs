@@ -25,6 +25,9 @@ pub const OVERHEAD: usize = HEADER + TRAILER;
 /// Read at once, at least.
 const READ_MIN: usize = 16 << 10;
 
+/// Whoever does not look for one part in so many of a frame's time was busy. Those who wait look again and again in far less.
+const AWAY: u32 = 4;
+
 /// Room made ahead of a long frame, at most.
 const READ_MAX: usize = 1 << 20;
 
@@ -241,6 +244,8 @@ pub struct Reader<R> {
     frame_timeout: Option<Duration>,
     /// When the first bytes of the frame under way came.
     begun: Option<Instant>,
+    /// When somebody last waited for bytes.
+    looked: Instant,
     share: Option<Share>,
     received: u64,
 }
@@ -256,6 +261,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             heard: Instant::now(),
             frame_timeout: None,
             begun: None,
+            looked: Instant::now(),
             share: None,
             received: 0,
         }
@@ -320,7 +326,20 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(bytes)
     }
 
+    /// The time in which nobody looked, because this end was busy, is not the other end's.
+    fn forgive(&mut self) {
+        let now = Instant::now();
+        let away = now - self.looked;
+        if let (Some(begun), Some(most)) = (&mut self.begun, self.frame_timeout)
+            && away > most / AWAY
+        {
+            *begun += away;
+        }
+        self.looked = now;
+    }
+
     async fn fill(&mut self) -> Result<(), ReadError> {
+        self.forgive();
         self.buffer.reserve(self.wanted());
         // If bytes wait, they are read before the time is looked at: they may have come while nobody looked.
         let read = self.io.read_buf(&mut self.buffer);
@@ -333,6 +352,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Ok(Ok(0)) => Err(ReadError::Closed),
             Ok(Ok(bytes)) => {
                 self.heard = Instant::now();
+                self.looked = self.heard;
                 self.received += bytes as u64;
                 Ok(())
             }
@@ -468,6 +488,25 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert_eq!(reader.next().await.unwrap().kind, Kind::Ping);
         }
+    }
+
+    #[tokio::test]
+    async fn the_time_in_which_nobody_reads_is_not_held_against_the_peer() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut reader = Reader::new(near, 1 << 20, LONG);
+        reader.set_frame_timeout(Duration::from_millis(40));
+        far.write_all(&beginning(500)).await.unwrap();
+        {
+            let mut next = std::pin::pin!(reader.next());
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        {
+            let mut next = std::pin::pin!(reader.next());
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        far.write_all(&beginning(usize::MAX)[500..]).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().kind, Kind::Messages);
     }
 
     #[tokio::test]
