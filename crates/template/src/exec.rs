@@ -15,6 +15,9 @@ use crate::{Template, format};
 /// How much of the template a message shows.
 const SHOWN: usize = 40;
 
+/// Looking at this many variables is one step.
+const VARIABLES_OF_STEP: usize = 32;
+
 /// A value, or the lack of one.
 pub(crate) type Slot = Option<Value>;
 
@@ -261,31 +264,32 @@ impl<'t> Exec<'t> {
         Ok(())
     }
 
-    /// The variable called `name`, innermost first.
-    fn variable(&self, name: &str) -> Result<&Slot, Fault> {
-        match self
-            .variables
-            .iter()
-            .rev()
-            .find(|(candidate, _)| *candidate == name)
-        {
-            Some((_, value)) => Ok(value),
-            // The parser knows the names, but a branch that gives one its value may not have been taken.
-            None => Fault::mismatch(format!("undefined variable: {name}")),
-        }
+    /// The value of the variable called `name`.
+    fn variable(&mut self, name: &str) -> Result<Slot, Fault> {
+        let at = self.place_of(name)?;
+        Ok(self.variables[at].1.clone())
     }
 
     fn assign(&mut self, name: &str, value: Slot) -> Result<(), Fault> {
-        match self
-            .variables
-            .iter_mut()
-            .rev()
-            .find(|(candidate, _)| *candidate == name)
-        {
-            Some((_, place)) => *place = value,
-            None => return Fault::mismatch(format!("undefined variable: {name}")),
-        }
+        let at = self.place_of(name)?;
+        self.variables[at].1 = value;
         Ok(())
+    }
+
+    /// Where the variable called `name` is, innermost first.
+    fn place_of(&mut self, name: &str) -> Result<usize, Fault> {
+        let Some(at) = self
+            .variables
+            .iter()
+            .rposition(|(candidate, _)| *candidate == name)
+        else {
+            // The parser knows the names, but a branch that gives one its value may not have been taken.
+            return Fault::mismatch(format!("undefined variable: {name}"));
+        };
+        // A template can have thousands, and then the search is the work.
+        self.budget
+            .step(((self.variables.len() - at) / VARIABLES_OF_STEP) as u64)?;
+        Ok(at)
     }
 
     fn error(&self, fault: Fault) -> ExecError {

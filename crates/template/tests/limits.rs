@@ -174,7 +174,14 @@ fn loops_are_limited_by_steps() {
     // Makes no output, but much text.
     let copies = "{{$x := printf \"%60000d\" 1}}{{range $.Numbers}}{{range $.Numbers}}{{$y := print $x}}{{end}}{{end}}";
     let compares = "{{$x := printf \"%60000d\" 1}}{{range $.Numbers}}{{range $.Numbers}}{{$y := eq $x $x}}{{end}}{{end}}";
-    for text in [nested, copies, compares] {
+    let quotes =
+        "{{range $.Numbers}}{{range $.Numbers}}{{$y := printf \"%q\" (printf \"%1000d\" 1)}}{{end}}{{end}}";
+    let digits = "{{range $.Numbers}}{{range $.Numbers}}{{$y := printf \"%.1000f\" 1e-300}}{{end}}{{end}}";
+    let many: String = (0..5000).map(|_| "{{$v := 1}}").collect();
+    let searches = format!(
+        "{{{{$x := 1}}}}{many}{{{{range .Numbers}}}}{{{{range $.Numbers}}}}{{{{$x = 2}}}}{{{{end}}}}{{{{end}}}}"
+    );
+    for text in [nested, copies, compares, quotes, digits, &searches] {
         let error = exec_error(text);
         assert_eq!(error.kind, ExecErrorKind::Limit, "{text}");
         assert!(error.message.contains("more than 200000 steps"), "{error}");

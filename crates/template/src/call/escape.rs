@@ -27,6 +27,10 @@ pub(super) fn js(budget: &mut Budget<'_>, text: &[u8]) -> Result<Vec<u8>, Fault>
     while let Some((c, length)) = next_char(rest) {
         let (unit, tail) = rest.split_at(length);
         rest = tail;
+        if !unit[0].is_ascii_graphic() {
+            // Asking whether a character is printable is more work than its bytes say.
+            budget.step(1)?;
+        }
         match c {
             Some('\\' | '\'' | '"') => {
                 out.push(b'\\');

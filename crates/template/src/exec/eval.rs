@@ -68,7 +68,7 @@ impl<'t> Exec<'t> {
             OperandKind::TooLarge => return Fault::mismatch("the number overflows int"),
             OperandKind::Str(text) => Some(Value::Str(text.clone())),
             OperandKind::Field(names) => fields(dot.clone(), names)?,
-            OperandKind::Variable(name, names) => fields(self.variable(name)?.clone(), names)?,
+            OperandKind::Variable(name, names) => fields(self.variable(name)?, names)?,
             OperandKind::Function(function) => self.function(dot, *function, &[], None)?,
             OperandKind::Pipe(pipe) => self.pipeline(dot, pipe)?,
             OperandKind::Chain(start, names) => {

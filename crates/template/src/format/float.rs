@@ -6,6 +6,9 @@ use crate::limits::Fault;
 /// No float has more digits than this before only zeros follow, neither in front of nor behind the point.
 const DIGITS_MAX: usize = 1100;
 
+/// Computing this many digits is one step.
+const DIGITS_OF_STEP: usize = 4;
+
 /// Exponents from here on are written as exponents when the precision is the shortest that is exact.
 const SHORTEST_EXPONENT: i32 = 6;
 
@@ -25,6 +28,9 @@ impl Printer<'_, '_> {
         };
         let precision = self.flags.precision.or(default);
         self.budget.fits(precision.unwrap_or(0))?;
+        // Digits are computed exactly, which is more work the more of them there are.
+        let digits = precision.unwrap_or(0).min(DIGITS_MAX);
+        self.budget.step((digits / DIGITS_OF_STEP) as u64)?;
         let magnitude = number.abs();
         let special = !number.is_finite();
         let mut text = match verb {

@@ -58,8 +58,13 @@ impl Printer<'_, '_> {
         let mut rest = bytes;
         while let Some((c, length)) = next_char(rest) {
             match c {
+                Some(c @ (' ' | '!' | '#'..='[' | ']'..='~')) => out.push(c as u8),
                 Some(c) => push_escaped(&mut out, c, '"', self.flags.plus),
                 None => out.extend_from_slice(format!("\\x{:02x}", rest[0]).as_bytes()),
+            }
+            if !rest[0].is_ascii_graphic() {
+                // Escapes, and asking whether one is needed, are more work than the bytes say.
+                self.budget.step(1)?;
             }
             rest = &rest[length..];
         }
