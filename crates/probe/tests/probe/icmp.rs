@@ -155,7 +155,6 @@ async fn an_ignored_echo_is_lost() {
     let outcome = prober.probe(&probe_of(echo("127.0.0.1", 3), SHORT, &[])).await;
     if std::env::var(EXPECTED).is_ok() {
         assert_down(&outcome, "no reply from 127.0.0.1 (0/3)");
-        assert!(outcome.latency < SHORT);
     } else {
         assert_ne!(outcome.result, Finding::Down, "{outcome:?}");
     }
