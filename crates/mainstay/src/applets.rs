@@ -123,10 +123,18 @@ pub(crate) static TABLE: &[Applet] = &[
         command: chainfire::repair::cli::command,
         main: chainfire::repair::cli::main,
     },
+    Applet {
+        name: "qu",
+        about: "uptime checks decided by quorum, alerts sent once",
+        system: "qu",
+        command: quptime::cli::command,
+        main: quptime::cli::main,
+    },
 ];
 
-/// The entry of this name.
+/// The entry of this name. A program that waits to be installed in the place of another is called `qu-new` or the like.
 pub(crate) fn find(name: &str) -> Option<&'static Applet> {
+    let name = if name.starts_with("qu-") { "qu" } else { name };
     TABLE.iter().find(|applet| applet.name == name)
 }
 

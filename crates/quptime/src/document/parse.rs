@@ -162,6 +162,14 @@ fn read_located(text: &str) -> Result<(Document, Lines), Mistake> {
     Ok((document, lines))
 }
 
+/// Reads any other small file as strictly.
+///
+/// # Errors
+/// The first mistake.
+pub fn parse_strictly<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Mistake> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| mistake_of(&error))
+}
+
 fn options() -> serde_saphyr::Options {
     // The defaults refuse duplicate keys and bound aliases, depth and nodes; ten thousand checks need more nodes than they allow.
     serde_saphyr::options! {

@@ -202,6 +202,9 @@ pub enum Ending {
         error: String,
         /// Whether the channel will hardly ever take it.
         permanent: bool,
+        /// Whether it may have been taken nevertheless.
+        #[serde(default)]
+        uncertain: bool,
     },
     /// Given up.
     Dropped {

@@ -502,7 +502,9 @@ impl State {
                 due,
                 error,
                 permanent,
+                uncertain,
             } => {
+                delivery.uncertain |= *uncertain;
                 delivery.phase = Phase::Queued { due: *due };
                 delivery.error = Some(error.clone());
                 delivery.permanent = *permanent;

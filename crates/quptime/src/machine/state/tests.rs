@@ -155,6 +155,7 @@ fn only_the_claiming_master_settles() {
         due: 50,
         error: "timeout".to_owned(),
         permanent: false,
+        uncertain: false,
     };
     assert_eq!(state.apply(&settle("c/1/a", 4, retry)), Outcome::Done(7));
     assert_eq!(state.deliveries["c/1/a"].phase, Phase::Queued { due: 50 });

@@ -1,0 +1,130 @@
+//! The commands' end of the socket.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::api::{Answer, Request};
+use crate::document::{Change, Document};
+use crate::machine::state::State;
+use crate::node::control::places;
+
+/// No command takes longer: an answer may wait for an election and for a commit.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+fn connect() -> anyhow::Result<UnixStream> {
+    let places = places(super::variable);
+    let mut refused: Option<(PathBuf, std::io::Error)> = None;
+    for place in &places {
+        match UnixStream::connect(place) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => refused = refused.or(Some((place.clone(), error))),
+        }
+    }
+    match refused {
+        Some((place, error)) if error.kind() == std::io::ErrorKind::PermissionDenied => anyhow::bail!(
+            "connect to the daemon at {}: {error}; run the command as the daemon's user: sudo -u quptime qu ...",
+            place.display()
+        ),
+        Some((place, error)) => anyhow::bail!(
+            "connect to the daemon at {}: {error}; is it running?",
+            place.display()
+        ),
+        None => {
+            let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+            anyhow::bail!(
+                "no daemon is running here; looked for its socket at {}",
+                looked.join(", ")
+            )
+        }
+    }
+}
+
+/// Asks the daemon. An error it tells becomes an error with its exit code.
+///
+/// # Errors
+/// There is no daemon, or what it says.
+pub(super) fn ask(request: &Request) -> anyhow::Result<Answer> {
+    let mut stream = connect()?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut line = serde_json::to_vec(request).context("write the request")?;
+    line.push(b'\n');
+    stream.write_all(&line).context("ask the daemon")?;
+    let mut said = Vec::new();
+    BufReader::new(stream)
+        .read_until(b'\n', &mut said)
+        .context("the daemon does not answer")?;
+    if said.is_empty() {
+        anyhow::bail!("the daemon ended while it was asked; look whether the change was made");
+    }
+    match serde_json::from_slice(&said).context("understand the daemon; is it another version?")? {
+        Answer::Error { exit_code, text } => Err(service::exit::with_code(exit_code, anyhow::anyhow!(text))),
+        answer => Ok(answer),
+    }
+}
+
+fn unexpected<T>() -> anyhow::Result<T> {
+    anyhow::bail!("the daemon answers something else; is it another version?")
+}
+
+/// The configuration.
+///
+/// # Errors
+/// See [`ask`].
+pub(super) fn document() -> anyhow::Result<Document> {
+    match ask(&Request::Document)? {
+        Answer::Document(document) => Ok(*document),
+        _ => unexpected(),
+    }
+}
+
+/// All that is replicated.
+///
+/// # Errors
+/// See [`ask`].
+pub(super) fn state() -> anyhow::Result<State> {
+    match ask(&Request::State)? {
+        Answer::State(state) => Ok(*state),
+        _ => unexpected(),
+    }
+}
+
+/// Makes changes, and says what was done: a line that names the object and ends with the new version.
+///
+/// # Errors
+/// See [`ask`].
+pub(super) fn configure(changes: Vec<Change>, what: &str, done: &str) -> anyhow::Result<()> {
+    configure_with(changes, what, done, false)
+}
+
+/// As [`configure`]; with `force` also if quorum would be lost.
+///
+/// # Errors
+/// See [`ask`].
+pub(super) fn configure_with(
+    changes: Vec<Change>,
+    what: &str,
+    done: &str,
+    force: bool,
+) -> anyhow::Result<()> {
+    let request = Request::Configure {
+        changes,
+        what: what.to_owned(),
+        force,
+    };
+    match ask(&request)? {
+        Answer::Changed { version, warnings } => {
+            for warning in warnings {
+                terminal::note(&warning);
+            }
+            terminal::out(&format!("{done} (cluster version now {version})\n"));
+            Ok(())
+        }
+        _ => unexpected(),
+    }
+}

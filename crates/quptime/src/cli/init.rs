@@ -1,0 +1,179 @@
+//! `qu init`: the identity of a node and its files.
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use pki::pinned::{Identity, KeyKind};
+use service::SystemClock;
+
+use crate::document::{Document, Peer, render, review};
+use crate::home::{Home, NodeFile, PORT, Trust};
+use crate::identity::NodeId;
+use crate::secret::Secret;
+
+/// Kinds of keys.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Key {
+    /// ECDSA on P-256.
+    P256,
+    /// Ed25519.
+    Ed25519,
+    /// RSA with 3072 bits.
+    Rsa3072,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Where the other nodes reach this one.
+    #[arg(long, value_name = "HOST:PORT", env = "QUPTIME_ADVERTISE")]
+    advertise: Option<String>,
+    /// The cluster's secret; a new one is made and printed if left out. Better: --secret-file.
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "QUPTIME_CLUSTER_SECRET",
+        hide_env_values = true
+    )]
+    secret: Option<String>,
+    /// A file with the cluster's secret; - reads standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "secret")]
+    secret_file: Option<String>,
+    /// Address to listen on.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "QUPTIME_BIND_ADDR",
+        default_value = "0.0.0.0"
+    )]
+    bind: String,
+    /// Port to listen on.
+    #[arg(long, env = "QUPTIME_BIND_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Kind of the node's key.
+    #[arg(long, value_enum, default_value_t = Key::P256)]
+    key: Key,
+}
+
+/// A file's content, or that of standard input, without the line break at its end.
+pub(super) fn read_secret(path: &str) -> anyhow::Result<Secret> {
+    let text = if path == "-" {
+        std::io::read_to_string(std::io::stdin()).context("read the secret from standard input")?
+    } else {
+        std::fs::read_to_string(path).with_context(|| format!("read the secret from {path}"))?
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    anyhow::ensure!(!text.is_empty(), "the secret in {path} is empty");
+    Ok(Secret::new(text))
+}
+
+fn set(name: &str) -> Option<String> {
+    super::variable(name).filter(|value| !value.is_empty())
+}
+
+impl Init {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let home = Home::of_environment(super::variable);
+        let given = self.secret.filter(|secret| !secret.is_empty());
+        let secret = match (&given, &self.secret_file) {
+            (Some(secret), _) => Some(Secret::new(secret)),
+            (None, Some(path)) => Some(read_secret(path)?),
+            (None, None) => None,
+        };
+        let generated = secret.is_none();
+        let secret = secret.unwrap_or_else(Secret::draw);
+        let advertise = match self.advertise.filter(|advertise| !advertise.is_empty()) {
+            Some(advertise) => advertise,
+            None => {
+                let name = nix::unistd::gethostname().context("ask for the host name")?;
+                format!("{}:{}", name.to_string_lossy(), self.port)
+            }
+        };
+        let kind = match self.key {
+            Key::P256 => KeyKind::P256,
+            Key::Ed25519 => KeyKind::Ed25519,
+            Key::Rsa3072 => KeyKind::Rsa3072,
+        };
+        let made = create(&home, &advertise, &self.bind, self.port, secret.clone(), kind)?;
+        let mut text = format!(
+            "node id      {}\ndata dir     {}\nadvertise    {}\nfingerprint  {}\n",
+            made.node_id,
+            home.dir().display(),
+            made.advertise,
+            made.fingerprint
+        );
+        if generated {
+            text.push_str(&format!("secret       {}\n", secret.reveal()));
+        }
+        terminal::out(&text);
+        if generated {
+            terminal::note(
+                "the secret is shown this once; store it, every further node needs it for qu init --secret",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Makes identity and files.
+///
+/// # Errors
+/// They are there already, or the system.
+pub(super) fn create(
+    home: &Home,
+    advertise: &str,
+    bind: &str,
+    port: u16,
+    secret: Secret,
+    kind: KeyKind,
+) -> anyhow::Result<Peer> {
+    let file = home.node_file();
+    if file.exists() {
+        anyhow::bail!(
+            "{} exists: this node has an identity already; remove {} for a complete reset",
+            file.display(),
+            home.dir().display()
+        );
+    }
+    review::address(advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+    home.create()?;
+    let node_id = match set("QUPTIME_NODE_ID") {
+        Some(id) => id
+            .parse()
+            .map_err(|error| anyhow::anyhow!("QUPTIME_NODE_ID: {error}"))?,
+        None => NodeId::draw(),
+    };
+    let clock = SystemClock::shared();
+    // Keys that are there are kept: they may be what is left of a node that is restored.
+    let identity = if home.keys().join("private.pem").exists() {
+        Identity::load(&home.keys())?
+    } else {
+        let identity = Identity::generate(&node_id.to_string(), kind, clock.unix_ms() / 1000)?;
+        identity.save(&home.keys())?;
+        identity
+    };
+    let peer = Peer {
+        node_id,
+        advertise: advertise.to_owned(),
+        fingerprint: identity.fingerprint().to_string(),
+        cert_pem: identity.certificate_pem(),
+        location: None,
+    };
+    let document = Document {
+        version: 1,
+        updated_by: Some(node_id),
+        peers: vec![peer.clone()],
+        ..Document::default()
+    };
+    home.write_cluster(&render(&document))?;
+    home.write_trust(&Trust::default())?;
+    // Last: it decides whether the node is there.
+    home.write_node(&NodeFile {
+        node_id,
+        bind_addr: bind.to_owned(),
+        bind_port: port,
+        advertise: advertise.to_owned(),
+        cluster_secret: secret,
+        web_listen: None,
+        log_format: None,
+    })?;
+    Ok(peer)
+}

@@ -1,0 +1,138 @@
+//! `qu maintenance`: announced work.
+
+use clap::{Args, Subcommand};
+use service::SystemClock;
+use terminal::Table;
+
+use super::client;
+use crate::document::schema::Window;
+use crate::document::{Change, Entry};
+use crate::duration::Span;
+use crate::machine::announce::is_open;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MaintenanceCommand {
+    /// Announce work: checks go on, nobody is told.
+    Add(Add),
+    /// List what is announced.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End it now.
+    End {
+        /// By id or name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["checks", "group", "all"])))]
+#[command(group(clap::ArgGroup::new("until").required(true).args(["lasts", "end"])))]
+pub(super) struct Add {
+    /// Unique.
+    name: String,
+    /// Checks by id or name.
+    #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
+    checks: Vec<String>,
+    /// Checks of this group.
+    #[arg(long)]
+    group: Option<String>,
+    /// All checks.
+    #[arg(long)]
+    all: bool,
+    /// From now on, or from --start, for so long.
+    #[arg(long = "for", id = "lasts", value_name = "DURATION")]
+    lasts: Option<Span>,
+    /// Begin, such as 2026-05-15T14:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    start: Option<jiff::Timestamp>,
+    /// End.
+    #[arg(long, value_name = "TIME")]
+    end: Option<jiff::Timestamp>,
+    /// Do not probe either.
+    #[arg(long)]
+    pause: bool,
+}
+
+fn now() -> jiff::Timestamp {
+    let now = SystemClock::shared().unix_ms() as i64;
+    let now = jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    now.round(jiff::Unit::Second).unwrap_or(now)
+}
+
+impl MaintenanceCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            MaintenanceCommand::Add(add) => add.run(),
+            MaintenanceCommand::List { json } => list(json),
+            MaintenanceCommand::End { name } => {
+                let document = client::document()?;
+                let window = document
+                    .maintenance
+                    .iter()
+                    .find(|window| window.id == name || window.name == name)
+                    .ok_or_else(|| {
+                        anyhow::anyhow!("there is no maintenance \"{name}\"; see qu maintenance list")
+                    })?;
+                let change = Change::remove(Entry::Window(window.clone()));
+                client::configure(
+                    vec![change],
+                    "maintenance end",
+                    &format!("maintenance {} ended", window.name),
+                )
+            }
+        }
+    }
+}
+
+impl Add {
+    fn run(self) -> anyhow::Result<()> {
+        let start = self.start.unwrap_or_else(now);
+        let end = match (self.lasts, self.end) {
+            (Some(lasts), _) => start.checked_add(std::time::Duration::from(lasts))?,
+            (None, Some(end)) => end,
+            (None, None) => anyhow::bail!("say --for or --end"),
+        };
+        let window = Window {
+            id: super::new_id(),
+            name: self.name,
+            checks: self.checks,
+            group: self.group,
+            start: start.to_string(),
+            end: end.to_string(),
+            pause: self.pause,
+        };
+        let done = format!("maintenance {} from {start} to {end}", window.name);
+        client::configure(vec![Change::add(Entry::Window(window))], "maintenance add", &done)
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    let document = client::document()?;
+    if json {
+        terminal::print_json(&document.maintenance)?;
+        return Ok(());
+    }
+    let mut table = Table::new(["ID", "NAME", "OPEN", "START", "END", "CHECKS"]);
+    let at = now().as_millisecond() as u64;
+    for window in &document.maintenance {
+        let what = match &window.group {
+            Some(group) => format!("group {group}"),
+            None if window.checks.is_empty() => "all".to_owned(),
+            None => window.checks.join(","),
+        };
+        let pause = if window.pause { " (paused)" } else { "" };
+        table.row([
+            window.id.clone(),
+            window.name.clone(),
+            is_open(window, at).to_string(),
+            window.start.clone(),
+            window.end.clone(),
+            format!("{what}{pause}"),
+        ]);
+    }
+    terminal::out(&table.render(None));
+    Ok(())
+}

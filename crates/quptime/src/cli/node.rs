@@ -1,0 +1,145 @@
+//! `qu node`: nodes of the cluster.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Subcommand;
+
+use super::{client, status};
+use crate::api::{Answer, Request};
+use crate::document::{Change, Entry};
+use crate::identity::NodeId;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeCommand {
+    /// Invite a node that was made with the same secret.
+    Add {
+        /// Where it is: host:port.
+        address: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// Take it even if it has checks, alerts or peers of its own; they are lost.
+        #[arg(long)]
+        discard_remote_config: bool,
+    },
+    /// List the nodes.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a node, also one that is dead.
+    Remove {
+        /// Which.
+        node_id: NodeId,
+        /// Also if the rest has no quorum then.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change what is known of a node.
+    Edit {
+        /// Which.
+        node_id: NodeId,
+        /// Where the others reach it.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// Where it stands.
+        #[arg(long)]
+        location: Option<String>,
+    },
+}
+
+impl NodeCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            NodeCommand::Add {
+                address,
+                yes,
+                discard_remote_config,
+            } => add(&address, yes, discard_remote_config),
+            NodeCommand::List { json } => {
+                let status = status::status(false)?;
+                if json {
+                    terminal::print_json(&status.peers)?;
+                } else {
+                    terminal::out(&status::head(&status));
+                }
+                Ok(())
+            }
+            NodeCommand::Remove { node_id, force } => remove(node_id, force),
+            NodeCommand::Edit {
+                node_id,
+                address,
+                location,
+            } => edit(node_id, address, location),
+        }
+    }
+}
+
+fn add(address: &str, yes: bool, discard: bool) -> anyhow::Result<()> {
+    crate::document::review::address(address).map_err(anyhow::Error::msg)?;
+    let met = client::ask(&Request::Meet {
+        address: address.to_owned(),
+    })?;
+    let Answer::Met { node, fingerprint } = met else {
+        anyhow::bail!("the daemon answers something else; is it another version?");
+    };
+    terminal::out(&format!("node id      {node}\nfingerprint  {fingerprint}\n"));
+    if !yes && !confirmed("Add this node to the cluster? [y/N] ")? {
+        anyhow::bail!("not added");
+    }
+    let invited = client::ask(&Request::Invite {
+        address: address.to_owned(),
+        fingerprint,
+        discard,
+    })?;
+    let Answer::Invited { node, version } = invited else {
+        anyhow::bail!("the daemon answers something else; is it another version?");
+    };
+    terminal::out("secret proof succeeded\n");
+    terminal::out(&format!("node {node} added (cluster version now {version})\n"));
+    Ok(())
+}
+
+/// Asks at the terminal, or reads the answer of a script; the end of the input is a no.
+fn confirmed(question: &str) -> anyhow::Result<bool> {
+    let mut stderr = std::io::stderr();
+    stderr.write_all(question.as_bytes())?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    let stdin = std::io::stdin();
+    let read = stdin.lock().read_line(&mut answer)?;
+    if !stdin.is_terminal() || read == 0 {
+        stderr.write_all(b"\n")?;
+    }
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn remove(node_id: NodeId, force: bool) -> anyhow::Result<()> {
+    let document = client::document()?;
+    let peer = document
+        .peer(node_id)
+        .ok_or_else(|| anyhow::anyhow!("there is no node {node_id}; see qu node list"))?;
+    let need = (document.peers.len() - 1) / 2 + 1;
+    let change = Change::remove(Entry::Peer(peer.clone()));
+    let done = format!("node {node_id} removed, quorum is now {need}");
+    client::configure_with(vec![change], "node remove", &done, force)
+}
+
+fn edit(node_id: NodeId, address: Option<String>, location: Option<String>) -> anyhow::Result<()> {
+    let document = client::document()?;
+    let before = document
+        .peer(node_id)
+        .ok_or_else(|| anyhow::anyhow!("there is no node {node_id}; see qu node list"))?;
+    let mut after = before.clone();
+    if let Some(address) = address {
+        crate::document::review::address(&address).map_err(anyhow::Error::msg)?;
+        after.advertise = address;
+    }
+    if let Some(location) = location {
+        after.location = Some(location).filter(|text| !text.is_empty());
+    }
+    anyhow::ensure!(after != *before, "nothing to change; see qu node edit --help");
+    let change = Change::edit(Entry::Peer(before.clone()), Entry::Peer(after));
+    client::configure(vec![change], "node edit", &format!("node {node_id} changed"))
+}

@@ -1,0 +1,88 @@
+//! `qu serve`: the daemon.
+
+use pki::pinned::KeyKind;
+use service::{Runner, logs};
+
+use crate::home::{Home, PORT};
+use crate::node::control::places;
+use crate::node::run::{Node, Sockets, serve};
+use crate::secret::Secret;
+
+/// How long stopping may take: a master waits for messages under way and lets another one lead.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(20);
+
+pub(super) fn run() -> anyhow::Result<()> {
+    let home = Home::of_environment(super::variable);
+    if home.read_node()?.is_none() {
+        initialise(&home)?;
+    }
+    let node = Node::load(home, super::variable)?;
+    // Before anything is opened: a file that is wrong must not be in the way of the daemon that is right.
+    node.home.read_cluster()?;
+    start_logs(&node)?;
+    let sockets = Sockets::open(&node.settings, &places(super::variable))?;
+    drop_capabilities();
+    Runner::new()
+        .grace(GRACE)
+        .start(|lifecycle| serve(node, lifecycle, sockets))
+}
+
+/// A container that knows its node from the environment alone.
+fn initialise(home: &Home) -> anyhow::Result<()> {
+    let set = |name: &str| super::variable(name).filter(|value| !value.is_empty());
+    let Some(advertise) = set("QUPTIME_ADVERTISE") else {
+        anyhow::bail!(
+            "{} is missing; run qu init, or set QUPTIME_ADVERTISE and QUPTIME_CLUSTER_SECRET",
+            home.node_file().display()
+        );
+    };
+    let port =
+        match set("QUPTIME_BIND_PORT") {
+            None => PORT,
+            Some(text) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+                anyhow::anyhow!("QUPTIME_BIND_PORT: \"{text}\" is no port; write 1 to 65535")
+            })?,
+        };
+    let secret = set("QUPTIME_CLUSTER_SECRET").map_or_else(Secret::draw, Secret::new);
+    let bind = set("QUPTIME_BIND_ADDR").unwrap_or_else(|| "0.0.0.0".to_owned());
+    super::init::create(home, &advertise, &bind, port, secret, KeyKind::P256).map(drop)
+}
+
+fn start_logs(node: &Node) -> anyhow::Result<()> {
+    let format = match super::variable("QUPTIME_LOG_FORMAT").filter(|text| !text.is_empty()) {
+        Some(text) => text
+            .parse()
+            .map_err(|error| anyhow::anyhow!("QUPTIME_LOG_FORMAT: {error}"))?,
+        None => node.settings.log_format.unwrap_or_default(),
+    };
+    let settings = logs::LogSettings {
+        format,
+        ..logs::LogSettings::default()
+    };
+    logs::init(&settings)?;
+    logs::install_panic_hook(true);
+    Ok(())
+}
+
+/// Nothing but raw sockets is needed from here on.
+fn drop_capabilities() {
+    use caps::{CapSet, Capability};
+    let Ok(permitted) = caps::read(None, CapSet::Permitted) else {
+        return;
+    };
+    let kept: caps::CapsHashSet = permitted
+        .into_iter()
+        .filter(|capability| *capability == Capability::CAP_NET_RAW)
+        .collect();
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        // A kernel that refuses leaves things as the service manager set them up.
+        if caps::set(None, set, &kept).is_err() {
+            break;
+        }
+    }
+}

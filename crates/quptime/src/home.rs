@@ -1,0 +1,413 @@
+//! The data directory: where files are, how they are written, and `node.yaml`.
+//!
+//! `$QUPTIME_DIR`, else `/etc/quptime` for root, else below the user's configuration directory. There is no other persistent place, so
+//! removing the directory is a complete reset.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::{self, Document, Mistake};
+use crate::identity::NodeId;
+use crate::secret::Secret;
+
+/// The port between nodes.
+pub const PORT: u16 = 9901;
+
+/// Why a file of the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The system refused.
+    #[error("{operation} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The content is wrong.
+    #[error("{}: {mistake}", .path.display())]
+    Mistake {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        mistake: Mistake,
+    },
+    /// Others may read a secret.
+    #[error("{}: mode {mode:04o} lets others read a secret; run chmod 600 {}", .path.display(), .path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// The directory.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// A directory that the caller has chosen.
+    pub fn at(dir: impl Into<PathBuf>) -> Home {
+        Home { dir: dir.into() }
+    }
+
+    /// The directory that the environment chooses.
+    pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Home {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if let Some(dir) = set("QUPTIME_DIR") {
+            return Home::at(dir);
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Home::at("/etc/quptime");
+        }
+        let base = set("XDG_CONFIG_HOME").map_or_else(
+            || PathBuf::from(set("HOME").unwrap_or_else(|| "/".to_owned())).join(".config"),
+            PathBuf::from,
+        );
+        Home::at(base.join("quptime"))
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `node.yaml`.
+    pub fn node_file(&self) -> PathBuf {
+        self.dir.join("node.yaml")
+    }
+
+    /// `cluster.yaml`.
+    pub fn cluster_file(&self) -> PathBuf {
+        self.dir.join("cluster.yaml")
+    }
+
+    /// `trust.yaml`.
+    pub fn trust_file(&self) -> PathBuf {
+        self.dir.join("trust.yaml")
+    }
+
+    /// `keys/`.
+    pub fn keys(&self) -> PathBuf {
+        self.dir.join("keys")
+    }
+
+    /// `raft/`.
+    pub fn raft(&self) -> PathBuf {
+        self.dir.join("raft")
+    }
+
+    /// Makes the directory if it is not there.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn create(&self) -> Result<(), HomeError> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir);
+        made.map_err(io_error("create", &self.dir))
+    }
+
+    /// Reads `node.yaml`; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read, is wrong, or others may read it.
+    pub fn read_node(&self) -> Result<Option<NodeFile>, HomeError> {
+        let path = self.node_file();
+        let Some(text) = read(&path)? else { return Ok(None) };
+        refuse_open(&path)?;
+        document::parse::parse_strictly(&text)
+            .map(Some)
+            .map_err(|mistake| HomeError::Mistake { path, mistake })
+    }
+
+    /// Writes `node.yaml`.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn write_node(&self, node: &NodeFile) -> Result<(), HomeError> {
+        let text = serde_saphyr::to_string(node).expect("a few texts and numbers");
+        write(&self.node_file(), text.as_bytes())
+    }
+
+    /// The text of `cluster.yaml`; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_cluster_text(&self) -> Result<Option<String>, HomeError> {
+        read(&self.cluster_file())
+    }
+
+    /// Reads `cluster.yaml`; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read or is wrong.
+    pub fn read_cluster(&self) -> Result<Option<Document>, HomeError> {
+        let Some(text) = self.read_cluster_text()? else {
+            return Ok(None);
+        };
+        document::parse(&text)
+            .map(Some)
+            .map_err(|mistake| HomeError::Mistake {
+                path: self.cluster_file(),
+                mistake,
+            })
+    }
+
+    /// Writes `cluster.yaml`.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn write_cluster(&self, text: &str) -> Result<(), HomeError> {
+        write(&self.cluster_file(), text.as_bytes())
+    }
+
+    /// Writes `trust.yaml` for the peers of this document.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn write_trust(&self, trust: &Trust) -> Result<(), HomeError> {
+        let text = serde_saphyr::to_string(trust).expect("a few texts");
+        write(&self.trust_file(), text.as_bytes())
+    }
+
+    /// Reads `trust.yaml`; empty if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read or is wrong.
+    pub fn read_trust(&self) -> Result<Trust, HomeError> {
+        let path = self.trust_file();
+        match read(&path)? {
+            None => Ok(Trust::default()),
+            Some(text) => {
+                document::parse::parse_strictly(&text).map_err(|mistake| HomeError::Mistake { path, mistake })
+            }
+        }
+    }
+}
+
+/// `node.yaml`: what this node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeFile {
+    /// Its id.
+    pub node_id: NodeId,
+    /// Address to listen on.
+    #[serde(default = "any_address")]
+    pub bind_addr: String,
+    /// Port to listen on.
+    #[serde(default = "default_port")]
+    pub bind_port: u16,
+    /// Where the others reach it.
+    pub advertise: String,
+    /// What nodes of one cluster prove to each other to know.
+    #[serde(default)]
+    pub cluster_secret: Secret,
+    /// Where pages and metrics are served; `127.0.0.1:9902` if left out, nowhere if empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_listen: Option<String>,
+    /// `text` or `json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<service::logs::Format>,
+}
+
+fn any_address() -> String {
+    "0.0.0.0".to_owned()
+}
+
+fn default_port() -> u16 {
+    PORT
+}
+
+impl NodeFile {
+    /// Lays `QUPTIME_*` over the file. Empty variables count as not there.
+    ///
+    /// # Errors
+    /// A value that is none, with the variable's name.
+    pub fn overlay(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if let Some(id) = set("QUPTIME_NODE_ID") {
+            self.node_id = id.parse().map_err(|error| format!("QUPTIME_NODE_ID: {error}"))?;
+        }
+        if let Some(address) = set("QUPTIME_BIND_ADDR") {
+            self.bind_addr = address;
+        }
+        if let Some(port) = set("QUPTIME_BIND_PORT") {
+            let parsed = port.parse().ok().filter(|port| *port > 0);
+            self.bind_port = parsed
+                .ok_or_else(|| format!("QUPTIME_BIND_PORT: \"{port}\" is no port; write 1 to 65535"))?;
+        }
+        if let Some(advertise) = set("QUPTIME_ADVERTISE") {
+            document::review::address(&advertise).map_err(|error| format!("QUPTIME_ADVERTISE: {error}"))?;
+            self.advertise = advertise;
+        }
+        if let Some(secret) = set("QUPTIME_CLUSTER_SECRET") {
+            self.cluster_secret = Secret::new(secret);
+        }
+        Ok(())
+    }
+}
+
+/// `trust.yaml`: whose keys this node knows. Made of the peers in `cluster.yaml`, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// One for each peer.
+    #[serde(default)]
+    pub entries: Vec<TrustEntry>,
+}
+
+/// Whose key this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustEntry {
+    /// The peer.
+    pub node_id: NodeId,
+    /// Where it is.
+    pub address: String,
+    /// Of its key.
+    pub fingerprint: String,
+    /// Its certificate.
+    pub cert_pem: String,
+    /// Since when it is known here, RFC 3339.
+    pub added_at: String,
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+    let path = path.to_owned();
+    move |source| HomeError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, HomeError> {
+    match fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(HomeError::Mistake {
+                path: path.to_owned(),
+                mistake: Mistake {
+                    line: 0,
+                    text: "it is not UTF-8 text".to_owned(),
+                },
+            }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+fn refuse_open(path: &Path) -> Result<(), HomeError> {
+    let mode = fs::metadata(path).map_err(io_error("look at", path))?.mode() & 0o777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(HomeError::Open {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// Writes a file whole, readable by its owner alone: what is there is the old or the new content, also after a crash.
+///
+/// # Errors
+/// The system.
+pub fn write(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let new = dir.join(format!(".{}.new", name.unwrap_or_default()));
+    let written = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(dir)?.sync_all()
+    };
+    written().map_err(io_error("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn node() -> NodeFile {
+        NodeFile {
+            node_id: NodeId::draw(),
+            bind_addr: any_address(),
+            bind_port: PORT,
+            advertise: "alpha.example.com:9901".to_owned(),
+            cluster_secret: Secret::draw(),
+            web_listen: None,
+            log_format: None,
+        }
+    }
+
+    #[test]
+    fn files_survive_and_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("q"));
+        home.create().unwrap();
+        assert!(home.read_node().unwrap().is_none());
+        let node = node();
+        home.write_node(&node).unwrap();
+        assert_eq!(home.read_node().unwrap(), Some(node));
+        fs::set_permissions(home.node_file(), fs::Permissions::from_mode(0o640)).unwrap();
+        let error = home.read_node().unwrap_err().to_string();
+        assert!(
+            error.contains("mode 0640") && error.contains("chmod 600"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn mistakes_name_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        write(&home.node_file(), b"node_id: x\nadvertise: a:1\n").unwrap();
+        let error = home.read_node().unwrap_err().to_string();
+        assert!(error.contains("node.yaml: line 1: bad node id \"x\""), "{error}");
+        write(
+            &home.node_file(),
+            format!("node_id: {}\nadvertise: a:1\nfoo: 1\n", NodeId::draw()).as_bytes(),
+        )
+        .unwrap();
+        let error = home.read_node().unwrap_err().to_string();
+        assert!(error.contains("node.yaml: line 3: unknown field"), "{error}");
+        write(&home.cluster_file(), b"version: 1\nfoo: 1\n").unwrap();
+        let error = home.read_cluster().unwrap_err().to_string();
+        assert!(error.contains("cluster.yaml: line 2: unknown field"), "{error}");
+    }
+
+    #[test]
+    fn variables_win_over_the_file_and_empty_ones_do_not() {
+        let mut file = node();
+        let before = file.clone();
+        file.overlay(|_| Some(String::new())).unwrap();
+        assert_eq!(file, before);
+        let port = |name: &str| (name == "QUPTIME_BIND_PORT").then(|| "9911".to_owned());
+        file.overlay(port).unwrap();
+        assert_eq!(file.bind_port, 9911);
+        let bad = |name: &str| (name == "QUPTIME_BIND_PORT").then(|| "0".to_owned());
+        assert!(file.overlay(bad).unwrap_err().starts_with("QUPTIME_BIND_PORT: "));
+    }
+}

@@ -1,0 +1,27 @@
+//! The daemon: everything around the decisions.
+//!
+//! A *run* is a node in one group, or looking for one. To leave a group for another the run ends and the next begins, so nothing in here
+//! ever changes its group: [`run::serve`] is the loop over runs.
+//!
+//! - [`shared`]: what all parts of a run have in hand; [`network`]: what arrives from peers; [`wire`]: what they say to each other.
+//! - [`live`]: who is heard; [`beats`]: being heard.
+//! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
+//! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`]: nodes that come.
+//! - [`control`]: the socket for commands; [`status`]: what they show; [`web`]: health and metrics.
+
+pub mod beats;
+pub mod control;
+pub mod enter;
+pub mod file;
+pub mod join;
+pub mod live;
+pub mod master;
+pub mod network;
+pub mod propose;
+pub mod run;
+pub mod schedule;
+pub mod send;
+pub mod shared;
+pub mod status;
+pub mod web;
+pub mod wire;

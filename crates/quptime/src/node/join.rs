@@ -1,0 +1,266 @@
+//! Nodes that come.
+//!
+//! With the cluster's secret (`qu node add`): the inviter and the joiner prove to each other that they know it, over this very connection,
+//! so it is worth nothing to anybody in between; the secret itself never leaves a node. The joiner gives up the group of one that it made
+//! for itself and waits as a node without memory until the group lists it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use peer::stranger::{Exporter, StrangerInfo};
+use pki::pinned::Fingerprint;
+
+use super::propose::{self, Refused};
+use super::shared::{Ending, Shared};
+use super::wire::{EnrollAnswer, EnrollCall, JoinAnswer, JoinCall, decode, encode, kind};
+use crate::document::{Change, Document, Entry, Peer, render};
+use crate::identity::NodeId;
+use crate::secret::Secret;
+
+/// How long the other end may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the answer to get out before the run ends.
+const ANSWER_GRACE: Duration = Duration::from_millis(300);
+/// What both ends say when the proof is wrong.
+const MISMATCH: &str = "cluster secret does not match";
+
+/// Who proves.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Inviter,
+    Joiner,
+}
+
+fn proof(
+    secret: &Secret,
+    role: Role,
+    exporter: &Exporter,
+    inviter: Fingerprint,
+    joiner: Fingerprint,
+) -> Result<(hmac::Key, Vec<u8>), String> {
+    if secret.is_empty() {
+        return Err("this node has no cluster_secret in node.yaml".to_owned());
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
+    let mut said = match role {
+        Role::Inviter => b"inviter".to_vec(),
+        Role::Joiner => b"joiner".to_vec(),
+    };
+    said.push(0);
+    said.extend(exporter);
+    said.extend(inviter.as_bytes());
+    said.extend(joiner.as_bytes());
+    Ok((key, said))
+}
+
+fn prove(
+    secret: &Secret,
+    role: Role,
+    exporter: &Exporter,
+    inviter: Fingerprint,
+    joiner: Fingerprint,
+) -> Result<String, String> {
+    let (key, said) = proof(secret, role, exporter, inviter, joiner)?;
+    Ok(URL_SAFE_NO_PAD.encode(hmac::sign(&key, &said)))
+}
+
+fn verify(
+    shown: &str,
+    secret: &Secret,
+    role: Role,
+    exporter: &Exporter,
+    inviter: Fingerprint,
+    joiner: Fingerprint,
+) -> Result<(), String> {
+    let (key, said) = proof(secret, role, exporter, inviter, joiner)?;
+    let shown = URL_SAFE_NO_PAD.decode(shown).map_err(|_| MISMATCH.to_owned())?;
+    // Takes the same time wherever they differ.
+    hmac::verify(&key, &said, &shown).map_err(|_| MISMATCH.to_owned())
+}
+
+/// This node as a peer.
+pub fn own_peer(shared: &Shared) -> Peer {
+    Peer {
+        node_id: shared.me,
+        advertise: shared.settings.advertise.clone(),
+        fingerprint: shared.identity.fingerprint().to_string(),
+        cert_pem: shared.identity.certificate_pem(),
+        location: None,
+    }
+}
+
+/// Who is at an address: its id and its key.
+///
+/// # Errors
+/// Nobody, or not a node of qu.
+pub async fn meet(shared: &Arc<Shared>, address: &str) -> Result<(NodeId, Fingerprint), String> {
+    let transport = shared.transport.get().ok_or("not started")?;
+    let called = tokio::time::timeout(ANSWER_TIMEOUT, transport.call_stranger(address, None)).await;
+    let stranger = called
+        .map_err(|_| format!("{address} does not answer"))?
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&stranger.introduction().extra).into_owned();
+    let node = said
+        .parse()
+        .map_err(|_| format!("{address} is not a node of qu"))?;
+    Ok((node, stranger.key()))
+}
+
+/// Invites the node at an address, whose key the operator has seen.
+///
+/// # Errors
+/// It does not know the secret, does not want, or the cluster does not take it.
+pub async fn invite(
+    shared: &Arc<Shared>,
+    address: &str,
+    key: Fingerprint,
+    discard: bool,
+    uid: Option<u32>,
+) -> Result<(NodeId, u64), Refused> {
+    let failed = Refused::Invalid;
+    // Without quorum nothing is begun that could not be finished.
+    if shared.master().is_none() {
+        return Err(propose::no_quorum(shared));
+    }
+    let transport = shared
+        .transport
+        .get()
+        .ok_or_else(|| failed("not started".to_owned()))?;
+    let mut stranger = transport
+        .call_stranger(address, Some(key))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let own = shared.identity.fingerprint();
+    let secret = &shared.settings.cluster_secret;
+    let proof = prove(secret, Role::Inviter, stranger.exporter(), own, key).map_err(failed)?;
+    let mut peers = vec![own_peer(shared)];
+    let document = shared.document();
+    peers.extend(
+        document
+            .peers
+            .iter()
+            .filter(|peer| peer.node_id != shared.me)
+            .cloned(),
+    );
+    let call = JoinCall::Invite {
+        proof,
+        peers,
+        discard,
+    };
+    let answer = stranger
+        .request(kind::JOIN, encode(&call), ANSWER_TIMEOUT)
+        .await
+        .map_err(|error| match error {
+            peer::RequestError::Refused(text) => failed(text),
+            other => failed(other.to_string()),
+        })?;
+    let answer: JoinAnswer = decode(&answer).map_err(failed)?;
+    verify(&answer.proof, secret, Role::Joiner, stranger.exporter(), own, key).map_err(failed)?;
+    let joiner = answer.peer;
+    let shown: Result<Fingerprint, _> = joiner.fingerprint.parse();
+    if shown.ok().is_none_or(|shown| !shown.is(&key)) {
+        return Err(failed("the node shows another key than it has".to_owned()));
+    }
+    let node = joiner.node_id;
+    let change = match document.peer(node) {
+        // It was here before and comes back with another key or address.
+        Some(before) if *before == joiner => return Ok((node, document.version)),
+        Some(before) => Change::edit(Entry::Peer(before.clone()), Entry::Peer(joiner)),
+        None => Change::add(Entry::Peer(joiner)),
+    };
+    let (done, _) = propose::configure(shared, vec![change], uid, "node add", false).await?;
+    Ok((node, done.version))
+}
+
+/// A node that knows the secret wants this one to become part of its cluster.
+///
+/// # Errors
+/// It does not know the secret, or this node has something to lose.
+pub async fn invited(
+    shared: &Arc<Shared>,
+    stranger: &StrangerInfo,
+    call: JoinCall,
+) -> Result<JoinAnswer, String> {
+    let JoinCall::Invite {
+        proof: shown,
+        peers,
+        discard,
+    } = call;
+    let own = shared.identity.fingerprint();
+    let secret = &shared.settings.cluster_secret;
+    let result = verify(
+        &shown,
+        secret,
+        Role::Inviter,
+        &stranger.exporter,
+        stranger.key,
+        own,
+    );
+    if let Err(error) = result {
+        tracing::warn!(target: "quptime", from = %stranger.address, error, "an invitation was refused");
+        return Err(error);
+    }
+    let answer = JoinAnswer {
+        proof: prove(secret, Role::Joiner, &stranger.exporter, stranger.key, own)?,
+        peer: own_peer(shared),
+    };
+    let document = shared.document();
+    let is_member = document.version > 0
+        && peers
+            .iter()
+            .any(|peer| peer.node_id != shared.me && document.peer(peer.node_id) == Some(peer));
+    if is_member {
+        return Ok(answer);
+    }
+    if !discard {
+        empty(shared, &document)?;
+    }
+    let mut joined = Document {
+        peers,
+        ..Document::default()
+    };
+    joined.peers.retain(|peer| peer.node_id != shared.me);
+    joined.peers.push(own_peer(shared));
+    crate::document::integrity::check(&joined).map_err(|fault| fault.to_string())?;
+    enter(shared, &joined);
+    Ok(answer)
+}
+
+/// Whether this node has nothing to lose.
+fn empty(shared: &Shared, document: &Document) -> Result<(), String> {
+    let others = document.version > 0 && document.peers.iter().any(|peer| peer.node_id != shared.me);
+    if others {
+        Err(
+            "it belongs to a cluster already; remove it there first, or insist with --discard-remote-config"
+                .to_owned(),
+        )
+    } else if !document.checks.is_empty() || !document.alerts.is_empty() {
+        Err(
+            "it has checks or alerts of its own; they would be lost, insist with --discard-remote-config"
+                .to_owned(),
+        )
+    } else {
+        Ok(())
+    }
+}
+
+/// Gives the own group up and waits for the one of these peers: a file that is a placeholder, and no memory.
+fn enter(shared: &Arc<Shared>, joined: &Document) {
+    tracing::info!(target: "quptime", peers = joined.peers.len(), "joining a cluster");
+    let (shared, text) = (shared.clone(), render(joined));
+    tokio::spawn(async move {
+        tokio::time::sleep(ANSWER_GRACE).await;
+        shared.end(Ending::Join(text));
+    });
+}
+
+/// A stranger shows an invitation.
+///
+/// # Errors
+/// There is none like that.
+pub async fn enrolling(_: &Arc<Shared>, _: &StrangerInfo, _: EnrollCall) -> Result<EnrollAnswer, String> {
+    Err("invitations are not taken yet".to_owned())
+}

@@ -1,0 +1,121 @@
+//! Who is heard. Times are of the own monotonic clock: nobody's wall clock decides anything here.
+
+use std::collections::BTreeMap;
+
+use super::wire::Beat;
+use crate::identity::NodeId;
+use crate::machine::Millis;
+
+/// What is known of a peer by hearing it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// When last, monotonic.
+    pub last: Millis,
+    /// When last, by the own wall clock, for people.
+    pub last_wall: Millis,
+    /// Since when without a gap, monotonic.
+    pub since: Millis,
+    /// What it said last.
+    pub beat: Beat,
+    /// Its wall clock minus the own, when it said so.
+    pub offset_ms: i64,
+}
+
+/// Remembers beats.
+#[derive(Debug, Default)]
+pub struct Ears {
+    heard: BTreeMap<NodeId, Heard>,
+    told: BTreeMap<NodeId, bool>,
+}
+
+impl Ears {
+    /// A beat has come. Silence of `dead_after` before it starts its time anew.
+    pub fn hear(&mut self, now: Millis, wall: Millis, dead_after: Millis, beat: Beat) {
+        let before = self.heard.get(&beat.node);
+        let unbroken = before.filter(|heard| now.saturating_sub(heard.last) <= dead_after);
+        let heard = Heard {
+            last: now,
+            last_wall: wall,
+            since: unbroken.map_or(now, |heard| heard.since),
+            offset_ms: beat.clock as i64 - wall as i64,
+            beat,
+        };
+        self.heard.insert(heard.beat.node, heard);
+    }
+
+    /// What is known of a peer.
+    pub fn of(&self, node: NodeId) -> Option<&Heard> {
+        self.heard.get(&node)
+    }
+
+    /// Whether a peer was heard lately.
+    pub fn is_live(&self, node: NodeId, now: Millis, dead_after: Millis) -> bool {
+        self.live_since(node, now, dead_after).is_some()
+    }
+
+    /// Since when a peer is heard without a gap; nothing if it is not.
+    pub fn live_since(&self, node: NodeId, now: Millis, dead_after: Millis) -> Option<Millis> {
+        let heard = self.heard.get(&node)?;
+        (now.saturating_sub(heard.last) <= dead_after).then_some(heard.since)
+    }
+
+    /// Who came or went since the last call.
+    pub fn changes(&mut self, peers: &[NodeId], now: Millis, dead_after: Millis) -> Vec<(NodeId, bool)> {
+        let mut changes = Vec::new();
+        for peer in peers {
+            let live = self.is_live(*peer, now, dead_after);
+            if self.told.insert(*peer, live).unwrap_or(false) != live {
+                changes.push((*peer, live));
+            }
+        }
+        self.told.retain(|node, _| peers.contains(node));
+        self.heard.retain(|node, _| peers.contains(node));
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(node: NodeId) -> Beat {
+        Beat {
+            node,
+            version: 1,
+            digest: String::new(),
+            group: 1,
+            term: 1,
+            master: None,
+            protocol: 1,
+            schema: 1,
+            program: String::new(),
+            clock: 1000,
+            hears: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_gap_starts_the_time_anew() {
+        let node = NodeId::draw();
+        let mut ears = Ears::default();
+        for now in [1000, 2000, 6000] {
+            ears.hear(now, 900, 4000, beat(node));
+        }
+        assert_eq!(ears.live_since(node, 10_000, 4000), Some(1000));
+        assert_eq!(ears.live_since(node, 10_001, 4000), None);
+        ears.hear(10_001, 900, 4000, beat(node));
+        assert_eq!(ears.live_since(node, 10_001, 4000), Some(10_001));
+        assert_eq!(ears.of(node).unwrap().offset_ms, 100);
+    }
+
+    #[test]
+    fn changes_are_told_once() {
+        let node = NodeId::draw();
+        let mut ears = Ears::default();
+        assert!(ears.changes(&[node], 0, 4000).is_empty());
+        ears.hear(1000, 0, 4000, beat(node));
+        assert_eq!(ears.changes(&[node], 1000, 4000), [(node, true)]);
+        assert!(ears.changes(&[node], 2000, 4000).is_empty());
+        assert_eq!(ears.changes(&[node], 9000, 4000), [(node, false)]);
+    }
+}

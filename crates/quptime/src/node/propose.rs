@@ -1,0 +1,300 @@
+//! Changes, on whichever node they are asked for: the master proposes them, everybody else passes them on, and all wait until they are
+//! committed and applied where they were asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::Refusal;
+use peer::RequestError;
+
+use super::shared::{Mastery, Shared, quorum_of};
+use super::wire::{Proposal, Proposed, decode, encode, kind};
+use crate::document::change::{self, Change};
+use crate::document::schema::SCHEMA;
+use crate::document::{Document, integrity, review};
+use crate::machine::command::{Command, Configure};
+use crate::machine::state::Outcome;
+use crate::raft::core::ProposeError;
+
+/// How long a change waits for a master while one is elected or hands over.
+const MASTER_WAIT: Duration = Duration::from_secs(5);
+/// How long a change may take once a master has it.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks for a master.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a change came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The version of the configuration afterwards.
+    pub version: u64,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too few nodes are live.
+    #[error("no quorum, change refused (live {live}, need {need})")]
+    NoQuorum {
+        /// Voters that are heard.
+        live: usize,
+        /// Voters that are needed.
+        need: usize,
+    },
+    /// The entries are not any more what the author saw.
+    #[error("changed by somebody else in the meantime: {}; look again and repeat", .0.join(", "))]
+    Conflict(Vec<String>),
+    /// It makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is nothing to change.
+    #[error("{0}")]
+    Outdated(String),
+    /// It was or was not made.
+    #[error("propose to master: {0}")]
+    Failed(String),
+}
+
+impl Refused {
+    /// The exit code of the command that asked.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Refused::NoQuorum { .. } => 4,
+            Refused::Conflict(_) => 5,
+            Refused::Invalid(_) | Refused::Outdated(_) | Refused::Failed(_) => 1,
+        }
+    }
+}
+
+/// What is told when too few nodes are live.
+pub fn no_quorum(shared: &Shared) -> Refused {
+    let view = shared.view();
+    Refused::NoQuorum {
+        live: view.as_ref().map_or(1, |view| shared.live_voters(view)),
+        need: view
+            .as_ref()
+            .filter(|view| !view.members.is_empty())
+            .map_or_else(|| shared.document().quorum(), |view| quorum_of(view)),
+    }
+}
+
+/// Makes changes that somebody asked for.
+///
+/// # Errors
+/// They make no sense, or were not made.
+pub async fn configure(
+    shared: &Arc<Shared>,
+    changes: Vec<Change>,
+    uid: Option<u32>,
+    what: &str,
+    force: bool,
+) -> Result<(Done, Vec<String>), Refused> {
+    let document = shared.document();
+    let wanted = change::apply(&document, &changes)
+        .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
+    let warnings = reviewed(&wanted, &changes)?;
+    check_removals(shared, &changes, force)?;
+    let done = propose_changes(shared, changes, &wanted, uid, what).await?;
+    Ok((done, warnings))
+}
+
+/// Whether the result of changes makes sense; yields warnings.
+///
+/// # Errors
+/// The first thing that makes none.
+pub fn reviewed(wanted: &Document, changes: &[Change]) -> Result<Vec<String>, Refused> {
+    integrity::check(wanted).map_err(|fault| Refused::Invalid(fault.to_string()))?;
+    review::review_changes(wanted, changes).map_err(|objection| Refused::Invalid(objection.to_string()))
+}
+
+/// Proposes changes that were reviewed; `wanted` is what they lead to as far as known here.
+///
+/// # Errors
+/// They were not made.
+pub async fn propose_changes(
+    shared: &Arc<Shared>,
+    changes: Vec<Change>,
+    wanted: &Document,
+    uid: Option<u32>,
+    what: &str,
+) -> Result<Done, Refused> {
+    if changes.is_empty() {
+        return Ok(Done {
+            version: shared.document().version,
+        });
+    }
+    let schema = wanted.needed_level();
+    fits_everybody(shared, schema)?;
+    let at = jiff::Timestamp::from_millisecond(shared.wall() as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let at = at.round(jiff::Unit::Second).unwrap_or(at);
+    let command = Command::Configure(Configure {
+        changes,
+        by: shared.me,
+        uid,
+        what: what.to_owned(),
+        at: at.to_string(),
+        schema,
+    });
+    propose(shared, command).await
+}
+
+/// Nodes may only be removed if enough of the rest are live, unless that is what somebody insists on.
+///
+/// # Errors
+/// Too few would remain.
+pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Result<(), Refused> {
+    let removed: Vec<&str> = changes
+        .iter()
+        .filter(|change| change.key.section == change::Section::Peers && change.wanted.is_none())
+        .map(|change| change.key.id.as_str())
+        .collect();
+    if removed.is_empty() || force {
+        return Ok(());
+    }
+    let document = shared.document();
+    let (ears, now, dead_after) = (shared.ears.lock(), shared.now(), shared.dead_after());
+    let rest: Vec<_> = document
+        .peers
+        .iter()
+        .map(|peer| peer.node_id)
+        .filter(|node| !removed.contains(&node.to_string().as_str()))
+        .collect();
+    let live = rest
+        .iter()
+        .filter(|node| **node == shared.me || ears.is_live(**node, now, dead_after))
+        .count();
+    let need = rest.len() / 2 + 1;
+    if rest.is_empty() {
+        return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
+    }
+    if live < need {
+        return Err(Refused::Invalid(format!(
+            "only {live} of the {} nodes that would remain are live, and {need} are needed; start them first, or insist with --force",
+            rest.len()
+        )));
+    }
+    Ok(())
+}
+
+/// A field of a higher level than the oldest node knows would keep that node from starting.
+fn fits_everybody(shared: &Shared, schema: u32) -> Result<(), Refused> {
+    let document = shared.document();
+    let ears = shared.ears.lock();
+    for peer in &document.peers {
+        let level = if peer.node_id == shared.me {
+            SCHEMA
+        } else {
+            // Who has never been heard is taken for as new as this node.
+            ears.of(peer.node_id).map_or(SCHEMA, |heard| heard.beat.schema)
+        };
+        if level < schema {
+            let name = peer.advertise.split(':').next().unwrap_or_default();
+            return Err(Refused::Invalid(format!(
+                "needs schema {schema}, {name} has {level}; upgrade that node first"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Has a command carried out and waits until its effect shows here.
+///
+/// # Errors
+/// It was not, or nobody knows.
+pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Refused> {
+    let deadline = shared.clock.now() + MASTER_WAIT;
+    loop {
+        let proposed = match shared.mastery() {
+            Mastery::Is(master) if master == shared.me => as_master(shared, command.clone()).await,
+            Mastery::Is(master) => pass_on(shared, master, &command).await?,
+            Mastery::Election => Proposed::NotMaster,
+            Mastery::NoQuorum | Mastery::Removed => return Err(no_quorum(shared)),
+        };
+        match proposed {
+            Proposed::Done { index, version } => {
+                wait_applied(shared, index).await;
+                return Ok(Done { version });
+            }
+            Proposed::Outdated => {
+                return Err(Refused::Outdated(
+                    "there is nothing to change any more".to_owned(),
+                ));
+            }
+            Proposed::Conflict(entries) => return Err(Refused::Conflict(entries)),
+            Proposed::Invalid(text) => return Err(Refused::Invalid(text)),
+            Proposed::Unknown(text) => return Err(failed(shared, text)),
+            Proposed::NotMaster if shared.clock.now() >= deadline => return Err(no_quorum(shared)),
+            Proposed::NotMaster => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+fn failed(shared: &Shared, text: String) -> Refused {
+    let refused = Refused::Failed(text);
+    tracing::error!(target: "quptime", "{refused}");
+    shared.trouble(&refused.to_string());
+    refused
+}
+
+async fn pass_on(
+    shared: &Arc<Shared>,
+    master: crate::identity::NodeId,
+    command: &Command,
+) -> Result<Proposed, Refused> {
+    let Some(transport) = shared.transport.get() else {
+        return Ok(Proposed::NotMaster);
+    };
+    let body = encode(&Proposal {
+        command: command.clone(),
+    });
+    match transport
+        .request(master.number(), kind::PROPOSE, body, COMMIT_WAIT)
+        .await
+    {
+        Ok(answer) => decode(&answer).map_err(|error| failed(shared, error)),
+        // Nobody has seen it: another master may take it.
+        Err(RequestError::NotSent { .. }) => Ok(Proposed::NotMaster),
+        Err(RequestError::Refused(text)) => Err(failed(shared, text)),
+        Err(error @ RequestError::Unknown { .. }) => Err(failed(
+            shared,
+            format!("{error}; the change may have been made, look before you repeat it"),
+        )),
+    }
+}
+
+/// Proposes a command if this node is the master.
+pub async fn as_master(shared: &Arc<Shared>, command: Command) -> Proposed {
+    let Some(core) = shared.core.get() else {
+        return Proposed::NotMaster;
+    };
+    if *shared.handing_over.borrow() {
+        return Proposed::NotMaster;
+    }
+    let proposed = tokio::time::timeout(COMMIT_WAIT, core.propose(command, None)).await;
+    match proposed {
+        Ok(Ok(applied)) => match applied.outcome {
+            Outcome::Done(version) => Proposed::Done {
+                index: applied.index,
+                version,
+            },
+            Outcome::Outdated => Proposed::Outdated,
+            Outcome::Conflict(entries) => Proposed::Conflict(entries.iter().map(Change::title).collect()),
+            Outcome::Invalid(text) => Proposed::Invalid(text),
+        },
+        Ok(Err(ProposeError::Refused(Refusal::NotLeader { .. } | Refusal::Transferring { .. }))) => {
+            Proposed::NotMaster
+        }
+        Ok(Err(error)) => Proposed::Unknown(error.to_string()),
+        Err(_) => Proposed::Unknown(format!(
+            "not committed within {} s; the change may still be made, look before you repeat it",
+            COMMIT_WAIT.as_secs()
+        )),
+    }
+}
+
+async fn wait_applied(shared: &Shared, index: u64) {
+    let Some(core) = shared.core.get() else { return };
+    let mut views = core.views();
+    // Committed it is in any case; here it only shows a little later.
+    drop(tokio::time::timeout(MASTER_WAIT, views.wait_for(|view| view.applied >= index)).await);
+}

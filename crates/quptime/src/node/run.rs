@@ -1,0 +1,320 @@
+//! The loop over runs: a run begins with what is on disk, and ends when the daemon stops or when what is on disk decides anew.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use parking_lot::{Mutex, RwLock};
+use peer::Transport;
+use pki::pinned::Identity;
+use service::clock::SharedClock;
+use service::{Lifecycle, SystemClock};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::network::{CLUSTER, Ear, Mouth};
+use super::shared::{Ending, Shared};
+use super::wire::FRAME_MAX;
+use super::{beats, control, enter, file, master, schedule, web};
+use crate::document::Document;
+use crate::home::{Home, NodeFile};
+use crate::identity::NodeId;
+use crate::machine::preference::Preference;
+use crate::raft::core::{Core, Start};
+use crate::secret::random;
+
+/// Batches of reports that may wait for the master.
+const REPORTS_MAX: usize = 1024;
+/// Connections that have not finished their handshake.
+const HANDSHAKES_MAX: usize = 64;
+/// Where pages are served if nothing is said.
+const WEB_LISTEN: &str = "127.0.0.1:9902";
+/// How long the parts of a run may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A node as its directory has it.
+#[derive(Debug)]
+pub struct Node {
+    /// Its directory.
+    pub home: Home,
+    /// Its settings, with the environment laid over them.
+    pub settings: NodeFile,
+    /// Its key.
+    pub identity: Identity,
+}
+
+impl Node {
+    /// Reads what does not change while the daemon runs.
+    ///
+    /// # Errors
+    /// A file is missing or wrong.
+    pub fn load(home: Home, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Node> {
+        let mut settings = home
+            .read_node()?
+            .with_context(|| format!("{} is missing; run qu init", home.node_file().display()))?;
+        settings.overlay(variable).map_err(anyhow::Error::msg)?;
+        let identity = Identity::load(&home.keys())?;
+        Ok(Node {
+            home,
+            settings,
+            identity,
+        })
+    }
+}
+
+/// Runs until the lifecycle ends.
+///
+/// # Errors
+/// The daemon could not begin or go on.
+pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow::Result<()> {
+    let clock = SystemClock::shared();
+    let prober = probe::Prober::new(probe::Settings::new(env!("CARGO_PKG_VERSION")), clock.clone())
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let prober = Arc::new(prober);
+    let mut first = true;
+    loop {
+        let run = Run {
+            node: &node,
+            clock: &clock,
+            prober: &prober,
+            sockets: &sockets,
+            lifecycle: &lifecycle,
+            first,
+        };
+        match Box::pin(run.go()).await? {
+            Ending::Stop => return Ok(()),
+            Ending::Failed(text) => anyhow::bail!(text),
+            Ending::Again => {}
+            Ending::Join(text) => give_up_group(&node.home, &text).context("give up the own group")?,
+        }
+        first = false;
+    }
+}
+
+/// The group that a joiner made for itself is of no use any more. The placeholder comes first: with the old memory beside it, it is
+/// written over, and the node is what it was.
+fn give_up_group(home: &Home, placeholder: &str) -> anyhow::Result<()> {
+    home.write_cluster(placeholder)?;
+    match std::fs::remove_dir_all(home.raft()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// All that the daemon listens on, opened before anything else happens.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For nodes.
+    pub nodes: std::net::TcpListener,
+    /// For commands.
+    pub commands: std::os::unix::net::UnixListener,
+    /// For pages.
+    pub web: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    /// Opens all of them.
+    ///
+    /// # Errors
+    /// One of them is taken or makes no sense.
+    pub fn open(settings: &NodeFile, places: &[std::path::PathBuf]) -> anyhow::Result<Sockets> {
+        let address = if settings.bind_addr.contains(':') {
+            format!(
+                "[{}]:{}",
+                settings.bind_addr.trim_matches(['[', ']']),
+                settings.bind_port
+            )
+        } else {
+            format!("{}:{}", settings.bind_addr, settings.bind_port)
+        };
+        let nodes = service::net::bind("bind_addr and bind_port in node.yaml", &address)?;
+        let (commands, _) = control::bind(places)?;
+        let web = match settings.web_listen.as_deref() {
+            Some("") => None,
+            Some(address) => Some(service::net::bind("web_listen in node.yaml", address)?),
+            // A second node on this machine does without pages unless it is told where to have them.
+            None => service::net::bind("web_listen", WEB_LISTEN).ok(),
+        };
+        Ok(Sockets { nodes, commands, web })
+    }
+}
+
+struct Run<'a> {
+    node: &'a Node,
+    clock: &'a SharedClock,
+    prober: &'a Arc<probe::Prober>,
+    sockets: &'a Sockets,
+    lifecycle: &'a Lifecycle,
+    first: bool,
+}
+
+struct Inboxes {
+    reports: mpsc::Receiver<(NodeId, Vec<super::wire::Report>)>,
+    look_again: mpsc::Receiver<Vec<String>>,
+    ending: watch::Receiver<Option<Ending>>,
+}
+
+impl Run<'_> {
+    async fn go(self) -> anyhow::Result<Ending> {
+        let document = self.node.home.read_cluster()?.unwrap_or_default();
+        let (shared, mut inboxes) = self.share(document);
+        let shared = Arc::new(shared);
+        let transport = self.start_transport(&shared)?;
+        shared
+            .transport
+            .set(transport.clone())
+            .expect("set once in a run");
+        shared.trust(&shared.document_at_start, &[]);
+        let commands = tokio::net::UnixListener::from_std(self.sockets.commands.try_clone()?)?;
+        tokio::spawn(control::serve(shared.clone(), commands));
+        if let Some(web) = &self.sockets.web {
+            tokio::spawn(web::serve(
+                shared.clone(),
+                tokio::net::TcpListener::from_std(web.try_clone()?)?,
+            ));
+        }
+        tokio::spawn(beats::run(shared.clone()));
+        if self.first {
+            self.lifecycle.ready("serving");
+            tracing::info!(
+                target: "quptime",
+                address = self.node.settings.advertise, node_id = %shared.me, version = env!("CARGO_PKG_VERSION"),
+                "started"
+            );
+        }
+        let entered = tokio::select! {
+            entered = enter::enter(&shared) => entered,
+            () = self.lifecycle.shutdown.wait() => Ok(None),
+        };
+        let mut thread = None;
+        match entered {
+            Ok(Some(loaded)) => {
+                let (core, running) = self.start_core(&shared, loaded)?;
+                shared.core.set(core).expect("set once in a run");
+                thread = Some(running);
+                tokio::spawn(master::run(shared.clone(), inboxes.reports));
+                tokio::spawn(schedule::run(
+                    shared.clone(),
+                    self.prober.clone(),
+                    inboxes.look_again,
+                ));
+                tokio::spawn(file::run(shared.clone()));
+            }
+            Ok(None) => {}
+            Err(error) => shared.end(Ending::Failed(error.to_string())),
+        }
+        let ending = tokio::select! {
+            ending = inboxes.ending.wait_for(Option::is_some) => {
+                ending.ok().and_then(|ending| ending.clone()).unwrap_or(Ending::Stop)
+            }
+            () = self.lifecycle.shutdown.wait() => {
+                master::hand_over_before_stopping(&shared).await;
+                Ending::Stop
+            }
+        };
+        shared.stop.cancel();
+        if let Some(core) = shared.core.get() {
+            core.stop();
+        }
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            // A core that does not end holds nothing that another run needs but its files; the process will end.
+            if tokio::time::timeout(END_TIMEOUT, joined).await.is_err() {
+                anyhow::bail!("the group's thread does not end");
+            }
+        }
+        transport.stop().await;
+        Ok(ending)
+    }
+
+    fn share(&self, document: Document) -> (Shared, Inboxes) {
+        let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
+        let (look_again, look_again_in) = mpsc::channel(REPORTS_MAX);
+        let (ending, ending_in) = watch::channel(None);
+        let (handing_over, _) = watch::channel(false);
+        let sender = notify::Sender::new(&notify::Options::default(), self.clock.clone());
+        let shared = Shared {
+            me: self.node.settings.node_id,
+            home: self.node.home.clone(),
+            settings: self.node.settings.clone(),
+            identity: self.node.identity.clone(),
+            clock: self.clock.clone(),
+            begun: self.clock.now(),
+            core: OnceLock::new(),
+            group: OnceLock::new(),
+            transport: OnceLock::new(),
+            ears: Mutex::default(),
+            known: RwLock::default(),
+            document_at_start: Arc::new(document),
+            file: Mutex::default(),
+            waiting: Mutex::default(),
+            reports,
+            look_again,
+            found: Mutex::new(BTreeMap::new()),
+            table: RwLock::default(),
+            preference: Mutex::new(Preference::default()),
+            troubles: Mutex::new(VecDeque::new()),
+            icmp: self.prober.icmp_mode().to_string(),
+            sender: sender.map_err(|error| error.to_string()),
+            ending,
+            stop: CancellationToken::new(),
+            handing_over,
+        };
+        let inboxes = Inboxes {
+            reports: reports_in,
+            look_again: look_again_in,
+            ending: ending_in,
+        };
+        (shared, inboxes)
+    }
+
+    fn start_transport(&self, shared: &Arc<Shared>) -> anyhow::Result<Transport> {
+        let listener = tokio::net::TcpListener::from_std(self.sockets.nodes.try_clone()?)?;
+        let mut settings = peer::Settings::new(CLUSTER, shared.me.number(), listener);
+        settings.tls = Some(peer::Tls::pinned(self.node.identity.clone()));
+        settings.limits.frame_bytes = FRAME_MAX;
+        settings.limits.entries_bytes = 4 * FRAME_MAX;
+        settings.limits.handshakes = HANDSHAKES_MAX;
+        settings.clock = self.clock.clone();
+        settings.sink = peer::log_lines!("quptime");
+        Ok(Transport::start(settings, Arc::new(Ear::new(shared))))
+    }
+
+    fn start_core(
+        &self,
+        shared: &Arc<Shared>,
+        loaded: crate::raft::disk::Loaded,
+    ) -> anyhow::Result<(Core, std::thread::JoinHandle<()>)> {
+        let group = loaded.group;
+        shared.group.set(group).expect("set once in a run");
+        let document = if loaded.state.document.version > 0 {
+            loaded.state.document.clone()
+        } else {
+            shared.document_at_start.clone()
+        };
+        let rank = document
+            .peers
+            .iter()
+            .filter(|peer| peer.node_id < shared.me)
+            .count();
+        let alone = document.peers.iter().all(|peer| peer.node_id == shared.me);
+        let is_new = loaded.disk.last().index == 0 && !loaded.disk.hard_state().recovering;
+        let incarnation = loaded.disk.hard_state().incarnation;
+        let failed = shared.clone();
+        let (core, thread) = Core::start(Start {
+            loaded,
+            node: shared.me.number(),
+            rank: rank as u32,
+            seed: u64::from_be_bytes(random::<8>()),
+            clock: self.clock.clone(),
+            network: Arc::new(Mouth::new(shared)),
+            failed: Box::new(move |error| failed.end(Ending::Failed(error.to_string()))),
+        })?;
+        if is_new && alone {
+            let own = (shared.me.number(), incarnation, bytes::Bytes::new());
+            core.found(consensus::Configuration::of_voters([own]));
+        }
+        Ok((core, thread))
+    }
+}

@@ -1,0 +1,199 @@
+//! Messages to channels: one attempt, with its result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{Channel, Failure, Message, Pairs, Sender};
+use serde::{Deserialize, Serialize};
+
+use super::shared::Shared;
+use crate::channel::channel;
+use crate::document::{Alert, Check};
+use crate::identity::NodeId;
+use crate::machine::command::Snapshot;
+use crate::machine::state::{Delivery, State, Status, Verb};
+use crate::message::{Event, render};
+use crate::secret::random;
+
+/// How long an attempt may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+fn verb_of(verb: Verb) -> notify::Verb {
+    match verb {
+        Verb::Up => notify::Verb::Up,
+        Verb::Down => notify::Verb::Down,
+        Verb::Recovered => notify::Verb::Recovered,
+        Verb::Reminder => notify::Verb::Reminder,
+        Verb::Flapping => notify::Verb::Flapping,
+        Verb::Stable => notify::Verb::Stable,
+    }
+}
+
+fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
+    let text = render(alert, event);
+    for error in &text.errors {
+        tracing::error!(target: "quptime", alert = alert.name, error, "template failed, the default text is sent");
+    }
+    let mut message = Message::new("quptime", verb_of(event.verb), text.subject, text.body);
+    message.own_body = text.own_body;
+    message.open = event.to == Status::Down;
+    event.delivery.clone_into(&mut message.delivery_id);
+    message.dedup_key = match event.incident {
+        Some(incident) => format!("{cluster}/{incident}"),
+        None => format!("{cluster}/{}", event.delivery),
+    };
+    message.labels = Pairs::from_iter([
+        ("check", event.check.name.as_str()),
+        ("type", event.check.kind.name()),
+        ("target", event.check.target.as_str()),
+    ]);
+    let bad = event.snapshot.reports.saturating_sub(event.snapshot.ok);
+    message.details = Pairs::from_iter([
+        ("state", format!("{} -> {}", event.from.name(), event.to.name())),
+        (
+            "reports",
+            format!("{bad} of {} nodes found it down", event.snapshot.reports),
+        ),
+        ("detail", event.snapshot.detail.clone()),
+        ("master", event.node.to_string()),
+    ]);
+    message.when_unix_ms = event.at;
+    message.since_unix_ms = (event.since > 0 && event.verb != Verb::Down).then_some(event.since);
+    message.test = event.test;
+    message.repeat = event.repeat;
+    message
+}
+
+/// Attempts a delivery once.
+pub async fn attempt(sender: &Sender, me: NodeId, state: &State, delivery: &Delivery) -> Result<(), Failure> {
+    let alert = state
+        .document
+        .alerts
+        .iter()
+        .find(|alert| alert.id == delivery.alert);
+    let check = state
+        .document
+        .checks
+        .iter()
+        .find(|check| check.id == delivery.check);
+    let (Some(alert), Some(check)) = (alert, check) else {
+        return Ok(());
+    };
+    let event = Event {
+        check,
+        verb: delivery.verb,
+        from: delivery.from,
+        to: delivery.to,
+        snapshot: &delivery.snapshot,
+        node: me,
+        at: delivery.at,
+        since: delivery.since,
+        incident: delivery.incident.as_deref(),
+        delivery: &delivery.id,
+        test: false,
+        repeat: delivery.uncertain,
+    };
+    match channel(alert) {
+        Ok(channel) => send(sender, &channel, &message(&state.cluster, alert, &event)).await,
+        Err(text) => Err(Failure {
+            kind: notify::Kind::Permanent,
+            retry_after: None,
+            uncertain: false,
+            text: format!("alert {}: {text}", alert.name),
+        }),
+    }
+}
+
+async fn send(sender: &Sender, channel: &Channel, message: &Message) -> Result<(), Failure> {
+    let receipt = sender.send(channel, message, DEADLINE).await?;
+    for remark in receipt.remarks {
+        tracing::warn!(target: "quptime", delivery = message.delivery_id, remark, "delivered with a remark");
+    }
+    Ok(())
+}
+
+/// A test that a node shall send by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestCall {
+    /// The alert, by id or name.
+    pub alert: String,
+    /// The check that the message pretends to be about; an invented one if left out.
+    #[serde(default)]
+    pub check: Option<String>,
+    /// What it says.
+    pub verb: Verb,
+}
+
+/// A test has been sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The alert, by name.
+    pub alert: String,
+    /// Which node sent it.
+    pub node: NodeId,
+}
+
+/// Sends a test from here and waits for the channel.
+///
+/// # Errors
+/// What the channel said.
+pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, String> {
+    let document = shared.document();
+    let alert = document
+        .alert(&call.alert)
+        .ok_or_else(|| format!("there is no alert \"{}\"", call.alert))?;
+    let invented = Check {
+        id: "test".to_owned(),
+        ..Check::new("test", crate::document::CheckKind::Http, "https://example.com")
+    };
+    let check = match &call.check {
+        None => &invented,
+        Some(name) => document
+            .check(name)
+            .ok_or_else(|| format!("there is no check \"{name}\""))?,
+    };
+    let (from, to) = match call.verb {
+        Verb::Down | Verb::Reminder | Verb::Flapping => (Status::Up, Status::Down),
+        Verb::Up => (Status::Unknown, Status::Up),
+        Verb::Recovered | Verb::Stable => (Status::Down, Status::Up),
+    };
+    let voters = document.peers.len() as u32;
+    let snapshot = Snapshot {
+        reports: voters,
+        ok: if to == Status::Up { voters } else { 0 },
+        detail: if to == Status::Up {
+            String::new()
+        } else {
+            "test".to_owned()
+        },
+        bad_nodes: Vec::new(),
+    };
+    let now = shared.wall();
+    let delivery = format!("test/{}/{}", u64::from_be_bytes(random::<8>()), alert.id);
+    let event = Event {
+        check,
+        verb: call.verb,
+        from,
+        to,
+        snapshot: &snapshot,
+        node: shared.me,
+        at: now,
+        since: now.saturating_sub(60_000),
+        incident: None,
+        delivery: &delivery,
+        test: true,
+        repeat: false,
+    };
+    let cluster = shared
+        .view()
+        .map_or_else(String::new, |view| view.state.cluster.clone());
+    let channel = channel(alert)?;
+    let sender = shared.sender.as_ref().map_err(Clone::clone)?;
+    let sent = send(sender, &channel, &message(&cluster, alert, &event)).await;
+    sent.map_err(|failure| failure.text)?;
+    tracing::info!(target: "quptime", alert = alert.name, "test sent");
+    Ok(Tested {
+        alert: alert.name.clone(),
+        node: shared.me,
+    })
+}

@@ -1,0 +1,315 @@
+//! What all parts of a run have in hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use peer::Transport;
+use pki::pinned::{Fingerprint, Identity};
+use service::clock::{Moment, SharedClock};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::file::FileReport;
+use super::live::Ears;
+use super::network::Arrived;
+use super::wire::{Beat, CheckLine, PROTOCOL, Report};
+use crate::document::{Digest, Document, Peer};
+use crate::home::{Home, NodeFile};
+use crate::identity::NodeId;
+use crate::machine::Millis;
+use crate::machine::preference::Preference;
+use crate::raft::core::Core;
+use crate::raft::view::View;
+
+/// Errors that `doctor` looks for are remembered for so long.
+const TROUBLE_MS: Millis = 600_000;
+/// And so many of them.
+const TROUBLES_MAX: usize = 256;
+
+/// How a run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The daemon stops.
+    Stop,
+    /// The next run begins: something on disk has changed that decides how a node starts.
+    Again,
+    /// The next run begins without the memory of this one, which belongs to a group that is given up, and with this `cluster.yaml`, a
+    /// placeholder that says whose group to look for.
+    Join(String),
+    /// The daemon cannot go on.
+    Failed(String),
+}
+
+/// A peer whose key is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Who.
+    pub node: NodeId,
+    /// Where.
+    pub address: String,
+    /// The key it must have.
+    pub pin: Fingerprint,
+}
+
+/// See the module.
+pub struct Shared {
+    /// This node.
+    pub me: NodeId,
+    /// Its directory.
+    pub home: Home,
+    /// Its settings.
+    pub settings: NodeFile,
+    /// Its key.
+    pub identity: Identity,
+    /// Time.
+    pub clock: SharedClock,
+    /// When the run began.
+    pub begun: Moment,
+    /// The group's core, once the node is in a group.
+    pub core: OnceLock<Core>,
+    /// The group; 0 outside of any.
+    pub group: OnceLock<u64>,
+    /// To peers.
+    pub transport: OnceLock<Transport>,
+    /// Who is heard.
+    pub ears: Mutex<Ears>,
+    /// Who is let in.
+    pub known: RwLock<BTreeMap<consensus::NodeId, Known>>,
+    /// What `cluster.yaml` said at the start of the run; what counts outside of a group.
+    pub document_at_start: Arc<Document>,
+    /// How it stands with hand edits.
+    pub file: Mutex<FileReport>,
+    /// Why this node is in no group yet.
+    pub waiting: Mutex<Vec<String>>,
+    /// Reports for the master that this node may be.
+    pub reports: mpsc::Sender<(NodeId, Vec<Report>)>,
+    /// Checks that shall be looked at again at once.
+    pub look_again: mpsc::Sender<Vec<String>>,
+    /// What the newest probe of each check found here.
+    pub found: Mutex<BTreeMap<String, Arrived>>,
+    /// The table of checks, while this node is master.
+    pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
+    /// Who lost the role of master.
+    pub preference: Mutex<Preference>,
+    /// Errors of the last minutes, for `doctor`.
+    pub troubles: Mutex<VecDeque<(Millis, String)>>,
+    /// Ends the run.
+    pub ending: watch::Sender<Option<Ending>>,
+    /// How this node sends echoes: `raw`, `ping` or `none: why`.
+    pub icmp: String,
+    /// To channels.
+    pub sender: Result<notify::Sender, String>,
+    /// Told to all tasks when the run ends.
+    pub stop: CancellationToken,
+    /// Told when the master hands over: no new delivery begins.
+    pub handing_over: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether and why there is no master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mastery {
+    /// This one.
+    Is(NodeId),
+    /// Too few are live.
+    NoQuorum,
+    /// Enough are live, so there will be one soon.
+    Election,
+    /// This node belongs to the cluster no more.
+    Removed,
+}
+
+impl Shared {
+    /// Milliseconds since the run began: only for differences.
+    pub fn now(&self) -> Millis {
+        self.clock.now().since(self.begun).as_millis() as Millis
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Millis {
+        self.clock.unix_ms()
+    }
+
+    /// The newest look at the group; nothing outside of any.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.core.get().map(Core::view)
+    }
+
+    /// The configuration that counts here.
+    pub fn document(&self) -> Arc<Document> {
+        match self.view() {
+            // A member that has not caught up yet knows its peers from the file alone.
+            Some(view) if view.state.document.version > 0 => view.state.document.clone(),
+            _ => self.document_at_start.clone(),
+        }
+    }
+
+    /// Silence after which a peer is not live.
+    pub fn dead_after(&self) -> Millis {
+        self.document().settings.silence().millis()
+    }
+
+    /// The node that the group knows by this number.
+    pub fn node_of(&self, number: consensus::NodeId) -> Option<NodeId> {
+        if number == self.me.number() {
+            return Some(self.me);
+        }
+        self.known.read().get(&number).map(|known| known.node)
+    }
+
+    /// The node that leads, as far as known here.
+    pub fn master(&self) -> Option<NodeId> {
+        self.view()?.leader.and_then(|leader| self.node_of(leader))
+    }
+
+    /// Whether and why there is no master.
+    pub fn mastery(&self) -> Mastery {
+        let Some(view) = self.view() else {
+            return Mastery::NoQuorum;
+        };
+        let is_peer = view.state.document.version == 0 || view.state.document.peer(self.me).is_some();
+        if !is_peer || view.removed {
+            Mastery::Removed
+        } else if let Some(master) = view.leader.and_then(|leader| self.node_of(leader)) {
+            Mastery::Is(master)
+        } else if self.live_voters(&view) >= quorum_of(&view) {
+            Mastery::Election
+        } else {
+            Mastery::NoQuorum
+        }
+    }
+
+    /// Voters that are heard, this node included if it votes.
+    pub fn live_voters(&self, view: &View) -> usize {
+        let (ears, now, dead_after) = (self.ears.lock(), self.now(), self.dead_after());
+        let lives = |number: &consensus::NodeId| {
+            *number == self.me.number()
+                || self
+                    .node_of(*number)
+                    .is_some_and(|node| ears.is_live(node, now, dead_after))
+        };
+        view.members
+            .iter()
+            .filter(|(number, voter)| **voter && lives(number))
+            .count()
+    }
+
+    /// What this node says of itself.
+    pub fn beat(&self) -> Beat {
+        let document = self.document();
+        let view = self.view();
+        let (now, dead_after) = (self.now(), self.dead_after());
+        let ears = self.ears.lock();
+        let peers = document.peers.iter().map(|peer| peer.node_id);
+        let hears = peers
+            .filter(|peer| ears.is_live(*peer, now, dead_after))
+            .collect();
+        drop(ears);
+        let mut digest = Digest::of(&document).to_string();
+        digest.truncate(16);
+        Beat {
+            node: self.me,
+            version: document.version,
+            digest,
+            group: self.group.get().copied().unwrap_or(0),
+            term: view.as_ref().map_or(0, |view| view.term),
+            master: self.master(),
+            protocol: PROTOCOL,
+            schema: crate::document::schema::SCHEMA,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: self.wall(),
+            hears,
+        }
+    }
+
+    /// A beat has come from a peer.
+    pub fn hear(&self, beat: Beat) {
+        let (now, wall, dead_after) = (self.now(), self.wall(), self.dead_after());
+        self.ears.lock().hear(now, wall, dead_after, beat);
+    }
+
+    /// Notes an error for `doctor`.
+    pub fn trouble(&self, text: &str) {
+        let now = self.now();
+        let mut troubles = self.troubles.lock();
+        troubles.push_back((now, text.to_owned()));
+        while troubles.len() > TROUBLES_MAX {
+            troubles.pop_front();
+        }
+    }
+
+    /// Errors of the last ten minutes.
+    pub fn recent_troubles(&self) -> Vec<String> {
+        let now = self.now();
+        let troubles = self.troubles.lock();
+        let recent = troubles
+            .iter()
+            .filter(|(at, _)| now.saturating_sub(*at) <= TROUBLE_MS);
+        recent.map(|(_, text)| text.clone()).collect()
+    }
+
+    /// Ends the run. The first word counts.
+    pub fn end(&self, ending: Ending) {
+        self.ending.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(ending);
+            }
+            first
+        });
+    }
+
+    /// Lets in and dials exactly the peers of this document, and for a while those who were there before.
+    pub fn trust(&self, document: &Document, leaving: &[Known]) {
+        let mut known: BTreeMap<consensus::NodeId, Known> = BTreeMap::new();
+        for gone in leaving {
+            known.insert(gone.node.number(), gone.clone());
+        }
+        for peer in &document.peers {
+            if let Some(one) = known_of(peer)
+                && peer.node_id != self.me
+            {
+                known.insert(peer.node_id.number(), one);
+            }
+        }
+        let addresses = known.iter().map(|(number, one)| {
+            let address = peer::settings::Address {
+                address: one.address.clone(),
+                pin: Some(one.pin),
+            };
+            (*number, address)
+        });
+        let addresses: BTreeMap<consensus::NodeId, peer::settings::Address> = addresses.collect();
+        *self.known.write() = known;
+        if let Some(transport) = self.transport.get() {
+            transport.set_addresses(addresses);
+        }
+    }
+}
+
+/// Voters that a majority of the group consists of.
+pub fn quorum_of(view: &View) -> usize {
+    view.members.values().filter(|voter| **voter).count() / 2 + 1
+}
+
+/// A peer as it is let in: by the fingerprint in the configuration, or by that of its certificate.
+pub fn known_of(peer: &Peer) -> Option<Known> {
+    let pin = if peer.fingerprint.is_empty() {
+        Fingerprint::of_pem(&peer.cert_pem).ok()?
+    } else {
+        peer.fingerprint.parse().ok()?
+    };
+    Some(Known {
+        node: peer.node_id,
+        address: peer.advertise.clone(),
+        pin,
+    })
+}

@@ -1,0 +1,229 @@
+//! What nodes ask each other, as JSON in requests of the transport. Fields that a node does not know are ignored, so neighbouring
+//! versions understand each other.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::document::Peer;
+use crate::identity::NodeId;
+use crate::machine::Millis;
+use crate::machine::command::Command;
+use crate::machine::state::Status;
+
+/// Level of the protocol that this program speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Largest request or answer between nodes.
+pub const FRAME_MAX: usize = 16 << 20;
+
+/// Kinds of requests between peers.
+pub mod kind {
+    /// [`super::Beat`] for a beat.
+    pub const BEAT: u8 = 1;
+    /// [`super::Proposal`] to the master, for a [`super::Proposed`].
+    pub const PROPOSE: u8 = 2;
+    /// [`super::Reports`] to the master.
+    pub const REPORTS: u8 = 3;
+    /// Ids of checks that shall be looked at again.
+    pub const LOOK_AGAIN: u8 = 4;
+    /// A snapshot of the group.
+    pub const SNAPSHOT: u8 = 5;
+    /// The table of checks, from the master.
+    pub const CHECKS: u8 = 6;
+    /// What a node that is not in a group yet wants to know.
+    pub const STATEMENT: u8 = 7;
+    /// A test of an alert from this node.
+    pub const TEST_ALERT: u8 = 8;
+    /// What `doctor` wants to know of a node.
+    pub const DOCTOR: u8 = 9;
+    /// Calls of strangers: joining with the cluster's secret.
+    pub const JOIN: u8 = 32;
+    /// Calls of strangers: showing an invitation.
+    pub const ENROLL: u8 = 33;
+}
+
+/// A sign of life, with what others want to know of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Who.
+    pub node: NodeId,
+    /// Version of the configuration it has applied.
+    pub version: u64,
+    /// The beginning of that configuration's digest.
+    pub digest: String,
+    /// Its group; 0 outside of any.
+    pub group: u64,
+    /// Its term.
+    pub term: u64,
+    /// Whom it follows.
+    pub master: Option<NodeId>,
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The highest schema level it reads.
+    pub schema: u32,
+    /// Its program.
+    pub program: String,
+    /// Its wall clock.
+    pub clock: Millis,
+    /// Whom it hears.
+    #[serde(default)]
+    pub hears: Vec<NodeId>,
+}
+
+/// A command for the master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// What.
+    pub command: Command,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proposed {
+    /// It is committed.
+    Done {
+        /// Where it stands in the log.
+        index: u64,
+        /// The version of the configuration afterwards.
+        version: u64,
+    },
+    /// It changed nothing.
+    Outdated,
+    /// Others changed these entries in the meantime.
+    Conflict(Vec<String>),
+    /// The result would not hold together.
+    Invalid(String),
+    /// This node is not the master.
+    NotMaster,
+    /// Nobody knows whether it was carried out.
+    Unknown(String),
+}
+
+/// What probes of a node found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reports {
+    /// In the order in which they ended.
+    pub reports: Vec<Report>,
+}
+
+/// What one probe found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The check, by id.
+    pub check: String,
+    /// Fingerprint of the check's definition, so that what was found about an older one does not count.
+    pub definition: u64,
+    /// What was found.
+    pub result: Found,
+    /// Why, if not well.
+    #[serde(default)]
+    pub detail: String,
+    /// Milliseconds since the probe ended.
+    pub age: Millis,
+    /// Milliseconds that the probe took.
+    pub took: Millis,
+    /// End of the certificate seen, UNIX seconds.
+    #[serde(default)]
+    pub certificate_end: Option<i64>,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// Well.
+    Up,
+    /// Not.
+    Down,
+    /// This node cannot look.
+    Unable,
+}
+
+/// A line of the table of checks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckLine {
+    /// The check, by id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub status: Status,
+    /// Since when.
+    pub since: Millis,
+    /// `disabled`, `stale`, `maintenance` or `flapping`.
+    #[serde(default)]
+    pub mark: Option<String>,
+    /// Reports that found it well, in the last round.
+    pub ok: u32,
+    /// Reports of the last round.
+    pub total: u32,
+    /// Names of alerts; with an asterisk if attached as a default.
+    pub alerts: Vec<String>,
+    /// Why it is not well.
+    #[serde(default)]
+    pub detail: String,
+    /// Whether somebody works on it.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// A stranger asks to be, or to make the called node, part of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinCall {
+    /// An inviter proves that it knows the secret, and says what the joiner shall become part of.
+    Invite {
+        /// HMAC over the connection, base64url.
+        proof: String,
+        /// The peers of the cluster, the inviter first.
+        peers: Vec<Peer>,
+        /// Whether checks and alerts of the joiner may be thrown away.
+        discard: bool,
+    },
+}
+
+/// What the called node says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinAnswer {
+    /// HMAC over the connection, base64url.
+    pub proof: String,
+    /// The joiner as a peer.
+    pub peer: Peer,
+}
+
+/// Shows an invitation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnrollCall {
+    /// The invitation, by id.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+    /// The applicant as a peer.
+    pub peer: Peer,
+}
+
+/// What came of showing an invitation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnrollAnswer {
+    /// Whether the applicant is a peer; otherwise somebody has to approve it.
+    pub approved: bool,
+    /// The peers of the cluster.
+    pub peers: Vec<Peer>,
+}
+
+/// As it goes over the wire.
+pub fn encode<T: Serialize>(value: &T) -> Bytes {
+    Bytes::from(
+        serde_json::to_vec(value).expect("what nodes say consists of texts, numbers, lists and structs"),
+    )
+}
+
+/// Reads what came over the wire.
+///
+/// # Errors
+/// One line, for both ends.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood: {error}"))
+}
