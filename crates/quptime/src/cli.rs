@@ -105,11 +105,16 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Err(error) => {
             // A command that has printed its result, such as status, fails without a word.
             if !error.to_string().is_empty() {
-                terminal::error(&error);
+                say(&error);
             }
             ExitCode::from(service::exit::code_of(&error))
         }
     }
+}
+
+/// Tells an error with all its causes, in the form that the seed of this program has.
+fn say(error: &anyhow::Error) {
+    terminal::note(&format!("error: {}", terminal::chain(error)));
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -1,7 +1,8 @@
 //! The data directory: where files are, how they are written, and `node.yaml`.
 //!
-//! `$QUPTIME_DIR`, else `/etc/quptime` for root, else below the user's configuration directory. There is no other persistent place, so
-//! removing the directory is a complete reset.
+//! `$QUPTIME_DIR`, else `/etc/quptime` for root and for the user `quptime` (whose commands come through sudo, which clears the
+//! environment), else below the user's configuration directory. There is no other persistent place, so removing the directory is a
+//! complete reset.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,6 +17,9 @@ use crate::secret::Secret;
 
 /// The port between nodes.
 pub const PORT: u16 = 9901;
+/// The directory of the service that a package installs, and the user it runs as.
+const SERVICE_DIR: &str = "/etc/quptime";
+const SERVICE_USER: &str = "quptime";
 
 /// Why a file of the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +70,8 @@ impl Home {
         if let Some(dir) = set("QUPTIME_DIR") {
             return Home::at(dir);
         }
-        if nix::unistd::geteuid().is_root() {
-            return Home::at("/etc/quptime");
+        if nix::unistd::geteuid().is_root() || is_service_user() {
+            return Home::at(SERVICE_DIR);
         }
         let base = set("XDG_CONFIG_HOME").map_or_else(
             || PathBuf::from(set("HOME").unwrap_or_else(|| "/".to_owned())).join(".config"),
@@ -104,6 +108,16 @@ impl Home {
     /// `raft/`.
     pub fn raft(&self) -> PathBuf {
         self.dir.join("raft")
+    }
+
+    /// `raft.trial/`: a group that was founded and has not begun.
+    pub fn trial(&self) -> PathBuf {
+        self.dir.join("raft.trial")
+    }
+
+    /// `raft.note`: where the node stands between groups.
+    pub fn note(&self) -> PathBuf {
+        self.dir.join("raft.note")
     }
 
     /// Makes the directory if it is not there.
@@ -195,6 +209,12 @@ impl Home {
             }
         }
     }
+}
+
+/// Whether this is a command of the service's user.
+fn is_service_user() -> bool {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    user.ok().flatten().is_some_and(|user| user.name == SERVICE_USER)
 }
 
 /// `node.yaml`: what this node is.

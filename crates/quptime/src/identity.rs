@@ -25,6 +25,11 @@ impl NodeId {
         ))
     }
 
+    /// All of its bits.
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// What the Raft group calls it: the first half of the UUID, which keeps the order. Two nodes of a cluster that share it are
     /// refused where peers are checked.
     pub fn number(self) -> consensus::NodeId {

@@ -1,5 +1,7 @@
 //! Everything in qu that decides over time, without clock, network, disk or randomness.
 //!
+//! [`entrance`] comes first: how a node gets into its group at all, the file against the log.
+//!
 //! Replicated, so the same on every node after the same entries of the log:
 //! - [`state`] with [`command`]: configuration, states of checks, deliveries. Applying is plain: whatever a rule decides is decided by
 //!   the master beforehand and stands in the command, so nodes of different versions never come to different states.
@@ -14,6 +16,7 @@
 pub mod announce;
 pub mod command;
 pub mod dispatch;
+pub mod entrance;
 pub mod impaired;
 pub mod preference;
 pub mod rounds;

@@ -537,7 +537,7 @@ fn test(alert: &str, from_node: Option<NodeId>, all_nodes: bool) -> anyhow::Resu
         None => Ok(()),
         Some(last) => {
             for failure in failures {
-                terminal::error(&anyhow::anyhow!(failure));
+                super::say(&anyhow::anyhow!(failure));
             }
             Err(anyhow::anyhow!(last))
         }

@@ -531,7 +531,7 @@ fn test(check: &str, state: TestState) -> anyhow::Result<()> {
                 None => terminal::out(&format!("alert {}: {} sent as a test\n", alert.name, verb.name())),
                 Some(error) => {
                     failures += 1;
-                    terminal::error(&anyhow::anyhow!("alert {}: {error}", alert.name));
+                    super::say(&anyhow::anyhow!("alert {}: {error}", alert.name));
                 }
             }
         }

@@ -37,17 +37,12 @@ pub(super) struct Init {
     /// A file with the cluster's secret; - reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "secret")]
     secret_file: Option<String>,
-    /// Address to listen on.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "QUPTIME_BIND_ADDR",
-        default_value = "0.0.0.0"
-    )]
-    bind: String,
-    /// Port to listen on.
-    #[arg(long, env = "QUPTIME_BIND_PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    /// Address to listen on (0.0.0.0).
+    #[arg(long, value_name = "ADDRESS", env = "QUPTIME_BIND_ADDR")]
+    bind: Option<String>,
+    /// Port to listen on (9901), also from QUPTIME_BIND_PORT.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// Kind of the node's key.
     #[arg(long, value_enum, default_value_t = Key::P256)]
     key: Key,
@@ -69,6 +64,18 @@ fn set(name: &str) -> Option<String> {
     super::variable(name).filter(|value| !value.is_empty())
 }
 
+/// The port to listen on, if no flag says it.
+///
+/// # Errors
+/// `QUPTIME_BIND_PORT` is none.
+pub(super) fn port_of_environment() -> anyhow::Result<u16> {
+    let Some(text) = set("QUPTIME_BIND_PORT") else {
+        return Ok(PORT);
+    };
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| anyhow::anyhow!("QUPTIME_BIND_PORT: \"{text}\" is no port; write 1 to 65535"))
+}
+
 impl Init {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let home = Home::of_environment(super::variable);
@@ -80,11 +87,17 @@ impl Init {
         };
         let generated = secret.is_none();
         let secret = secret.unwrap_or_else(Secret::draw);
+        let bind = self.bind.filter(|bind| !bind.is_empty());
+        let bind = bind.unwrap_or_else(|| "0.0.0.0".to_owned());
+        let port = match self.port {
+            Some(port) => port,
+            None => port_of_environment()?,
+        };
         let advertise = match self.advertise.filter(|advertise| !advertise.is_empty()) {
             Some(advertise) => advertise,
             None => {
                 let name = nix::unistd::gethostname().context("ask for the host name")?;
-                format!("{}:{}", name.to_string_lossy(), self.port)
+                format!("{}:{port}", name.to_string_lossy())
             }
         };
         let kind = match self.key {
@@ -92,7 +105,7 @@ impl Init {
             Key::Ed25519 => KeyKind::Ed25519,
             Key::Rsa3072 => KeyKind::Rsa3072,
         };
-        let made = create(&home, &advertise, &self.bind, self.port, secret.clone(), kind)?;
+        let made = create(&home, &advertise, &bind, port, secret.clone(), kind)?;
         let mut text = format!(
             "node id      {}\ndata dir     {}\nadvertise    {}\nfingerprint  {}\n",
             made.node_id,

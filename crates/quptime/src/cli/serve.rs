@@ -3,7 +3,7 @@
 use pki::pinned::KeyKind;
 use service::{Runner, logs};
 
-use crate::home::{Home, PORT};
+use crate::home::Home;
 use crate::node::control::places;
 use crate::node::run::{Node, Sockets, serve};
 use crate::secret::Secret;
@@ -36,13 +36,7 @@ fn initialise(home: &Home) -> anyhow::Result<()> {
             home.node_file().display()
         );
     };
-    let port =
-        match set("QUPTIME_BIND_PORT") {
-            None => PORT,
-            Some(text) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                anyhow::anyhow!("QUPTIME_BIND_PORT: \"{text}\" is no port; write 1 to 65535")
-            })?,
-        };
+    let port = super::init::port_of_environment()?;
     let secret = set("QUPTIME_CLUSTER_SECRET").map_or_else(Secret::draw, Secret::new);
     let bind = set("QUPTIME_BIND_ADDR").unwrap_or_else(|| "0.0.0.0".to_owned());
     super::init::create(home, &advertise, &bind, port, secret, KeyKind::P256).map(drop)

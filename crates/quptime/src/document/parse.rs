@@ -198,6 +198,8 @@ fn mistake_of(error: &serde_saphyr::Error) -> Mistake {
         (Some(_), Some(end)) => &text[end + 2..],
         _ => text,
     };
+    // An advice to whoever writes programs, not files.
+    let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text);
     Mistake {
         line,
         text: text.trim_end_matches(':').to_owned(),
@@ -229,7 +231,10 @@ mod tests {
     fn a_mistake_names_its_line() {
         for (text, expected) in [
             ("version: x\n", "line 1: "),
-            ("version: 1\nversion: 2\n", "line 2: "),
+            (
+                "version: 1\nversion: 2\n",
+                "line 2: duplicate mapping key: version",
+            ),
             ("version: 1\nchekcs: []\n", "line 2: unknown field"),
             ("peers: []\n", "missing field"),
             ("version: 1\nchecks: [\n", "line "),
@@ -245,7 +250,7 @@ mod tests {
         ] {
             let told = mistake(text);
             assert!(told.contains(expected), "{text:?}: {told}");
-            assert!(!told.contains('\n'), "{told}");
+            assert!(!told.contains('\n') && !told.contains("Policy"), "{told}");
         }
         assert!(mistake(&format!("{CHECKS}    intervall: 5s\n")).starts_with("line 7: unknown field"));
         let told = mistake(&format!("{CHECKS}    interval: 5\n"));

@@ -6,16 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::state::{State, Status, Verb};
-use crate::document::{Change, Document};
+use super::state::{Status, Verb};
+use crate::document::Change;
 use crate::identity::NodeId;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// The first of a group: where it begins.
-    Begin(Box<Beginning>),
     /// Changes of the configuration, all or none.
     Configure(Configure),
     /// A check's state changes.
@@ -37,18 +35,6 @@ pub enum Command {
         /// When.
         at: Millis,
     },
-}
-
-/// Where a group begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Beginning {
-    /// The configuration with its version.
-    pub document: Document,
-    /// Names the cluster to channels; kept for as long as its configuration lives.
-    pub cluster: String,
-    /// States and deliveries of the group before, if it was recovered.
-    #[serde(default)]
-    pub before: Option<Box<State>>,
 }
 
 /// Changes of the configuration.

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::command::{
-    Acknowledge, Announce, Beginning, Claim, Command, Configure, Ending, Hold, NewDelivery, Settle, Snapshot,
-    Transition,
+    Acknowledge, Announce, Claim, Command, Configure, Ending, Hold, NewDelivery, Settle, Snapshot, Transition,
 };
 use crate::document::{Change, Document, change, integrity};
 use crate::identity::NodeId;
@@ -261,10 +260,21 @@ pub enum Outcome {
 }
 
 impl State {
+    /// Where a group begins: with this configuration, and with the states and deliveries of the group before, if there was one.
+    #[must_use]
+    pub fn begun(document: Document, cluster: String, before: Option<State>) -> State {
+        let mut state = before.unwrap_or_default();
+        if state.cluster.is_empty() {
+            state.cluster = cluster;
+        }
+        state.document = Arc::new(document);
+        state.follow_document();
+        state
+    }
+
     /// Carries a command out.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         match command {
-            Command::Begin(beginning) => self.begin(beginning),
             Command::Configure(configure) => self.configure(configure),
             Command::Transition(transition) => self.transition(transition),
             Command::Announce(announce) => self.announce(announce),
@@ -284,20 +294,6 @@ impl State {
 
     fn done(&self) -> Outcome {
         Outcome::Done(self.document.version)
-    }
-
-    fn begin(&mut self, beginning: &Beginning) -> Outcome {
-        // Only an empty state can begin; a second attempt of a founder that was cut off changes nothing.
-        if self.document.version != 0 {
-            return Outcome::Outdated;
-        }
-        if let Some(before) = &beginning.before {
-            *self = (**before).clone();
-        }
-        self.cluster.clone_from(&beginning.cluster);
-        self.document = Arc::new(beginning.document.clone());
-        self.follow_document();
-        self.done()
     }
 
     fn configure(&mut self, configure: &Configure) -> Outcome {

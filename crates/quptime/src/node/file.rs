@@ -83,6 +83,14 @@ impl Written {
         self.texts.last()
     }
 
+    /// A text counts as written here from now on.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn note(raft: &std::path::Path, text: String) -> Result<(), crate::home::HomeError> {
+        Written::load(raft).push(text, raft)
+    }
+
     fn push(&mut self, text: String, raft: &std::path::Path) -> Result<(), crate::home::HomeError> {
         self.texts.retain(|known| *known != text);
         self.texts.push(text);
@@ -207,9 +215,16 @@ impl Keeper {
             tracing::info!(target: "quptime", "manual-edit: version 0 is a placeholder, the file is written again");
             return self.restore(text);
         }
-        // Without a memory of what was written, what is committed is all that an author can have seen.
+        // Without a memory of what was written, the author saw what this run began with: that much may have been changed since, before
+        // the file was looked at for the first time.
         let base = self.written.newest().and_then(|text| document::parse(text).ok());
-        let base = base.unwrap_or_else(|| committed.clone());
+        let base = base.unwrap_or_else(|| {
+            let mut begun = (*self.shared.document_at_start).clone();
+            change::complete(&mut begun, committed, || {
+                format!("{:016x}", u64::from_be_bytes(random::<8>()))
+            });
+            begun
+        });
         change::complete(&mut edited, &base, || {
             format!("{:016x}", u64::from_be_bytes(random::<8>()))
         });

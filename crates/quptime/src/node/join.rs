@@ -14,9 +14,9 @@ use peer::stranger::{Exporter, StrangerInfo};
 use pki::pinned::Fingerprint;
 
 use super::propose::{self, Refused};
-use super::shared::{Ending, Shared};
+use super::shared::{Ending, Mastery, Shared};
 use super::wire::{EnrollAnswer, EnrollCall, JoinAnswer, JoinCall, decode, encode, kind};
-use crate::document::{Change, Document, Entry, Peer, render};
+use crate::document::{Change, Document, Entry, Peer};
 use crate::identity::NodeId;
 use crate::secret::Secret;
 
@@ -122,7 +122,7 @@ pub async fn invite(
 ) -> Result<(NodeId, u64), Refused> {
     let failed = Refused::Invalid;
     // Without quorum nothing is begun that could not be finished.
-    if shared.master().is_none() {
+    if !matches!(propose::soon_master(shared).await, Mastery::Is(_)) {
         return Err(propose::no_quorum(shared));
     }
     let transport = shared
@@ -250,10 +250,10 @@ fn empty(shared: &Shared, document: &Document) -> Result<(), String> {
 /// Gives the own group up and waits for the one of these peers: a file that is a placeholder, and no memory.
 fn enter(shared: &Arc<Shared>, joined: &Document) {
     tracing::info!(target: "quptime", peers = joined.peers.len(), "joining a cluster");
-    let (shared, text) = (shared.clone(), render(joined));
+    let (shared, joined) = (shared.clone(), joined.clone());
     tokio::spawn(async move {
         tokio::time::sleep(ANSWER_GRACE).await;
-        shared.end(Ending::Join(text));
+        shared.end(Ending::Join(Box::new(joined)));
     });
 }
 

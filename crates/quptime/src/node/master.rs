@@ -19,7 +19,7 @@ use crate::document::Document;
 use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::announce;
-use crate::machine::command::{Beginning, Claim, Command, Ending, Settle};
+use crate::machine::command::{Claim, Command, Ending, Settle};
 use crate::machine::dispatch::{self, Plan};
 use crate::machine::impaired::Judge;
 use crate::machine::preference::Candidate;
@@ -74,25 +74,7 @@ pub async fn run(shared: Arc<Shared>, mut reports: mpsc::Receiver<(NodeId, Vec<R
         if let Some(mastership) = &mut mastership {
             mastership.turn(&view);
         }
-        if view.is_master() && view.state.document.version == 0 && view.state.cluster.is_empty() {
-            begin_group(&shared).await;
-        }
     }
-}
-
-/// The first command of a group that was founded: the configuration it begins with.
-async fn begin_group(shared: &Arc<Shared>) {
-    let Some(core) = shared.core.get() else { return };
-    if shared.document_at_start.version == 0 {
-        return;
-    }
-    let beginning = Beginning {
-        document: (*shared.document_at_start).clone(),
-        cluster: format!("{:032x}", u128::from_be_bytes(random::<16>())),
-        before: None,
-    };
-    // It is tried again with the next turn.
-    drop(core.propose(Command::Begin(Box::new(beginning)), None).await);
 }
 
 /// Follows the role of master from outside: tells changes, and knows when there was none.

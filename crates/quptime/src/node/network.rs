@@ -165,7 +165,7 @@ async fn answer(
                 .map(|table| encode(&*table))
                 .ok_or_else(|| "not the master".to_owned())
         }
-        kind::STATEMENT => Ok(encode(&super::enter::statement(shared, sender))),
+        kind::STATEMENT => Ok(encode(&super::enter::statement(shared))),
         kind::TEST_ALERT => {
             let asked: super::send::TestCall = decode(&body)?;
             super::send::test_here(shared, &asked)

@@ -197,6 +197,23 @@ fn fits_everybody(shared: &Shared, schema: u32) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The master, waiting for one that will be there soon: while one is elected, and just after this node started.
+pub async fn soon_master(shared: &Shared) -> Mastery {
+    let deadline = shared.clock.now() + MASTER_WAIT;
+    loop {
+        let mastery = shared.mastery();
+        let soon = match mastery {
+            Mastery::Is(_) | Mastery::Removed => false,
+            Mastery::Election => true,
+            Mastery::NoQuorum => shared.now() < MASTER_WAIT.as_millis() as u64,
+        };
+        if !soon || shared.clock.now() >= deadline {
+            return mastery;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Has a command carried out and waits until its effect shows here.
 ///
 /// # Errors
@@ -204,7 +221,7 @@ fn fits_everybody(shared: &Shared, schema: u32) -> Result<(), Refused> {
 pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Refused> {
     let deadline = shared.clock.now() + MASTER_WAIT;
     loop {
-        let proposed = match shared.mastery() {
+        let proposed = match soon_master(shared).await {
             Mastery::Is(master) if master == shared.me => as_master(shared, command.clone()).await,
             Mastery::Is(master) => pass_on(shared, master, &command).await?,
             Mastery::Election => Proposed::NotMaster,

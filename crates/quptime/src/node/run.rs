@@ -20,6 +20,7 @@ use super::{beats, control, enter, file, master, schedule, web};
 use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
+use crate::machine::entrance::{Entrance, Group};
 use crate::machine::preference::Preference;
 use crate::raft::core::{Core, Start};
 use crate::secret::random;
@@ -86,19 +87,11 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
             Ending::Stop => return Ok(()),
             Ending::Failed(text) => anyhow::bail!(text),
             Ending::Again => {}
-            Ending::Join(text) => give_up_group(&node.home, &text).context("give up the own group")?,
+            Ending::Join(placeholder) => {
+                enter::give_up_group(&node.home, &placeholder).context("give up the own group")?;
+            }
         }
         first = false;
-    }
-}
-
-/// The group that a joiner made for itself is of no use any more. The placeholder comes first: with the old memory beside it, it is
-/// written over, and the node is what it was.
-fn give_up_group(home: &Home, placeholder: &str) -> anyhow::Result<()> {
-    home.write_cluster(placeholder)?;
-    match std::fs::remove_dir_all(home.raft()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
     }
 }
 
@@ -158,7 +151,8 @@ struct Inboxes {
 impl Run<'_> {
     async fn go(self) -> anyhow::Result<Ending> {
         let document = self.node.home.read_cluster()?.unwrap_or_default();
-        let (shared, mut inboxes) = self.share(document);
+        let (entrance, actions) = Entrance::new(enter::boot(&self.node.home, self.node.settings.node_id)?);
+        let (shared, mut inboxes) = self.share(document, entrance);
         let shared = Arc::new(shared);
         let transport = self.start_transport(&shared)?;
         shared
@@ -183,27 +177,12 @@ impl Run<'_> {
                 "started"
             );
         }
-        let entered = tokio::select! {
-            entered = enter::enter(&shared) => entered,
-            () = self.lifecycle.shutdown.wait() => Ok(None),
+        let starter = Starter {
+            prober: self.prober.clone(),
+            reports: inboxes.reports,
+            look_again: inboxes.look_again,
         };
-        let mut thread = None;
-        match entered {
-            Ok(Some(loaded)) => {
-                let (core, running) = self.start_core(&shared, loaded)?;
-                shared.core.set(core).expect("set once in a run");
-                thread = Some(running);
-                tokio::spawn(master::run(shared.clone(), inboxes.reports));
-                tokio::spawn(schedule::run(
-                    shared.clone(),
-                    self.prober.clone(),
-                    inboxes.look_again,
-                ));
-                tokio::spawn(file::run(shared.clone()));
-            }
-            Ok(None) => {}
-            Err(error) => shared.end(Ending::Failed(error.to_string())),
-        }
+        tokio::spawn(enter::run(shared.clone(), starter, actions));
         let ending = tokio::select! {
             ending = inboxes.ending.wait_for(Option::is_some) => {
                 ending.ok().and_then(|ending| ending.clone()).unwrap_or(Ending::Stop)
@@ -217,6 +196,7 @@ impl Run<'_> {
         if let Some(core) = shared.core.get() {
             core.stop();
         }
+        let thread = shared.thread.lock().take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join());
             // A core that does not end holds nothing that another run needs but its files; the process will end.
@@ -228,7 +208,7 @@ impl Run<'_> {
         Ok(ending)
     }
 
-    fn share(&self, document: Document) -> (Shared, Inboxes) {
+    fn share(&self, document: Document, entrance: Entrance) -> (Shared, Inboxes) {
         let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
         let (look_again, look_again_in) = mpsc::channel(REPORTS_MAX);
         let (ending, ending_in) = watch::channel(None);
@@ -242,7 +222,12 @@ impl Run<'_> {
             clock: self.clock.clone(),
             begun: self.clock.now(),
             core: OnceLock::new(),
+            thread: Mutex::new(None),
             group: OnceLock::new(),
+            group_facts: OnceLock::new(),
+            founded_at: OnceLock::new(),
+            entrance: Mutex::new(entrance),
+            digest: Mutex::new(None),
             transport: OnceLock::new(),
             ears: Mutex::default(),
             known: RwLock::default(),
@@ -280,14 +265,38 @@ impl Run<'_> {
         settings.sink = peer::log_lines!("quptime");
         Ok(Transport::start(settings, Arc::new(Ear::new(shared))))
     }
+}
 
-    fn start_core(
-        &self,
-        shared: &Arc<Shared>,
-        loaded: crate::raft::disk::Loaded,
-    ) -> anyhow::Result<(Core, std::thread::JoinHandle<()>)> {
-        let group = loaded.group;
-        shared.group.set(group).expect("set once in a run");
+/// What is started together with the replica.
+#[derive(Debug)]
+pub struct Starter {
+    prober: Arc<probe::Prober>,
+    reports: mpsc::Receiver<(NodeId, Vec<super::wire::Report>)>,
+    look_again: mpsc::Receiver<Vec<String>>,
+}
+
+impl Starter {
+    /// Starts the replica and, unless its group has yet to begin, all that works with it.
+    ///
+    /// # Errors
+    /// What is on disk cannot be.
+    pub fn start(self, shared: &Arc<Shared>, replica: enter::Replica) -> anyhow::Result<()> {
+        let enter::Replica {
+            loaded,
+            founds,
+            founded,
+            on_trial,
+        } = replica;
+        shared.group.set(loaded.meta.group).expect("set once in a run");
+        let group = Group {
+            generation: loaded.meta.generation,
+            id: loaded.meta.group,
+        };
+        shared.group_facts.set(group).expect("set once in a run");
+        if founds.is_some() {
+            let base = loaded.disk.base().position.index;
+            shared.founded_at.set(base).expect("set once in a run");
+        }
         let document = if loaded.state.document.version > 0 {
             loaded.state.document.clone()
         } else {
@@ -298,23 +307,29 @@ impl Run<'_> {
             .iter()
             .filter(|peer| peer.node_id < shared.me)
             .count();
-        let alone = document.peers.iter().all(|peer| peer.node_id == shared.me);
-        let is_new = loaded.disk.last().index == 0 && !loaded.disk.hard_state().recovering;
-        let incarnation = loaded.disk.hard_state().incarnation;
         let failed = shared.clone();
         let (core, thread) = Core::start(Start {
             loaded,
             node: shared.me.number(),
             rank: rank as u32,
             seed: u64::from_be_bytes(random::<8>()),
-            clock: self.clock.clone(),
+            clock: shared.clock.clone(),
             network: Arc::new(Mouth::new(shared)),
             failed: Box::new(move |error| failed.end(Ending::Failed(error.to_string()))),
         })?;
-        if is_new && alone {
-            let own = (shared.me.number(), incarnation, bytes::Bytes::new());
-            core.found(consensus::Configuration::of_voters([own]));
+        if let Some(first) = founds {
+            core.found(first);
         }
-        Ok((core, thread))
+        if let Some(first) = founded {
+            core.founded(first);
+        }
+        *shared.thread.lock() = Some(thread);
+        shared.core.set(core).expect("set once in a run");
+        if !on_trial {
+            tokio::spawn(master::run(shared.clone(), self.reports));
+            tokio::spawn(schedule::run(shared.clone(), self.prober, self.look_again));
+            tokio::spawn(file::run(shared.clone()));
+        }
+        Ok(())
     }
 }

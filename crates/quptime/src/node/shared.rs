@@ -17,8 +17,8 @@ use super::wire::{Beat, CheckLine, PROTOCOL, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
-use crate::machine::Millis;
 use crate::machine::preference::Preference;
+use crate::machine::{Millis, entrance};
 use crate::raft::core::Core;
 use crate::raft::view::View;
 
@@ -36,7 +36,7 @@ pub enum Ending {
     Again,
     /// The next run begins without the memory of this one, which belongs to a group that is given up, and with this `cluster.yaml`, a
     /// placeholder that says whose group to look for.
-    Join(String),
+    Join(Box<Document>),
     /// The daemon cannot go on.
     Failed(String),
 }
@@ -68,8 +68,18 @@ pub struct Shared {
     pub begun: Moment,
     /// The group's core, once the node is in a group.
     pub core: OnceLock<Core>,
+    /// The core's thread.
+    pub thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// The group; 0 outside of any.
     pub group: OnceLock<u64>,
+    /// The same as the start-up decision knows it.
+    pub group_facts: OnceLock<entrance::Group>,
+    /// The index after which the group begins that this node founded.
+    pub founded_at: OnceLock<u64>,
+    /// The start-up decision.
+    pub entrance: Mutex<entrance::Entrance>,
+    /// The digest of the newest configuration, which many ask for.
+    pub digest: Mutex<Option<(Arc<Document>, entrance::Digest)>>,
     /// To peers.
     pub transport: OnceLock<Transport>,
     /// Who is heard.
@@ -152,6 +162,19 @@ impl Shared {
         }
     }
 
+    /// The digest of a configuration.
+    pub fn digest_of(&self, document: &Arc<Document>) -> entrance::Digest {
+        let mut known = self.digest.lock();
+        if let Some((of, digest)) = &*known
+            && Arc::ptr_eq(of, document)
+        {
+            return *digest;
+        }
+        let digest = entrance::Digest(Digest::of(document).0);
+        *known = Some((document.clone(), digest));
+        digest
+    }
+
     /// Silence after which a peer is not live.
     pub fn dead_after(&self) -> Millis {
         self.document().settings.silence().millis()
@@ -213,7 +236,7 @@ impl Shared {
             .filter(|peer| ears.is_live(*peer, now, dead_after))
             .collect();
         drop(ears);
-        let mut digest = Digest::of(&document).to_string();
+        let mut digest = Digest(self.digest_of(&document).0).to_string();
         digest.truncate(16);
         Beat {
             node: self.me,

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::propose;
 use super::shared::{Mastery, Shared, quorum_of};
 use super::wire::{CheckLine, decode, encode, kind};
 use crate::api::{Examined, Finding, PeerLine, Status};
@@ -14,8 +15,6 @@ use crate::machine::announce::{is_acknowledged, window_of};
 use crate::machine::rounds::Rounds;
 use crate::machine::state::State;
 
-/// How long an answer waits for an election that is under way.
-const ELECTION_WAIT: Duration = Duration::from_secs(5);
 /// How long the master may take for its table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a node may take to examine itself.
@@ -74,10 +73,7 @@ pub fn table(shared: &Shared, state: &State, rounds: Option<&Rounds>) -> Vec<Che
 /// The status of this node.
 pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
     if !no_wait {
-        let deadline = shared.clock.now() + ELECTION_WAIT;
-        while is_unsettled(shared) && shared.clock.now() < deadline {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        propose::soon_master(shared).await;
     }
     let view = shared.view();
     let document = shared.document();
@@ -103,15 +99,6 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         peers: peers(shared, &document),
         checks: checks(shared, master).await,
         notes: notes(shared),
-    }
-}
-
-/// Whether it is worth to wait: a master will be there soon, or somebody who was just started has not been heard yet.
-fn is_unsettled(shared: &Shared) -> bool {
-    match shared.mastery() {
-        Mastery::Is(_) | Mastery::Removed => false,
-        Mastery::Election => true,
-        Mastery::NoQuorum => shared.now() < 4000,
     }
 }
 

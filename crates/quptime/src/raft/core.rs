@@ -150,7 +150,7 @@ impl Core {
     /// What is on disk cannot be.
     pub fn start(start: Start) -> Result<(Core, std::thread::JoinHandle<()>), StartError> {
         let Start {
-            loaded: Loaded { group, disk, state },
+            loaded: Loaded { meta, disk, state },
             node,
             rank,
             seed,
@@ -158,7 +158,7 @@ impl Core {
             network,
             failed,
         } = start;
-        let mut settings = Settings::new(GroupId(group), node, seed);
+        let mut settings = Settings::new(GroupId(meta.group), node, seed);
         settings.heartbeat_ticks = HEARTBEAT_TICKS;
         settings.election_ticks = ELECTION_TICKS;
         settings.election_spread_ticks = ELECTION_SPREAD_TICKS;
@@ -320,6 +320,7 @@ impl Worker {
                 since_tick = Stopwatch::start();
                 self.replica.tick();
             }
+            self.hurry_alone();
             if let Err(error) = self.carry_out() {
                 self.pending.clear();
                 return failed(error);
@@ -330,6 +331,20 @@ impl Worker {
                 self.finish();
                 return;
             }
+        }
+    }
+
+    /// The only voter has nobody to wait for.
+    fn hurry_alone(&mut self) {
+        let status = self.replica.status();
+        let own = (self.node, status.incarnation);
+        let mut voters = status.configuration.voters();
+        let alone = voters.next() == Some(own) && voters.next().is_none() && !status.recovering;
+        if !alone || status.role == RoleName::Leader {
+            return;
+        }
+        for _ in 0..ELECTION_TICKS {
+            self.replica.tick();
         }
     }
 
@@ -547,6 +562,8 @@ impl Worker {
             recovering: status.recovering,
             last,
             settled,
+            voters: configuration.voters().collect(),
+            runs: status.leader.is_some() && self.settled_term(status.commit) == Some(status.term),
             members: configuration
                 .members()
                 .map(|(node, member)| (node, member.voter))

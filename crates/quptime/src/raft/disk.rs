@@ -19,7 +19,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use consensus::{Configuration, Entry, HardState, Index, Position, Snapshot, Term};
+use consensus::{Configuration, Entry, HardState, Index, Kind, Position, Snapshot, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::document::schema::SCHEMA;
@@ -75,6 +75,9 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> D
 pub struct Meta {
     /// The group.
     pub group: u64,
+    /// Groups that this one came after; see [`crate::machine::entrance`].
+    #[serde(default)]
+    pub generation: u32,
     /// Of the folder itself.
     pub inode: u64,
     /// Level of what is stored here.
@@ -96,8 +99,8 @@ pub struct Disk {
 /// What a folder holds when it is opened.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The group.
-    pub group: u64,
+    /// What names it.
+    pub meta: Meta,
     /// The open folder.
     pub disk: Disk,
     /// The state that the log begins after.
@@ -133,35 +136,43 @@ impl Disk {
         Ok(Some(meta))
     }
 
-    /// Makes a folder for a new replica, which remembers nothing. It must not be there.
+    /// Makes a folder for a new replica of a group that begins after `base` with `state`; an empty base and state if it remembers
+    /// nothing. What is left of an attempt that was cut off is removed.
     ///
     /// # Errors
     /// The disk.
-    pub fn create(dir: &Path, group: u64, hard_state: &HardState) -> Result<Disk, DiskError> {
+    pub fn create(
+        dir: &Path,
+        group: (u32, u64),
+        base: &Snapshot,
+        state: &State,
+        hard_state: &HardState,
+    ) -> Result<(), DiskError> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(io_error("remove", dir))?;
+        }
         fs::create_dir(dir).map_err(io_error("create", dir))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io_error("protect", dir))?;
-        let base = Snapshot::default();
-        let (file, length) = write_log(dir, &base, hard_state, &VecDeque::new())?;
+        if base.position.index > 0 {
+            let body =
+                serde_json::to_vec(state).expect("a state consists of texts, numbers, lists and structs");
+            write_snapshot(dir, base, &body)?;
+        }
+        write_log(dir, base, hard_state, &VecDeque::new())?;
         let inode = fs::metadata(dir).map_err(io_error("look at", dir))?.ino();
         let meta = Meta {
-            group,
+            group: group.1,
+            generation: group.0,
             inode,
             schema: SCHEMA,
         };
-        let text = serde_json::to_vec(&meta).expect("three numbers");
+        let text = serde_json::to_vec(&meta).expect("four numbers");
         // Last: without it the folder counts as absent.
         replace(dir, "meta", &text)?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent)?;
+        match dir.parent() {
+            Some(parent) => sync_dir(parent),
+            None => Ok(()),
         }
-        Ok(Disk {
-            dir: dir.to_owned(),
-            file,
-            base,
-            entries: VecDeque::new(),
-            hard_state: hard_state.clone(),
-            length,
-        })
     }
 
     /// Opens a folder.
@@ -191,7 +202,7 @@ impl Disk {
         }
         remove_others(dir, &read.base);
         Ok(Some(Loaded {
-            group: meta.group,
+            meta,
             disk: Disk {
                 dir: dir.to_owned(),
                 file,
@@ -212,6 +223,18 @@ impl Disk {
     /// As written last.
     pub fn hard_state(&self) -> &HardState {
         &self.hard_state
+    }
+
+    /// The newest configuration in the log, committed or not.
+    pub fn newest_configuration(&self) -> Configuration {
+        let mut configurations = self
+            .entries
+            .iter()
+            .rev()
+            .filter(|entry| entry.kind == Kind::Configuration);
+        configurations
+            .find_map(|entry| Configuration::decode(entry.payload.clone()).ok())
+            .unwrap_or_else(|| self.base.configuration.clone())
     }
 
     /// Every entry after the base.
@@ -522,7 +545,11 @@ fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<(), DiskError> {
     sync_dir(dir)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), DiskError> {
+/// Makes what was renamed in a folder survive a crash.
+///
+/// # Errors
+/// The disk.
+pub fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     let synced = File::open(dir).and_then(|folder| folder.sync_all());
     synced.map_err(io_error("sync", dir))
 }

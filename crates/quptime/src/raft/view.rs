@@ -41,6 +41,10 @@ pub struct View {
     pub last: consensus::Position,
     /// Whether the leader, being this node, has committed something in its term: only then may it act as master.
     pub settled: bool,
+    /// The voters of the newest configuration in the log, each with the life that counts.
+    pub voters: BTreeMap<consensus::NodeId, Incarnation>,
+    /// There is a leader, and an entry of its own term is known to be committed.
+    pub runs: bool,
     /// Members of the group, and whether they vote.
     pub members: BTreeMap<consensus::NodeId, bool>,
     /// On the leader: how far the others have come.

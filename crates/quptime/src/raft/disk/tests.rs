@@ -1,5 +1,5 @@
 use super::*;
-use consensus::{Incarnation, Kind};
+use consensus::Incarnation;
 
 fn hard(term: u64) -> HardState {
     HardState {
@@ -28,6 +28,11 @@ fn folder() -> Folder {
     Folder { _parent: parent, dir }
 }
 
+fn made(dir: &Path, group: u64) -> Disk {
+    Disk::create(dir, (1, group), &Snapshot::default(), &State::default(), &hard(0)).unwrap();
+    reopen(dir).disk
+}
+
 fn reopen(dir: &Path) -> Loaded {
     Disk::open(dir).unwrap().unwrap()
 }
@@ -36,14 +41,14 @@ fn reopen(dir: &Path) -> Loaded {
 fn what_was_written_is_there() {
     let folder = folder();
     assert!(Disk::open(&folder.dir).unwrap().is_none());
-    let mut disk = Disk::create(&folder.dir, 77, &hard(0)).unwrap();
+    let mut disk = made(&folder.dir, 77);
     disk.write(&[entry(1, 1), entry(2, 1), entry(3, 1)], Some(&hard(1)))
         .unwrap();
     // Another leader replaces the last two.
     disk.write(&[entry(2, 2)], Some(&hard(2))).unwrap();
     drop(disk);
     let loaded = reopen(&folder.dir);
-    assert_eq!(loaded.group, 77);
+    assert_eq!(loaded.meta.group, 77);
     assert_eq!(loaded.disk.hard_state(), &hard(2));
     let entries: Vec<Entry> = loaded.disk.entries().cloned().collect();
     assert_eq!(entries, [entry(1, 1), entry(2, 2)]);
@@ -54,7 +59,7 @@ fn what_was_written_is_there() {
 #[test]
 fn an_append_that_was_cut_off_is_forgotten_at_every_length() {
     let folder = folder();
-    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    let mut disk = made(&folder.dir, 1);
     disk.write(&[entry(1, 1)], None).unwrap();
     let whole = disk.log_bytes();
     disk.write(&[entry(2, 1)], None).unwrap();
@@ -73,7 +78,7 @@ fn an_append_that_was_cut_off_is_forgotten_at_every_length() {
 #[test]
 fn damage_in_the_middle_is_told_and_never_read_over() {
     let folder = folder();
-    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    let mut disk = made(&folder.dir, 1);
     disk.write(&[entry(1, 1)], None).unwrap();
     disk.write(&[entry(2, 1)], None).unwrap();
     let path = folder.dir.join("log");
@@ -94,7 +99,7 @@ fn damage_in_the_middle_is_told_and_never_read_over() {
 #[test]
 fn a_copied_folder_counts_as_absent() {
     let folder = folder();
-    drop(Disk::create(&folder.dir, 1, &hard(0)).unwrap());
+    drop(made(&folder.dir, 1));
     let copy = folder.dir.with_file_name("copy");
     fs::create_dir(&copy).unwrap();
     for file in fs::read_dir(&folder.dir).unwrap() {
@@ -109,7 +114,7 @@ fn a_copied_folder_counts_as_absent() {
 #[test]
 fn a_snapshot_replaces_the_log() {
     let folder = folder();
-    let mut disk = Disk::create(&folder.dir, 1, &hard(0)).unwrap();
+    let mut disk = made(&folder.dir, 1);
     disk.write(&[entry(1, 1), entry(2, 1), entry(3, 1)], Some(&hard(1)))
         .unwrap();
     let state = State {
