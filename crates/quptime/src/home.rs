@@ -332,14 +332,13 @@ fn read(path: &Path) -> Result<Option<String>, HomeError> {
 
 fn refuse_open(path: &Path) -> Result<(), HomeError> {
     let mode = fs::metadata(path).map_err(io_error("look at", path))?.mode() & 0o777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(HomeError::Open {
+    if mode & 0o077 != 0 {
+        return Err(HomeError::Open {
             path: path.to_owned(),
             mode,
-        })
+        });
     }
+    Ok(())
 }
 
 /// Writes a file whole, readable by its owner alone: what is there is the old or the new content, also after a crash.

@@ -18,3 +18,4 @@ pub mod message;
 pub mod node;
 pub mod raft;
 pub mod secret;
+pub mod target;

@@ -51,18 +51,31 @@ pub struct Text {
     pub errors: Vec<String>,
 }
 
-/// Checks templates before they are saved.
+/// Checks templates before they are saved: whether they can be read, and whether what they name is there.
 ///
 /// # Errors
 /// The first mistake with its place.
 pub fn check_templates(alert: &Alert) -> Result<(), String> {
-    for (name, text) in [
-        ("subject_template", &alert.subject_template),
-        ("body_template", &alert.body_template),
-    ] {
-        Template::parse(name, text).map_err(|error| error.to_string())?;
+    let check = Check::new("example", CheckKind::Http, "https://example.com");
+    let snapshot = Snapshot::default();
+    let example = Event {
+        check: &check,
+        verb: Verb::Down,
+        from: Status::Up,
+        to: Status::Down,
+        snapshot: &snapshot,
+        node: NodeId::draw(),
+        at: 0,
+        since: 0,
+        incident: None,
+        delivery: "",
+        test: true,
+        repeat: false,
+    };
+    match render(alert, &example).errors.into_iter().next() {
+        None => Ok(()),
+        Some(error) => Err(error),
     }
-    Ok(())
 }
 
 /// Renders the message for an alert. An error in a template never keeps a message back: that part gets its default text.

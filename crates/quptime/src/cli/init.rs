@@ -93,12 +93,11 @@ impl Init {
             Some(port) => port,
             None => port_of_environment()?,
         };
-        let advertise = match self.advertise.filter(|advertise| !advertise.is_empty()) {
-            Some(advertise) => advertise,
-            None => {
-                let name = nix::unistd::gethostname().context("ask for the host name")?;
-                format!("{}:{port}", name.to_string_lossy())
-            }
+        let advertise = if let Some(advertise) = self.advertise.filter(|advertise| !advertise.is_empty()) {
+            advertise
+        } else {
+            let name = nix::unistd::gethostname().context("ask for the host name")?;
+            format!("{}:{port}", name.to_string_lossy())
         };
         let kind = match self.key {
             Key::P256 => KeyKind::P256,
@@ -114,7 +113,7 @@ impl Init {
             made.fingerprint
         );
         if generated {
-            text.push_str(&format!("secret       {}\n", secret.reveal()));
+            text.extend(["secret       ", secret.reveal(), "\n"]);
         }
         terminal::out(&text);
         if generated {

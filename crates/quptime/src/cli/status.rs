@@ -41,7 +41,7 @@ pub(super) fn status(no_wait: bool) -> anyhow::Result<Status> {
 impl StatusArgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if let Some(every) = self.watch {
-            return self.watch(every.into());
+            return watch(every.into());
         }
         let status = status(self.no_wait)?;
         if self.json {
@@ -56,19 +56,20 @@ impl StatusArgs {
             Err(service::exit::with_code(NO_QUORUM, anyhow::anyhow!("")))
         }
     }
+}
 
-    fn watch(&self, every: Duration) -> anyhow::Result<()> {
-        let (_stop, never) = std::sync::mpsc::channel::<()>();
-        loop {
-            let shown = match status(true) {
-                Ok(status) => render(&status),
-                Err(error) => format!("{error:#}\n"),
-            };
-            // Clears the screen and goes to its upper left corner.
-            terminal::out(&format!("\u{1b}[2J\u{1b}[H{shown}"));
-            // Nobody sends: this only waits.
-            let _ = never.recv_timeout(every);
-        }
+/// Shows it again and again, until it is interrupted.
+fn watch(every: Duration) -> anyhow::Result<()> {
+    let (_stop, never) = std::sync::mpsc::channel::<()>();
+    loop {
+        let shown = match status(true) {
+            Ok(status) => render(&status),
+            Err(error) => format!("{error:#}\n"),
+        };
+        // Clears the screen and goes to its upper left corner.
+        terminal::out(&format!("\u{1b}[2J\u{1b}[H{shown}"));
+        // Nobody sends: this only waits.
+        let _ = never.recv_timeout(every);
     }
 }
 
@@ -139,7 +140,11 @@ pub(super) fn checks(lines: &[CheckLine]) -> Table {
         };
         let mut detail = line.detail.clone();
         if line.acknowledged {
-            detail = format!("{detail} (acknowledged)").trim().to_owned();
+            detail.push_str(if detail.is_empty() {
+                "(acknowledged)"
+            } else {
+                " (acknowledged)"
+            });
         }
         table.row([
             line.id.clone(),

@@ -227,7 +227,7 @@ fn carry_out(document: &mut Document, change: &Change) {
             });
         }
         (Some(Entry::Window(window)), _) => {
-            put(&mut document.maintenance, window, |other| other.id == window.id)
+            put(&mut document.maintenance, window, |other| other.id == window.id);
         }
         (None, Section::Resolvers) => document.resolvers.clear(),
         (None, Section::Settings) => document.settings = Settings::default(),

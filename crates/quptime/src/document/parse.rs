@@ -87,7 +87,7 @@ fn split<T>(entries: Option<Vec<Spanned<T>>>) -> (Vec<T>, Vec<u64>) {
     let entries = entries.unwrap_or_default();
     entries
         .into_iter()
-        .map(|entry| (entry.value, u64::from(entry.referenced.line())))
+        .map(|entry| (entry.value, entry.referenced.line()))
         .unzip()
 }
 
@@ -183,7 +183,7 @@ fn options() -> serde_saphyr::Options {
 
 /// One line, without the position in front or behind that the library may put there.
 fn mistake_of(error: &serde_saphyr::Error) -> Mistake {
-    let line = error.location().map_or(0, |location| u64::from(location.line()));
+    let line = error.location().map_or(0, |location| location.line());
     let full = error.without_snippet().to_string();
     let first = full.lines().next().unwrap_or("not YAML").trim();
     let text = match first.rfind(" at line ") {

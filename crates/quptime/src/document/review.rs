@@ -69,15 +69,7 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
 /// The first thing that makes no sense in what is changed.
 pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<String>, Objection> {
     let touched: BTreeSet<&str> = changes.iter().map(|change| change.key.id.as_str()).collect();
-    let mut part = Document {
-        resolvers: result.resolvers.clone(),
-        settings: result.settings.clone(),
-        ..Document::default()
-    };
-    part.peers = result.peers.clone();
-    part.checks = result.checks.clone();
-    part.alerts = result.alerts.clone();
-    part.maintenance = result.maintenance.clone();
+    let mut part = result.clone();
     whole(&part)?;
     part.peers
         .retain(|peer| touched.contains(peer.node_id.to_string().as_str()));
@@ -180,6 +172,7 @@ fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> 
         ));
     }
     foreign_fields(check)?;
+    crate::target::probe_of(check, document)?;
     cycle(document, check)
 }
 
@@ -227,7 +220,9 @@ fn cycle(document: &Document, check: &Check) -> Result<(), String> {
 }
 
 fn one_alert(alert: &Alert) -> Result<(), String> {
-    name(&alert.name)
+    name(&alert.name)?;
+    crate::channel::channel(alert)?;
+    crate::message::check_templates(alert)
 }
 
 fn one_window(window: &Window) -> Result<(), String> {

@@ -12,10 +12,6 @@ use crate::secret::Secret;
 /// The highest level that this program reads and writes.
 pub const SCHEMA: u32 = 2;
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -154,7 +150,7 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tls_server_name: String,
     /// tls: whether the chain and the name are verified as well.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub tls_verify: bool,
     /// dns: `a`, `aaaa`, `cname`, `mx`, `txt` or `ns`; `a` if empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -178,7 +174,7 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suppress_alert_ids: Vec<String>,
     /// Not probed at all.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub disabled: bool,
     /// DNS servers for this check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -254,10 +250,10 @@ pub struct Alert {
     #[serde(rename = "type")]
     pub kind: AlertKind,
     /// Whether it is attached to every check.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub default: bool,
     /// Not told anything.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub disabled: bool,
     /// discord.
     #[serde(default, skip_serializing_if = "Secret::is_empty")]
@@ -287,7 +283,7 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smtp_starttls: Option<bool>,
     /// smtp: TLS from the first byte.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub smtp_tls: bool,
     /// webhook: where to.
     #[serde(default, skip_serializing_if = "Secret::is_empty")]
@@ -351,7 +347,7 @@ pub struct Enrollment {
     /// From then on it is void, RFC 3339.
     pub expires_at: String,
     /// Whether whoever shows it is a peer at once.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub auto_approve: bool,
     /// Who has shown it and waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -378,7 +374,7 @@ pub struct Window {
     /// End, RFC 3339.
     pub end: String,
     /// Whether probing stops as well.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub pause: bool,
 }
 

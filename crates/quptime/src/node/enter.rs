@@ -340,7 +340,6 @@ impl Entry {
         while let Some(action) = waiting.pop_front() {
             let home = self.shared.home.clone();
             match action {
-                Action::Ask(_) => {}
                 Action::Persist(note) => {
                     write_note(&home, &note)?;
                     let then = self.shared.entrance.lock().handle(Input::Persisted);
@@ -365,8 +364,6 @@ impl Entry {
                     })?;
                 }
                 Action::RewriteFile => remember_as_written(&home)?,
-                // What differs from the text written last is an edit to whoever keeps the file.
-                Action::PendingEdit => {}
                 Action::KeepStale => keep_stale(&self.shared)?,
                 Action::MoveAside => set_aside(&self.shared)?,
                 Action::Enter(group, life) if flow == Flow::Go => {
@@ -414,9 +411,14 @@ impl Entry {
                     }
                     remove_dir(&home.trial())?;
                 }
-                // The next run does this, from the note.
-                Action::Enter(..) | Action::Found(_) | Action::Follow(_) => {}
-                Action::Log(line) => self.log(&line),
+                // Peers are asked by the caller; a text that differs from the one written last is an edit to whoever keeps the file; and
+                // what would need another replica is done by the next run, from the note.
+                Action::Ask(_)
+                | Action::PendingEdit
+                | Action::Enter(..)
+                | Action::Found(_)
+                | Action::Follow(_) => {}
+                Action::Log(line) => log(&line),
                 Action::Exit(text) => anyhow::bail!(text),
             }
         }
@@ -477,16 +479,16 @@ impl Entry {
             on_trial: true,
         })
     }
+}
 
-    fn log(&self, line: &Line) {
-        match line {
-            Line::Took(row) => tracing::info!(target: "quptime", row = ?row, "start-up decision"),
-            Line::Waiting(waiting) => tracing::warn!(target: "quptime", "not in a group yet: {waiting}"),
-            Line::GroupConflict { peer, group } => tracing::error!(
-                target: "quptime", peer = %peer, group = group.id,
-                "group conflict: this node and that one are in two running groups; stop one of them and remove its peers"
-            ),
-        }
+fn log(line: &Line) {
+    match line {
+        Line::Took(row) => tracing::info!(target: "quptime", row = ?row, "start-up decision"),
+        Line::Waiting(waiting) => tracing::warn!(target: "quptime", "not in a group yet: {waiting}"),
+        Line::GroupConflict { peer, group } => tracing::error!(
+            target: "quptime", peer = %peer, group = group.id,
+            "group conflict: this node and that one are in two running groups; stop one of them and remove its peers"
+        ),
     }
 }
 

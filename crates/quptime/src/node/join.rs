@@ -15,7 +15,7 @@ use pki::pinned::Fingerprint;
 
 use super::propose::{self, Refused};
 use super::shared::{Ending, Mastery, Shared};
-use super::wire::{EnrollAnswer, EnrollCall, JoinAnswer, JoinCall, decode, encode, kind};
+use super::wire::{JoinAnswer, JoinCall, decode, encode, kind};
 use crate::document::{Change, Document, Entry, Peer};
 use crate::identity::NodeId;
 use crate::secret::Secret;
@@ -179,11 +179,7 @@ pub async fn invite(
 ///
 /// # Errors
 /// It does not know the secret, or this node has something to lose.
-pub async fn invited(
-    shared: &Arc<Shared>,
-    stranger: &StrangerInfo,
-    call: JoinCall,
-) -> Result<JoinAnswer, String> {
+pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) -> Result<JoinAnswer, String> {
     let JoinCall::Invite {
         proof: shown,
         peers,
@@ -255,12 +251,4 @@ fn enter(shared: &Arc<Shared>, joined: &Document) {
         tokio::time::sleep(ANSWER_GRACE).await;
         shared.end(Ending::Join(Box::new(joined)));
     });
-}
-
-/// A stranger shows an invitation.
-///
-/// # Errors
-/// There is none like that.
-pub async fn enrolling(_: &Arc<Shared>, _: &StrangerInfo, _: EnrollCall) -> Result<EnrollAnswer, String> {
-    Err("invitations are not taken yet".to_owned())
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use consensus::Change;
 use tokio::sync::mpsc;
 
-use super::schedule::definition;
 use super::send;
 use super::shared::{Shared, quorum_of};
 use super::status;
@@ -27,6 +26,7 @@ use crate::machine::rounds::{Finding, Rounds, Verdict};
 use crate::machine::state::{Delivery, Outcome, Phase};
 use crate::raft::view::View;
 use crate::secret::random;
+use crate::target::definition;
 
 /// How often the master looks around.
 const TURN: Duration = Duration::from_millis(100);
@@ -303,17 +303,16 @@ impl Mastership {
         }
         let (shared, busy, term) = (self.shared.clone(), self.busy.clone(), self.term);
         tokio::spawn(async move {
-            if let Some(core) = shared.core.get() {
-                if let Ok(applied) = core.propose(command.clone(), Some(term)).await
-                    && let (Outcome::Done(_), Command::Transition(transition)) = (&applied.outcome, &command)
-                {
-                    tracing::info!(
-                        target: "quptime",
-                        check = transition.check, to = transition.to.name(), ok = transition.snapshot.ok,
-                        reports = transition.snapshot.reports, detail = transition.snapshot.detail,
-                        "check changed"
-                    );
-                }
+            if let Some(core) = shared.core.get()
+                && let Ok(applied) = core.propose(command.clone(), Some(term)).await
+                && let (Outcome::Done(_), Command::Transition(transition)) = (&applied.outcome, &command)
+            {
+                tracing::info!(
+                    target: "quptime",
+                    check = transition.check, to = transition.to.name(), ok = transition.snapshot.ok,
+                    reports = transition.snapshot.reports, detail = transition.snapshot.detail,
+                    "check changed"
+                );
             }
             busy.lock().checks.remove(&check);
         });
@@ -416,7 +415,7 @@ impl Mastership {
             if let Some(core) = shared.core.get() {
                 match core.change(change.clone()).await {
                     Ok(_) => {
-                        tracing::info!(target: "quptime", change = ?change, "membership of the group changes")
+                        tracing::info!(target: "quptime", change = ?change, "membership of the group changes");
                     }
                     // It is tried again at the next look.
                     Err(refusal) => tracing::debug!(target: "quptime", change = ?change, %refusal, "not yet"),

@@ -108,12 +108,7 @@ impl Handler for Ear {
         Box::pin(async move {
             let shared = shared.ok_or("the node is stopping")?;
             match kind {
-                kind::JOIN => join::invited(&shared, &stranger, decode(&body)?)
-                    .await
-                    .map(|said| encode(&said)),
-                kind::ENROLL => join::enrolling(&shared, &stranger, decode(&body)?)
-                    .await
-                    .map(|said| encode(&said)),
+                kind::JOIN => join::invited(&shared, &stranger, decode(&body)?).map(|said| encode(&said)),
                 _ => Err("this call is not known here".to_owned()),
             }
         })
@@ -296,7 +291,7 @@ impl Network for Mouth {
                 tracing::info!(target: "quptime", node = name(*node), "a node came back without its memory");
             }
             Event::Reborn(_, why) => {
-                tracing::warn!(target: "quptime", why = ?why, "the own memory does not count any more")
+                tracing::warn!(target: "quptime", why = ?why, "the own memory does not count any more");
             }
             Event::Impossible(what) => {
                 tracing::error!(target: "quptime", what, "group conflict: a message that no loss explains was ignored");

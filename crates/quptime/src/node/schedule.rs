@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use probe::{Finding, Prober};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::network::Arrived;
 use super::shared::Shared;
 use super::wire::{Found, Report, Reports, encode, kind};
-use crate::document::{Check, CheckKind, Document};
+use crate::document::{Check, Document};
 use crate::machine::announce::window_of;
 use crate::machine::rounds::SECOND_OPINION_MS;
+use crate::target::{definition, probe_of};
 
 /// Probes under way at once on one node.
 pub const CONCURRENT_MAX: usize = 500;
@@ -32,109 +32,6 @@ const BATCH: Duration = Duration::from_millis(250);
 const BATCH_MAX: usize = 2000;
 /// How long a batch may take to the master.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a check looks at, as a number: a report about another definition does not count. The same on every node and in every version,
-/// which is why it is made of the text of the file.
-pub fn definition(check: &Check, document: &Document) -> u64 {
-    let looked_at = Check {
-        id: String::new(),
-        name: String::new(),
-        interval: crate::document::schema::INTERVAL,
-        alert_ids: Vec::new(),
-        suppress_alert_ids: Vec::new(),
-        confirm: 0,
-        recover: 0,
-        min_reports: 0,
-        depends_on: Vec::new(),
-        group: None,
-        second_opinion: None,
-        remind_every: None,
-        ..check.clone()
-    };
-    let text =
-        serde_json::to_vec(&(looked_at, &document.resolvers)).expect("a check consists of texts and numbers");
-    let digest: [u8; 32] = Sha256::digest(&text).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// What a check asks of the prober.
-///
-/// # Errors
-/// Its target is none, in one line.
-pub fn probe_of(check: &Check, document: &Document) -> Result<probe::Probe, String> {
-    let kind = match check.kind {
-        CheckKind::Http => probe::TargetKind::Http,
-        CheckKind::Tcp => probe::TargetKind::Tcp,
-        CheckKind::Icmp => probe::TargetKind::Icmp,
-        CheckKind::Tls => probe::TargetKind::Tls,
-        CheckKind::Dns => probe::TargetKind::Dns,
-    };
-    let target = probe::Target::parse(kind, &check.target).map_err(|error| error.to_string())?;
-    let nameserver = |text: &String| {
-        text.parse::<probe::Nameserver>()
-            .map_err(|error| error.to_string())
-    };
-    let kind = match target {
-        probe::Target::Http(url) => {
-            let mut http = probe::Http::get(url);
-            http.expect_status = check.expect_status;
-            http.body_match.clone_from(&check.body_match);
-            probe::Kind::Http(http)
-        }
-        probe::Target::Tcp(host, port) => probe::Kind::Tcp(probe::Tcp { host, port }),
-        probe::Target::Icmp(host) => probe::Kind::Icmp(probe::Icmp {
-            host,
-            count: check.icmp_count.max(1) as u16,
-            max_loss: match check.icmp_max_loss {
-                0 => 99,
-                percent => percent.min(100) as u8,
-            },
-        }),
-        probe::Target::Tls(host, port) => {
-            let server_name = match check.tls_server_name.as_str() {
-                "" => None,
-                name => Some(
-                    probe::Host::parse(name)
-                        .ok_or_else(|| format!("tls_server_name \"{name}\" is no host name"))?,
-                ),
-            };
-            probe::Kind::Tls(probe::Tls {
-                host,
-                port,
-                server_name,
-                warn_days: check.tls_warn_days,
-                verify: check.tls_verify,
-            })
-        }
-        probe::Target::Dns(hostname) => {
-            let record = match check.dns_record.as_str() {
-                "" => "a".to_owned(),
-                record => record.to_ascii_lowercase(),
-            };
-            let resolver = match &check.dns_resolver {
-                text if text.is_empty() => None,
-                text => Some(nameserver(text)?),
-            };
-            probe::Kind::Dns(probe::Dns {
-                hostname,
-                record: record.parse().map_err(|error| format!("dns_record: {error}"))?,
-                resolver,
-                expect: check.dns_expect.clone(),
-            })
-        }
-    };
-    let resolvers = if check.resolvers.is_empty() {
-        &document.resolvers
-    } else {
-        &check.resolvers
-    };
-    Ok(probe::Probe {
-        kind,
-        timeout: check.timeout.into(),
-        resolvers: resolvers.iter().map(nameserver).collect::<Result<_, _>>()?,
-    })
-}
 
 /// A check that is being made.
 struct Planned {

@@ -127,7 +127,7 @@ fn peers(shared: &Shared, document: &Document) -> Vec<PeerLine> {
 
 async fn checks(shared: &Arc<Shared>, master: Option<NodeId>) -> Vec<CheckLine> {
     if let Some(table) = shared.table.read().clone() {
-        return (*table).clone();
+        return as_configured(shared, (*table).clone());
     }
     if let (Some(master), Some(transport)) = (
         master.filter(|master| *master != shared.me),
@@ -140,13 +140,40 @@ async fn checks(shared: &Arc<Shared>, master: Option<NodeId>) -> Vec<CheckLine> 
             .map_err(|_| ())
             .and_then(|answer| decode(&answer).map_err(|_| ()))
         {
-            return lines;
+            return as_configured(shared, lines);
         }
     }
     match shared.view() {
         Some(view) if view.state.document.version > 0 => table(shared, &view.state, None),
         _ => Vec::new(),
     }
+}
+
+/// The master makes its table every so often. What was added, removed, renamed or paused since then is known here, and whoever has just done
+/// it wants to see it.
+fn as_configured(shared: &Shared, lines: Vec<CheckLine>) -> Vec<CheckLine> {
+    let Some(view) = shared.view().filter(|view| view.state.document.version > 0) else {
+        return lines;
+    };
+    let mut made: BTreeMap<String, CheckLine> =
+        lines.into_iter().map(|line| (line.id.clone(), line)).collect();
+    let is_stale = |mark: &String| mark == "stale";
+    let row = |own: CheckLine| match made.remove(&own.id) {
+        None => CheckLine {
+            mark: own.mark.filter(|mark| !is_stale(mark)),
+            ..own
+        },
+        Some(line) => CheckLine {
+            name: own.name,
+            alerts: own.alerts,
+            mark: own
+                .mark
+                .filter(|mark| !is_stale(mark))
+                .or(line.mark.filter(is_stale)),
+            ..line
+        },
+    };
+    table(shared, &view.state, None).into_iter().map(row).collect()
 }
 
 fn notes(shared: &Shared) -> Vec<String> {

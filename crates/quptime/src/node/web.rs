@@ -118,9 +118,10 @@ impl Page {
             .iter()
             .map(|(key, value)| format!("{key}=\"{}\"", escape(value)))
             .collect();
-        let _ = match labels.is_empty() {
-            true => writeln!(self.out, "quptime_{name} {value}"),
-            false => writeln!(self.out, "quptime_{name}{{{}}} {value}", labels.join(",")),
+        let _ = if labels.is_empty() {
+            writeln!(self.out, "quptime_{name} {value}")
+        } else {
+            writeln!(self.out, "quptime_{name}{{{}}} {value}", labels.join(","))
         };
     }
 

@@ -39,8 +39,6 @@ pub mod kind {
     pub const DOCTOR: u8 = 9;
     /// Calls of strangers: joining with the cluster's secret.
     pub const JOIN: u8 = 32;
-    /// Calls of strangers: showing an invitation.
-    pub const ENROLL: u8 = 33;
 }
 
 /// A sign of life, with what others want to know of a node.
@@ -191,26 +189,6 @@ pub struct JoinAnswer {
     pub proof: String,
     /// The joiner as a peer.
     pub peer: Peer,
-}
-
-/// Shows an invitation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EnrollCall {
-    /// The invitation, by id.
-    pub id: String,
-    /// Its secret.
-    pub secret: String,
-    /// The applicant as a peer.
-    pub peer: Peer,
-}
-
-/// What came of showing an invitation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EnrollAnswer {
-    /// Whether the applicant is a peer; otherwise somebody has to approve it.
-    pub approved: bool,
-    /// The peers of the cluster.
-    pub peers: Vec<Peer>,
 }
 
 /// As it goes over the wire.

@@ -467,7 +467,7 @@ fn write_log(
     let mut content = MAGIC.to_vec();
     record(&mut content, KIND_BASE, |out| encode_snapshot(out, base));
     record(&mut content, KIND_HARD_STATE, |out| {
-        out.extend(hard_state.encode())
+        out.extend(hard_state.encode());
     });
     for entry in entries {
         record(&mut content, KIND_ENTRY, |out| {
