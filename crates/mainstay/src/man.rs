@@ -383,6 +383,51 @@ const FACTS: &[Facts] = &[
             ("/var/lib/chainfire", "The data directory of the package."),
         ],
     },
+    Facts {
+        start: "qu",
+        exits: &[
+            DONE,
+            (
+                "1",
+                "Failed, or the daemon could not be reached; standard error says why in one line.",
+            ),
+            ("2", "Wrong usage: nothing was done."),
+            ("3", "qu status: there is no quorum."),
+            ("4", "The change was refused because there is no quorum."),
+            (
+                "5",
+                "The change was refused because somebody else has changed the same thing meanwhile.",
+            ),
+            PIPE,
+        ],
+        variables: &[
+            ("QUPTIME_DIR", "The data directory."),
+            (
+                "QUPTIME_SOCKET",
+                "The control socket, where it is not /run/quptime/quptime.sock.",
+            ),
+            (
+                "QUPTIME_NODE_ID, QUPTIME_ADVERTISE, QUPTIME_BIND_ADDR, QUPTIME_BIND_PORT, QUPTIME_CLUSTER_SECRET",
+                "Win over what node.yaml says; empty ones do not.",
+            ),
+            NO_COLOR,
+        ],
+        files: &[
+            (
+                "/etc/quptime",
+                "The data directory for root and for the user quptime; for others it is quptime below ${XDG_CONFIG_HOME:-~/.config}.",
+            ),
+            (
+                "/etc/quptime/node.yaml",
+                "What this node is, and the cluster's secret.",
+            ),
+            (
+                "/etc/quptime/cluster.yaml",
+                "Peers, checks and alerts, the same on every node; may be edited.",
+            ),
+            ("/run/quptime/quptime.sock", "The control socket."),
+        ],
+    },
 ];
 
 impl Facts {
