@@ -115,6 +115,11 @@ impl Home {
         self.dir.join("raft.trial")
     }
 
+    /// `joining.yaml`: the placeholder of a node that has promised to join a cluster and has not given its own group up yet.
+    pub fn joining(&self) -> PathBuf {
+        self.dir.join("joining.yaml")
+    }
+
     /// `raft.note`: where the node stands between groups.
     pub fn note(&self) -> PathBuf {
         self.dir.join("raft.note")

@@ -103,6 +103,12 @@ impl Campaign {
     }
 }
 
+/// How much of a search is made: what the environment says, or `normal`.
+pub fn number(name: &str, normal: u64) -> u64 {
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(normal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use super::file::Written;
 use super::run::Starter;
 use super::shared::{Ending, Shared};
 use super::wire::{decode, encode, kind};
-use crate::document::{self, Digest, Document, render};
+use crate::document::{self, Digest, Document};
 use crate::home::{Home, write};
 use crate::identity::NodeId;
 use crate::machine::command::Command;
@@ -640,19 +640,25 @@ fn make_followers(shared: &Shared, founding: &Founding) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a joiner leaves behind: a placeholder that says whose group to look for, and no memory. The placeholder comes first: with the old
-/// memory beside it, it is written over, and the node is what it was.
+/// A node that has promised to join a cluster leaves behind a placeholder that says whose group to look for, and no memory.
+///
+/// The promise is on disk before it is told, and every step can be repeated: with the promise gone, all of them are done.
 ///
 /// # Errors
 /// The disk.
-pub fn give_up_group(home: &Home, placeholder: &Document) -> anyhow::Result<()> {
-    home.write_cluster(&render(placeholder))?;
+pub fn keep_promise(home: &Home) -> anyhow::Result<()> {
+    let path = home.joining();
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    write(&home.cluster_file(), &text)?;
     remove_dir(&home.raft())?;
     remove_dir(&home.trial())?;
-    let note = Note {
-        standing: Standing::Own,
-        // Groups of another cluster are compared with nothing of this one.
-        generation: 0,
-    };
-    write_note(home, &note)
+    // Groups of another cluster are compared with nothing of this one.
+    write_note(home, &Note::default())?;
+    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    sync_dir(home.dir())?;
+    Ok(())
 }

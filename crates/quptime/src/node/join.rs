@@ -16,7 +16,7 @@ use pki::pinned::Fingerprint;
 use super::propose::{self, Refused};
 use super::shared::{Ending, Mastery, Shared};
 use super::wire::{JoinAnswer, JoinCall, decode, encode, kind};
-use crate::document::{Change, Document, Entry, Peer};
+use crate::document::{Change, Document, Entry, Peer, render};
 use crate::identity::NodeId;
 use crate::secret::Secret;
 
@@ -221,7 +221,7 @@ pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) ->
     joined.peers.retain(|peer| peer.node_id != shared.me);
     joined.peers.push(own_peer(shared));
     crate::document::integrity::check(&joined).map_err(|fault| fault.to_string())?;
-    enter(shared, &joined);
+    enter(shared, &joined)?;
     Ok(answer)
 }
 
@@ -243,12 +243,15 @@ fn empty(shared: &Shared, document: &Document) -> Result<(), String> {
     }
 }
 
-/// Gives the own group up and waits for the one of these peers: a file that is a placeholder, and no memory.
-fn enter(shared: &Arc<Shared>, joined: &Document) {
+/// Promises to give the own group up and to wait for the one of these peers; the next run does it.
+fn enter(shared: &Arc<Shared>, joined: &Document) -> Result<(), String> {
+    let text = render(joined);
+    crate::home::write(&shared.home.joining(), text.as_bytes()).map_err(|error| error.to_string())?;
     tracing::info!(target: "quptime", peers = joined.peers.len(), "joining a cluster");
-    let (shared, joined) = (shared.clone(), joined.clone());
+    let shared = shared.clone();
     tokio::spawn(async move {
         tokio::time::sleep(ANSWER_GRACE).await;
-        shared.end(Ending::Join(Box::new(joined)));
+        shared.end(Ending::Again);
     });
+    Ok(())
 }

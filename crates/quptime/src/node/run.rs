@@ -31,8 +31,8 @@ const REPORTS_MAX: usize = 1024;
 const HANDSHAKES_MAX: usize = 64;
 /// Where pages are served if nothing is said.
 const WEB_LISTEN: &str = "127.0.0.1:9902";
-/// How long the parts of a run may take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the parts of a run may take to end. A disk that is busy with other things can hold a sync up for seconds.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node as its directory has it.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
     let prober = Arc::new(prober);
     let mut first = true;
     loop {
+        enter::keep_promise(&node.home).context("give up the own group")?;
         let run = Run {
             node: &node,
             clock: &clock,
@@ -87,9 +88,6 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
             Ending::Stop => return Ok(()),
             Ending::Failed(text) => anyhow::bail!(text),
             Ending::Again => {}
-            Ending::Join(placeholder) => {
-                enter::give_up_group(&node.home, &placeholder).context("give up the own group")?;
-            }
         }
         first = false;
     }

@@ -34,9 +34,6 @@ pub enum Ending {
     Stop,
     /// The next run begins: something on disk has changed that decides how a node starts.
     Again,
-    /// The next run begins without the memory of this one, which belongs to a group that is given up, and with this `cluster.yaml`, a
-    /// placeholder that says whose group to look for.
-    Join(Box<Document>),
     /// The daemon cannot go on.
     Failed(String),
 }

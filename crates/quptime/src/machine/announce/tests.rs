@@ -1,3 +1,5 @@
+//! What is told when, by example.
+
 use super::*;
 use crate::document::{Alert, AlertKind, CheckKind, Document};
 use crate::duration::Span;

@@ -1,3 +1,5 @@
+//! Which delivery goes first, what waits for what, and what is given up.
+
 use super::*;
 use crate::document::{Alert, AlertKind, Document};
 use crate::machine::command::Snapshot;

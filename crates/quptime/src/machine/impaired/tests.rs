@@ -1,3 +1,5 @@
+//! Rounds as lines of votes, and whom they mark.
+
 use super::*;
 use crate::machine::state::Status;
 

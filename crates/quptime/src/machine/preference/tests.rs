@@ -1,3 +1,5 @@
+//! Who gets the role, and how long it waits for it.
+
 use super::*;
 
 fn node(number: u32) -> NodeId {

@@ -1,3 +1,5 @@
+//! Rounds as words of findings, one letter for each node, and the states they make.
+
 use super::*;
 use crate::document::{CheckKind, Peer};
 use crate::machine::state::CheckState;

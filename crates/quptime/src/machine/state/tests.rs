@@ -1,3 +1,5 @@
+//! What each command does, and what it leaves alone.
+
 use super::*;
 use crate::document::{Alert, AlertKind, Check, CheckKind, Entry, Peer};
 

@@ -1,3 +1,5 @@
+//! What is there after a start, also after a start that follows a crash or damage.
+
 use super::*;
 use consensus::Incarnation;
 

@@ -35,14 +35,9 @@ pub(super) const THREE: Rules = Rules {
     ..TWO
 };
 
-fn number(name: &str, normal: u64) -> u64 {
-    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
-    given.unwrap_or(normal)
-}
-
 fn bounds() -> Bounds {
     Bounds {
-        states: number("SIM_STATES", 15_000) as usize,
+        states: sim::seeds::number("SIM_STATES", 15_000) as usize,
         ..Bounds::NONE
     }
 }
@@ -64,7 +59,7 @@ pub(super) fn walks(rules: Rules, seed: u64, count: u64, landmarks: &[&str]) {
     let model = Exploration::new(rules);
     let walks = Walks {
         seed,
-        count: number("SIM_WALKS", count),
+        count: sim::seeds::number("SIM_WALKS", count),
         steps: 120,
     };
     let report = wander(&model, walks).unwrap_or_else(|found| panic!("{found}"));
