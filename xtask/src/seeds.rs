@@ -105,7 +105,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     // Building and booting take minutes; without a line to try there is no need for them.
     let any_check = lines
         .iter()
-        .any(|(seed, line)| checks::find(seed.number, &line.text).is_some());
+        .any(|(seed, line)| checks::find(seed.number, line.number, &line.text).is_some());
     let machine = if any_check {
         Some(start_machine(workspace)?)
     } else {
@@ -150,7 +150,7 @@ fn judge(
     seed: &Seed,
     line: &CommandLine,
 ) -> Result<Verdict> {
-    let Some(check) = checks::find(seed.number, &line.text) else {
+    let Some(check) = checks::find(seed.number, line.number, &line.text) else {
         return Ok(Verdict::Failed("no check written yet".to_owned()));
     };
     match machine {
@@ -228,9 +228,13 @@ mod tests {
     fn a_check_belongs_to_a_line_that_exists() {
         for check in checks::all() {
             assert!(
-                lines(check.seed).iter().any(|line| line.text == check.line),
-                "no line {:?}",
-                check.line
+                lines(check.seed)
+                    .iter()
+                    .any(|line| line.text == check.line
+                        && check.number.is_none_or(|place| place == line.number)),
+                "no line {:?} at {:?}",
+                check.line,
+                check.number
             );
         }
     }

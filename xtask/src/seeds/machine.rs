@@ -1,13 +1,15 @@
 //! The hosts on which command lines are tried: a lab in form `machine` of three real Debians with our package installed from this
-//! build, whose Chainfires form a cluster.
+//! build. They become a cluster of a seed's system when the first of its lines is tried.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::checks::{Check, FILLED_IN};
+use super::checks::{Check, FILLED_IN, prelude};
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -20,10 +22,12 @@ const PACKAGES: &[&str] = &[
     "iptables",
     "iputils-ping",
     "jq",
+    "libcap2-bin",
     "netcat-openbsd",
     "openssh-client",
     "openssh-server",
     "openssl",
+    "python3",
     "sudo",
     "sysstat",
     "vim-tiny",
@@ -31,9 +35,6 @@ const PACKAGES: &[&str] = &[
 
 /// Names of the hosts; on every one of them is one member of the cluster.
 const HOSTS: [&str; 3] = ["node1", "node2", "node3"];
-
-/// What checks call.
-const PRELUDE: &str = include_str!("prelude.sh");
 
 /// A line that takes longer, with all that is done around it, has failed. The longest asks ten times per host, a second apart.
 const LINE_SECONDS_MAX: u32 = 240;
@@ -48,6 +49,8 @@ pub(super) enum Tried {
 pub(super) struct Machine {
     mainstay: PathBuf,
     dir: PathBuf,
+    /// Seeds whose system runs on the hosts.
+    founded: RefCell<BTreeSet<&'static str>>,
 }
 
 impl Machine {
@@ -64,6 +67,7 @@ impl Machine {
         let machine = Machine {
             mainstay: workspace.target_dir().join("debug/mainstay"),
             dir: folder.join("lab"),
+            founded: RefCell::default(),
         };
         let mut up = machine.lab("up");
         up.args(["--form", "machine", "--detach", "--fresh", "--yes", "--topology"])
@@ -77,19 +81,26 @@ impl Machine {
             process::run(machine.shell(host, install).stdin(file))
                 .with_context(|| format!("install the package on {host}"))?;
         }
-        machine.found()?;
         Ok(machine)
     }
 
     /// A new cluster on the three hosts, whatever a line has left of the old one.
-    fn found(&self) -> Result<()> {
-        let script = format!("{PRELUDE}\nset -e\nfound\n");
+    fn found(&self, seed: &str) -> Result<()> {
+        let script = format!("{}\nset -e\nfound\n", prelude(seed));
         process::run(self.shell(HOSTS[0], &script).stdin(Stdio::null()))
             .context("form a cluster of the hosts")
     }
 
     /// Runs a line and judges it.
     pub(super) fn try_line(&self, line: &str, check: &Check) -> Result<Tried> {
+        if !self.founded.borrow().contains(check.seed) {
+            if let Err(error) = self.found(check.seed) {
+                let why = format!("{error:#}");
+                let end = why.rsplit('\n').next().unwrap_or_default();
+                return Ok(Tried::Failed(format!("no cluster to try it on: {end}")));
+            }
+            self.founded.borrow_mut().insert(check.seed);
+        }
         let script = script(line, check);
         let output = self
             .shell(check.host, &script)
@@ -99,7 +110,8 @@ impl Machine {
         if output.status.success() {
             return Ok(Tried::Passed);
         }
-        self.found()?;
+        // The next line of this seed begins with a new cluster.
+        self.founded.borrow_mut().remove(check.seed);
         let said = [output.stdout, output.stderr].concat();
         Ok(Tried::Failed(String::from_utf8_lossy(&said).trim().to_owned()))
     }
@@ -134,11 +146,13 @@ fn script(line: &str, check: &Check) -> String {
     // The judging part is a plain command of its own: inside a condition the shell would ignore `set -e`. What a line sets is
     // carried out of its own shell, for the line that follows it in the seed.
     format!(
-        "{PRELUDE}\nout=$(mktemp) set=$(mktemp) line='{quoted}'\nset -e\n{}\nset +e\n(\n{filled}\nstatus=$?\n\
+        "{}\nout=$(mktemp) set=$(mktemp) line='{quoted}'\nset -e\n{}\nset +e\n(\n{filled}\nstatus=$?\n\
          declare -p RUNNING_NODES LATEST_BACKUP >$set 2>/dev/null\nexit $status\n) >$out 2>&1 < <(printf %s \"${{typed-}}\")\nstatus=$?\n\
          . $set\n(set -e\n{}\n) >/dev/null\nverdict=$?\n\
          test $verdict = 0 || {{ echo \"exit status $status; output:\"; tail -n 5 $out; }}\nrm -f $out $set\nexit $verdict\n",
-        check.before, check.after
+        prelude(check.seed),
+        check.before,
+        check.after
     )
 }
 
@@ -166,6 +180,7 @@ mod tests {
     fn check(line: &str, before: &'static str, after: &'static str, passes: bool) {
         let check = Check {
             seed: "004",
+            number: None,
             line: "",
             host: "node1",
             before,

@@ -1,26 +1,10 @@
-# Shell functions around each line of the seed about Chainfire. Bash runs them as root on one of the hosts node1, node2, node3, which
-# are the three members of a cluster and log in to each other without questions.
+# Shell functions around each line of the seed about Chainfire; the hosts are the three members of a cluster.
 
 all=http://node1:2379,http://node2:2379,http://node3:2379
 # Who joins, who is cut off, and who failed, in the lines that name them so.
 new=node3 isolated=node3 failed=3
 
-# on HOST COMMAND...
-on() { ssh "$@" </dev/null; }
-
-# on_all COMMAND...: on every host, one after the other
-on_all() { for n in 1 2 3; do on node$n "$@"; done; }
-
 client() { chainfire-client --endpoint "$all" "$@"; }
-
-# within SECONDS COMMAND...: until it succeeds
-within() {
-    local end=$((SECONDS + $1)); shift
-    until "$@"; do
-        if test $SECONDS -ge $end; then echo "did not come about: $*" >&2; return 1; fi
-        sleep 0.2
-    done
-}
 
 # The settings of three members, with what is given put below [network]; "@" stands for the number of the node there.
 configure() {
