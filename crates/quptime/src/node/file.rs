@@ -178,8 +178,11 @@ impl Keeper {
     fn read_edit(&mut self) -> Option<String> {
         match self.shared.home.read_cluster_text() {
             Ok(Some(text)) if self.written.is(&text) => {
-                // Taken back, or never there.
-                *self.shared.file.lock() = FileReport::Clean;
+                // Taken back, or never there. What was committed meanwhile has not been written for its sake.
+                let before = std::mem::take(&mut *self.shared.file.lock());
+                if before != FileReport::Clean || self.written.newest() != Some(&text) {
+                    self.committed = None;
+                }
                 self.tried = None;
                 None
             }
@@ -329,6 +332,10 @@ impl Keeper {
             self.committed = Some(document.clone());
             return;
         }
+        // An edit that came since the file was looked at is looked at first.
+        if self.stamp() != self.seen {
+            return;
+        }
         let text = render(document);
         let wrote = self
             .written
@@ -337,7 +344,10 @@ impl Keeper {
         match wrote {
             Ok(()) => {
                 self.committed = Some(document.clone());
-                self.seen = self.stamp();
+                // Whoever sees the new file may edit it before this line is reached.
+                let stamp = self.stamp();
+                let mine = self.shared.home.read_cluster_text();
+                self.seen = stamp.filter(|_| mine.is_ok_and(|mine| mine == Some(text)));
             }
             Err(error) => {
                 tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");

@@ -32,6 +32,153 @@ fn begun() -> State {
         alerts: vec![alert],
         ..Document::default()
     };
+    State::begun(document, "k".to_owned(), None)
+}
+
+fn change(state: &mut State, changes: Vec<Change>) -> Outcome {
+    state.apply(&Command::Configure(Configure {
+        changes,
+        by: node(),
+        uid: None,
+        what: "test".to_owned(),
+        at: "2026-05-15T14:01:00Z".to_owned(),
+        schema: 1,
+    }))
+}
+
+fn transition(after: u64, to: Status, at: Millis) -> Command {
+    Command::Transition(Transition {
+        check: "c".to_owned(),
+        after,
+        to,
+        at,
+        incident: (to == Status::Down).then(|| format!("i{after}")),
+        snapshot: Snapshot::default(),
+        held: None,
+        deliveries: vec![NewDelivery {
+            alert: "a".to_owned(),
+            verb: if to == Status::Down {
+                Verb::Down
+            } else {
+                Verb::Recovered
+            },
+            due: at,
+        }],
+    })
+}
+
+fn claim(delivery: &str, term: u64) -> Command {
+    Command::Claim(Claim {
+        delivery: delivery.to_owned(),
+        term,
+        node: node(),
+        at: 0,
+    })
+}
+
+fn settle(delivery: &str, term: u64, ending: Ending) -> Command {
+    Command::Settle(Settle {
+        delivery: delivery.to_owned(),
+        term,
+        node: node(),
+        ending,
+        at: 0,
+    })
+}
+
+#[test]
+fn version_grows_with_configuration_and_nothing_else() {
+    let mut state = begun();
+    let added = Entry::Check(Box::new(Check {
+        id: "d".to_owned(),
+        ..Check::new("db", CheckKind::Tcp, "h:2")
+    }));
+    assert_eq!(
+        change(&mut state, vec![Change::add(added.clone())]),
+        Outcome::Done(8)
+    );
+    assert!(matches!(
+        change(&mut state, vec![Change::add(added)]),
+        Outcome::Conflict(_)
+    ));
+    assert_eq!(state.apply(&transition(0, Status::Down, 5)), Outcome::Done(8));
+    assert_eq!(state.document.version, 8);
+    let same_name = Entry::Check(Box::new(Check {
+        id: "e".to_owned(),
+        ..Check::new("db", CheckKind::Tcp, "h:2")
+    }));
+    assert!(matches!(
+        change(&mut state, vec![Change::add(same_name)]),
+        Outcome::Invalid(_)
+    ));
+    assert_eq!(state.document.version, 8);
+    assert_eq!(state.checks.len(), 2);
+    assert_eq!(state.audit.len(), 1);
+}
+
+#[test]
+fn a_transition_counts_once() {
+    let mut state = begun();
+    assert_eq!(state.apply(&transition(0, Status::Down, 5)), Outcome::Done(7));
+    assert_eq!(state.apply(&transition(0, Status::Down, 6)), Outcome::Outdated);
+    assert_eq!(state.apply(&transition(1, Status::Down, 6)), Outcome::Outdated);
+    assert_eq!(state.deliveries.len(), 1);
+    assert_eq!(state.checks["c"].incident.as_ref().unwrap().id, "i0");
+    assert_eq!(state.apply(&transition(1, Status::Up, 9)), Outcome::Done(7));
+    assert_eq!(state.checks["c"].incident, None);
+    let ids: Vec<&String> = state.deliveries.keys().collect();
+    assert_eq!(ids, ["c/1/a", "c/2/a"]);
+    assert_eq!(state.deliveries["c/2/a"].incident.as_deref(), Some("i0"));
+}
+
+#[test]
+fn only_the_claiming_master_settles() {
+    let mut state = begun();
+    state.apply(&transition(0, Status::Down, 5));
+    assert_eq!(state.apply(&settle("c/1/a", 3, Ending::Sent)), Outcome::Outdated);
+    assert_eq!(state.apply(&claim("c/1/a", 3)), Outcome::Done(7));
+    assert_eq!(state.apply(&claim("c/1/a", 3)), Outcome::Outdated);
+    assert!(!state.deliveries["c/1/a"].uncertain);
+    // A later master does not know how far the claim came.
+    assert_eq!(state.apply(&claim("c/1/a", 4)), Outcome::Done(7));
+    assert!(state.deliveries["c/1/a"].uncertain);
+    assert_eq!(state.apply(&settle("c/1/a", 3, Ending::Sent)), Outcome::Outdated);
+    let retry = Ending::Retry {
+        due: 50,
+        error: "timeout".to_owned(),
+        permanent: false,
+        uncertain: false,
+    };
+    assert_eq!(state.apply(&settle("c/1/a", 4, retry)), Outcome::Done(7));
+    assert_eq!(state.deliveries["c/1/a"].phase, Phase::Queued { due: 50 });
+    assert_eq!(state.apply(&claim("c/1/a", 4)), Outcome::Done(7));
+    assert_eq!(state.apply(&settle("c/1/a", 4, Ending::Sent)), Outcome::Done(7));
+    assert!(state.deliveries.is_empty());
+    let finished = &state.finished[0];
+    assert_eq!(
+        (finished.attempts, finished.uncertain, &finished.dropped),
+        (3, true, &None)
+    );
+}
+
+#[test]
+fn what_belongs_to_removed_entries_goes_with_them() {
+    let mut state = begun();
+    state.apply(&transition(0, Status::Down, 5));
+    let alert = Entry::Alert(Box::new(state.document.alerts[0].clone()));
+    assert_eq!(change(&mut state, vec![Change::remove(alert)]), Outcome::Done(8));
+    assert!(state.deliveries.is_empty());
+    let check = Entry::Check(Box::new(state.document.checks[0].clone()));
+    assert_eq!(change(&mut state, vec![Change::remove(check)]), Outcome::Done(9));
+    assert!(state.checks.is_empty());
+}
+
+#[test]
+fn a_recovered_group_keeps_states_and_deliveries() {
+    let mut before = begun();
+    before.apply(&transition(0, Status::Down, 5));
+    let mut document = (*before.document).clone();
+    document.version = 20;
     let state = State::begun(document, "other".to_owned(), Some(before));
     assert_eq!(state.document.version, 20);
     assert_eq!(state.checks["c"].status, Status::Down);
