@@ -1,6 +1,6 @@
 //! What process tests stand on: real programs in directories of their own, on addresses of their own, with bounded waits.
 //!
-//! A test starts [`Chainfire`] or [`Etcd`], talks to it, kills it, starts it again; everything it started is gone when
+//! A test starts [`Chainfire`], [`Qu`] or [`Etcd`], talks to it, kills it, starts it again; everything it started is gone when
 //! the test ends, even when the test itself is killed. When a test fails, the end of each log is printed and the
 //! directory stays, with its path printed.
 //!
@@ -22,6 +22,7 @@ mod dir;
 mod etcd;
 mod port;
 mod programs;
+mod qu;
 mod server;
 
 pub use binary::mainstay_binary;
@@ -29,9 +30,11 @@ pub use chainfire::{Chainfire, ChainfireBuilder};
 pub use cluster::ChainfireCluster;
 pub use dir::TestDir;
 pub use etcd::Etcd;
+pub use lab::Readiness;
 pub use lab::address::AddressBlock;
 pub use port::free_port;
 pub use programs::require;
+pub use qu::{QU_SECRET, Qu, QuCluster};
 pub use server::{Output, Server};
 
 use std::time::Duration;
