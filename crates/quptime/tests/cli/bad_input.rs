@@ -1,0 +1,245 @@
+//! What is refused, with which text and exit code.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use testkit::{Output, QU_SECRET, Qu};
+
+use super::{refused, single};
+
+#[test]
+fn without_a_daemon_commands_fail_with_1() {
+    let node = Qu::init(1, QU_SECRET).unwrap();
+    for args in [
+        &["status"][..],
+        &["check", "list"],
+        &["check", "add", "tcp", "a", "b:1"],
+        &["alert", "test", "a"],
+        &["node", "list"],
+    ] {
+        let said = refused(node.run(args).unwrap(), 1);
+        assert!(said.contains("qu.sock"), "{said}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let node = Qu::bare().unwrap();
+    for args in [
+        &[][..],
+        &["nonsense"],
+        &["check", "add", "http", "only-a-name"],
+        &["check", "add", "tcp", "a", "b:1", "--interval", "soon"],
+        &["check", "add", "tcp", "a", "b:1", "--expect", "200"],
+        &["alert", "default", "a", "perhaps"],
+        &["node", "remove", "not-an-id"],
+        &["init", "--port", "0"],
+        &["init", "--secret", "a", "--secret-file", "b"],
+    ] {
+        let output = node.run(args).unwrap();
+        assert_eq!(
+            (output.code, output.stdout.as_str()),
+            (2, ""),
+            "{args:?}: {output:?}"
+        );
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+    let said = node
+        .run(&["check", "add", "tcp", "a", "b:1", "--interval", "soon"])
+        .unwrap();
+    assert!(
+        said.stderr
+            .contains("bad duration \"soon\": write a number with a unit"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    let node = single();
+    node.run(&["check", "add", "tcp", "port", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+    node.run(&["alert", "add", "webhook", "hook", "--url", "http://127.0.0.1:1/"])
+        .unwrap()
+        .ok();
+    let version = node.version();
+    for (args, text) in [
+        (
+            &["check", "add", "tcp", "port", "127.0.0.1:2"][..],
+            "checks: the name \"port\" is used twice",
+        ),
+        (
+            &["alert", "add", "webhook", "hook", "--url", "http://127.0.0.1:2/"],
+            "alerts: the name \"hook\" is used twice",
+        ),
+        (
+            &[
+                "check",
+                "add",
+                "tcp",
+                "other",
+                "127.0.0.1:2",
+                "--alerts",
+                "nobody",
+            ],
+            "check other: there is no alert \"nobody\"",
+        ),
+        (
+            &[
+                "check",
+                "add",
+                "tcp",
+                "other",
+                "127.0.0.1:2",
+                "--interval",
+                "10ms",
+            ],
+            "interval 10ms is too short; at least 1s",
+        ),
+        (
+            &["check", "add", "http", "other", "http://h/", "--expect", "fine"],
+            "--expect fine: write an HTTP status",
+        ),
+        (
+            &["check", "edit", "port", "--body-match", "x"],
+            "body_match belongs to checks of type http, not tcp",
+        ),
+        (
+            &["check", "edit", "port", "--expect", "200"],
+            "--expect belongs to checks of type http and dns, not tcp",
+        ),
+        (&["check", "edit", "port"], "nothing to change"),
+        (
+            &["check", "edit", "nobody", "--timeout", "1s"],
+            "there is no check \"nobody\"",
+        ),
+        (&["check", "remove", "nobody"], "there is no check \"nobody\""),
+        (&["alert", "remove", "nobody"], "there is no alert \"nobody\""),
+        (&["alert", "add", "discord", "d"], "discord_webhook is missing"),
+        (
+            &["alert", "add", "smtp", "s", "--host", "h"],
+            "smtp_from is missing",
+        ),
+        (
+            &["alert", "edit", "hook", "--host", "h"],
+            "options of mail do not fit an alert of type webhook",
+        ),
+        (&["alert", "edit", "hook", "--body", "{{.Verb"], "body_template"),
+        (
+            &[
+                "alert",
+                "add",
+                "webhook",
+                "t",
+                "--url",
+                "http://127.0.0.1:1/",
+                "--subject",
+                "{{if}}",
+            ],
+            "subject_template",
+        ),
+        (
+            &["cluster", "resolvers", "set", "dns.example.com"],
+            "is no address of a DNS server",
+        ),
+        (
+            &["node", "remove", "1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091"],
+            "there is no node",
+        ),
+    ] {
+        let said = refused(node.run(args).unwrap(), 1);
+        assert!(said.contains(text), "{args:?}: {said}");
+    }
+    let id = node.id();
+    refused(node.run(&["node", "remove", &id]).unwrap(), 1);
+    assert_eq!(node.version(), version);
+}
+
+/// Starts the daemon, which is to end at once; what it said.
+#[track_caller]
+fn does_not_start(node: &Qu) -> String {
+    let output = node.run(&["serve"]).unwrap();
+    assert_eq!(output.code, 1, "{output:?}");
+    output.stderr
+}
+
+#[test]
+fn a_daemon_refuses_files_that_it_does_not_understand() {
+    let node = Qu::init(1, QU_SECRET).unwrap();
+    let (cluster, settings) = (node.cluster_file(), node.config_dir().join("node.yaml"));
+    let good = node.cluster_text().replace("checks: []\n", "");
+    let good_settings = std::fs::read_to_string(&settings).unwrap();
+    let lines = good.lines().count();
+    for (added, text) in [
+        ("colour: blue\n", format!("line {}: unknown field", lines + 1)),
+        ("checks: 7\n", format!("line {}: ", lines + 1)),
+        (
+            "checks:\n  - name: a\n    type: tcp\n    target: h:1\n    interval: soon\n",
+            format!("line {}: bad duration \"soon\"", lines + 5),
+        ),
+        (
+            "checks:\n  - name: a\n    type: tcp\n    target: h:1\n  - name: a\n    type: tcp\n    target: h:2\n",
+            format!("line {}: checks: the name \"a\" is used twice", lines + 5),
+        ),
+        (
+            "checks:\n  - name: a\n    type: tcp\n    target: h:1\n    alert_ids: [nobody]\n",
+            format!("line {}: check a: there is no alert \"nobody\"", lines + 2),
+        ),
+        ("version: 2\n", format!("line {}: ", lines + 1)),
+    ] {
+        std::fs::write(&cluster, format!("{good}{added}")).unwrap();
+        let said = does_not_start(&node);
+        assert!(
+            said.contains(&format!("cluster.yaml: {text}")),
+            "{added:?}: {said}"
+        );
+    }
+    std::fs::write(&cluster, &good).unwrap();
+    std::fs::write(&settings, format!("{good_settings}colour: blue\n")).unwrap();
+    let said = does_not_start(&node);
+    let line = good_settings.lines().count() + 1;
+    assert!(
+        said.contains(&format!("node.yaml: line {line}: unknown field")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_daemon_refuses_secrets_that_others_can_read() {
+    for name in ["keys/private.pem", "node.yaml"] {
+        let node = Qu::init(1, QU_SECRET).unwrap();
+        let path = node.config_dir().join(name);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let said = does_not_start(&node);
+        assert!(said.contains("mode 0644") && said.contains("chmod 600"), "{said}");
+        assert!(!said.contains(QU_SECRET), "{said}");
+    }
+}
+
+#[test]
+fn the_program_is_called_qu_or_qu_new() {
+    let node = Qu::bare().unwrap();
+    let binary = testkit::mainstay_binary().unwrap();
+    let mut said = Vec::new();
+    for name in ["qu", "qu-new"] {
+        let output = Output::of(Command::new(&binary).arg0(name).arg("version")).unwrap();
+        said.push(output.ok());
+        // The runbook installs a file that has this name.
+        let link = node.dir().join(name);
+        std::os::unix::fs::symlink(&binary, &link).unwrap();
+        said.push(Output::of(Command::new(&link).arg("version")).unwrap().ok());
+    }
+    assert!(said.iter().all(|text| *text == said[0]), "{said:?}");
+    let labels: Vec<&str> = said[0]
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(labels, ["qu", "schema", "protocol"], "{said:?}");
+    let output = Output::of(Command::new(&binary).arg0("qu-new").arg("--version")).unwrap();
+    assert!(output.ok().starts_with("qu "));
+    let said = refused(node.run(&["update"]).unwrap(), 1);
+    assert!(said.contains("does not update itself"), "{said}");
+}
