@@ -1,0 +1,142 @@
+//! `qu node add`: who is taken, who is not, and what is left behind when nobody is.
+
+use testkit::{QU_SECRET, Qu, QuCluster, wait_until};
+
+use super::{LIMIT, alone, files, pair};
+
+#[test]
+fn two_nodes_added_without_a_pause_become_voters() {
+    // The second command begins while the first node is still catching up.
+    let cluster = QuCluster::start(3).unwrap();
+    for node in &cluster.nodes {
+        assert_eq!(node.field("quorum").as_deref(), Some("true (need 2)"));
+        let said = node.run(&["trust", "list"]).unwrap().ok();
+        for other in &cluster.nodes {
+            assert!(said.contains(&other.id()), "{said}");
+            assert!(node.cluster_text().contains(&other.peer_address()));
+        }
+    }
+    let text = cluster.nodes[0].cluster_text();
+    for node in &cluster.nodes[1..] {
+        wait_until(LIMIT, "equal files", || node.cluster_text() == text);
+    }
+}
+
+#[test]
+fn the_operator_sees_the_key_and_is_asked() {
+    let (first, second) = pair();
+    let before = (files(&first), files(&second));
+    let add = ["node", "add", &second.peer_address()];
+    let shown = format!("node id      {}\nfingerprint  sha256:", second.id());
+    for answer in ["n\n", "", "\n", "perhaps\n"] {
+        let output = first.run_with(&add, answer).unwrap();
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stdout.starts_with(&shown), "{output:?}");
+        assert!(output.stderr.contains("[y/N]"), "{output:?}");
+        assert!(output.stderr.ends_with("error: not added\n"), "{output:?}");
+        assert_eq!((files(&first), files(&second)), before);
+    }
+    let version = first.version();
+    let output = first.run_with(&add, "y\n").unwrap().ok();
+    assert!(output.contains("\nsecret proof succeeded\n"), "{output}");
+    let end = format!("(cluster version now {})\n", version + 1);
+    assert!(
+        output.contains(&second.id()) && output.ends_with(&end),
+        "{output}"
+    );
+    wait_until(LIMIT, "the other node to be a member", || {
+        second.field("master") == Some(first.id())
+            && second.field("quorum").as_deref() == Some("true (need 2)")
+    });
+}
+
+#[test]
+fn another_secret_is_refused_and_nothing_is_stored() {
+    let (first, other) = (alone(1, QU_SECRET), alone(2, "another secret"));
+    let before = (files(&first), files(&other));
+    let output = first.run(&["node", "add", "-y", &other.peer_address()]).unwrap();
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.starts_with("error: "), "{output:?}");
+    assert!(
+        output.stderr.contains("cluster secret does not match"),
+        "{output:?}"
+    );
+    assert!(!output.stdout.contains("proof succeeded"), "{output:?}");
+    assert_eq!((files(&first), files(&other)), before);
+    for node in [&first, &other] {
+        assert!(node.has_quorum());
+        assert_eq!(node.version(), 1);
+        assert!(!node.log().contains(QU_SECRET) && !node.log().contains("another secret"));
+    }
+}
+
+#[test]
+fn a_node_with_something_to_lose_is_only_taken_on_demand() {
+    let (first, second) = pair();
+    second
+        .run(&["check", "add", "tcp", "own", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+    first
+        .run(&["check", "add", "tcp", "port", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+    wait_until(LIMIT, "the checks to be in the files", || {
+        first.cluster_text().contains("name: port\n") && second.cluster_text().contains("name: own\n")
+    });
+    let before = (files(&first), files(&second));
+    let output = first.run(&["node", "add", "-y", &second.peer_address()]).unwrap();
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("--discard-remote-config"), "{output:?}");
+    assert_eq!((files(&first), files(&second)), before);
+    first
+        .run(&[
+            "node",
+            "add",
+            "-y",
+            "--discard-remote-config",
+            &second.peer_address(),
+        ])
+        .unwrap()
+        .ok();
+    wait_until(LIMIT, "the other node to take over the configuration", || {
+        second.has_quorum() && second.check("port").is_some() && second.check("own").is_none()
+    });
+    wait_until(LIMIT, "equal files", || {
+        second.cluster_text() == first.cluster_text()
+    });
+}
+
+#[test]
+fn a_member_of_another_cluster_is_not_taken() {
+    let (first, third) = (alone(1, QU_SECRET), alone(3, QU_SECRET));
+    let second = alone(2, QU_SECRET);
+    first
+        .run(&["node", "add", "-y", &second.peer_address()])
+        .unwrap()
+        .ok();
+    wait_until(LIMIT, "the second node to be a member", || {
+        second.field("master") == Some(first.id())
+    });
+    let output = third.run(&["node", "add", "-y", &second.peer_address()]).unwrap();
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output.stderr.contains("belongs to a cluster already"),
+        "{output:?}"
+    );
+    assert_eq!(third.version(), 1);
+    assert!(second.has_quorum());
+}
+
+#[test]
+fn addresses_without_a_node_are_named() {
+    let first = alone(1, QU_SECRET);
+    let nobody = Qu::bare().unwrap();
+    let output = first.run(&["node", "add", "-y", &nobody.peer_address()]).unwrap();
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.contains(&nobody.peer_address()), "{output:?}");
+    let output = first.run(&["node", "add", "-y", "no-port"]).unwrap();
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("write host:port"), "{output:?}");
+    assert_eq!(first.version(), 1);
+}

@@ -1,0 +1,96 @@
+//! `qu node remove`, of nodes that live and of nodes that are dead.
+
+use testkit::{QuCluster, wait_until};
+
+use super::LIMIT;
+
+#[test]
+fn a_removed_node_knows_it_and_is_not_heard_any_more() {
+    let mut cluster = QuCluster::start(3).unwrap();
+    let gone = cluster.nodes[2].id();
+    let said = cluster.nodes[1].run(&["node", "remove", &gone]).unwrap().ok();
+    assert!(
+        said.starts_with(&format!(
+            "node {gone} removed, quorum is now 2 (cluster version now "
+        )),
+        "{said}"
+    );
+    wait_until(LIMIT, "the removed node to know", || {
+        cluster.nodes[2].field("master").as_deref() == Some("(none — removed from cluster)")
+    });
+    for node in &cluster.nodes[..2] {
+        wait_until(LIMIT, "nobody to trust it", || {
+            let trust = std::fs::read_to_string(node.config_dir().join("trust.yaml")).unwrap();
+            !trust.contains(&gone) && !node.cluster_text().contains(&gone)
+        });
+        assert_eq!(node.field("quorum").as_deref(), Some("true (need 2)"));
+    }
+    let status = cluster.nodes[2].run(&["status"]).unwrap();
+    assert_eq!(status.code, 3, "{status:?}");
+    let refused = cluster.nodes[2]
+        .run(&["check", "add", "tcp", "a", "127.0.0.1:1"])
+        .unwrap();
+    assert_ne!(refused.code, 0, "{refused:?}");
+
+    // Its key is that of a stranger, also after it starts again, and it does not count for quorum.
+    cluster.nodes[2].restart().unwrap();
+    wait_until(LIMIT, "the removed node to know it still", || {
+        cluster.nodes[2].field("master").as_deref() == Some("(none — removed from cluster)")
+    });
+    cluster.nodes[0].wait_log("not a peer of this cluster").unwrap();
+    cluster.nodes[1].kill9().unwrap();
+    wait_until(LIMIT, "the first node to be alone", || {
+        !cluster.nodes[0].has_quorum()
+    });
+    let refused = cluster.nodes[0]
+        .run(&["check", "add", "tcp", "a", "127.0.0.1:1"])
+        .unwrap();
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.contains("(live 1, need 2)"), "{refused:?}");
+}
+
+#[test]
+fn a_dead_node_is_removed_and_quorum_shrinks() {
+    let mut cluster = QuCluster::start(3).unwrap();
+    cluster.nodes[2].kill9().unwrap();
+    // With one of the two that remain there would be no quorum; but both live.
+    let gone = cluster.nodes[2].id();
+    cluster.nodes[0].run(&["node", "remove", &gone]).unwrap().ok();
+    // Three at first, two now: the last is refused, since the other could not go on alone.
+    wait_until(LIMIT, "both to agree", || {
+        cluster.nodes[..2]
+            .iter()
+            .all(|node| node.field("quorum").as_deref() == Some("true (need 2)"))
+    });
+    let version = cluster.nodes[0].version();
+    let other = cluster.nodes[1].id();
+    let said = cluster.nodes[0].run(&["node", "remove", &other]).unwrap().ok();
+    assert!(said.contains("quorum is now 1"), "{said}");
+    assert_eq!(cluster.nodes[0].version(), version + 1);
+    wait_until(LIMIT, "the first to go on alone", || {
+        cluster.nodes[0].field("quorum").as_deref() == Some("true (need 1)")
+    });
+    cluster.nodes[0]
+        .run(&["check", "add", "tcp", "a", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+}
+
+#[test]
+fn what_would_cost_quorum_is_refused() {
+    let mut cluster = QuCluster::start(3).unwrap();
+    cluster.nodes[2].kill9().unwrap();
+    let dead = cluster.nodes[2].id();
+    wait_until(LIMIT, "the dead node to be seen as dead", || {
+        let said = cluster.nodes[0].run(&["node", "list"]).unwrap().stdout;
+        said.lines()
+            .any(|line| line.contains(&dead) && line.contains(" false "))
+    });
+    // What would remain is the first and the dead one.
+    let living = cluster.nodes[1].id();
+    let version = cluster.nodes[0].version();
+    let refused = cluster.nodes[0].run(&["node", "remove", &living]).unwrap();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("--force"), "{refused:?}");
+    assert_eq!(cluster.nodes[0].version(), version);
+}
