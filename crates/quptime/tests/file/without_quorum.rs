@@ -1,0 +1,63 @@
+//! An edit that is made while nobody can decide.
+
+use testkit::wait_until;
+
+use super::{LIMIT, cluster, edit, equal, says};
+
+#[test]
+fn an_edit_without_quorum_waits_and_is_applied_afterwards() {
+    let mut cluster = cluster();
+    let version = cluster.nodes[2].version();
+    for index in [0, 1] {
+        cluster.nodes[index].kill9().unwrap();
+    }
+    wait_until(LIMIT, "no quorum", || !cluster.nodes[2].has_quorum());
+    edit(&cluster.nodes[2], |text| {
+        text.replace("target: 127.0.0.1:1\n", "target: 127.0.0.1:7\n")
+    });
+    says(
+        &cluster.nodes[2],
+        "hand edit: waits: 1 changes, no quorum (live 1, need 2)",
+    );
+    assert_eq!(cluster.nodes[2].version(), version);
+    // It survives a restart of its node.
+    cluster.nodes[2].sigterm().unwrap();
+    cluster.nodes[2].start().unwrap();
+    assert!(cluster.nodes[2].cluster_text().contains("target: 127.0.0.1:7\n"));
+    for index in [0, 1] {
+        cluster.nodes[index].start().unwrap();
+    }
+    wait_until(LIMIT, "the edit to be applied", || {
+        cluster.nodes[0].version() == version + 1
+    });
+    let text = equal(&cluster);
+    assert!(text.contains("target: 127.0.0.1:7\n"), "{text}");
+    assert_eq!(text.matches("name: port\n").count(), 1, "{text}");
+}
+
+#[test]
+fn an_edit_that_is_taken_back_before_quorum_is_forgotten() {
+    let mut cluster = cluster();
+    let (version, good) = (cluster.nodes[2].version(), cluster.nodes[2].cluster_text());
+    for index in [0, 1] {
+        cluster.nodes[index].kill9().unwrap();
+    }
+    wait_until(LIMIT, "no quorum", || !cluster.nodes[2].has_quorum());
+    edit(&cluster.nodes[2], |text| {
+        text.replace("target: 127.0.0.1:1\n", "target: 127.0.0.1:7\n")
+    });
+    says(&cluster.nodes[2], "hand edit: waits: ");
+    edit(&cluster.nodes[2], |_| good.clone());
+    wait_until(LIMIT, "the edit to be forgotten", || {
+        let said = cluster.nodes[2].run(&["status", "--no-wait"]).unwrap().stdout;
+        said.contains("CHECKS") && !said.contains("hand edit")
+    });
+    cluster.nodes[0].start().unwrap();
+    cluster.nodes[1].start().unwrap();
+    cluster.settled().unwrap();
+    // Any change that was still under way would come before this one.
+    cluster.nodes[2].run(&["check", "disable", "port"]).unwrap().ok();
+    let text = equal(&cluster);
+    assert_eq!(cluster.nodes[2].version(), version + 1);
+    assert!(text.contains("target: 127.0.0.1:1\n"), "{text}");
+}
