@@ -8,6 +8,7 @@ mod display;
 mod up;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use terminal::OutputFormat;
 
 use crate::services::chainfire::NODES_MAX;
+use crate::services::sink;
 use crate::state;
 use crate::topology::Form;
 
@@ -56,6 +58,9 @@ enum Verb {
     Cut(CutArgs),
     /// Undo every cut
     Heal(PlaceArgs),
+    /// Append what is posted to a file, for alerts of a lab
+    #[command(hide = true)]
+    Sink(SinkArgs),
 }
 
 /// Where the lab is. `MAINSTAY_LAB=` without a value names none, see [`run`].
@@ -78,7 +83,8 @@ impl PlaceArgs {
 struct UpArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Number of hosts, each with a Chainfire; several form one cluster, and three or five of them survive the loss of one or two
+    /// Number of hosts, each with a Chainfire; several form one cluster, and three or five of them survive the loss of one or two.
+    /// From three on, qu watches them
     #[arg(long, default_value_t = 1, value_parser = node_count(), conflicts_with = "topology")]
     nodes: u32,
     /// Topology to start instead: a TOML or JSON file
@@ -183,6 +189,16 @@ struct CutArgs {
 }
 
 #[derive(Debug, Args)]
+struct SinkArgs {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// File to append to
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct LogsArgs {
     #[command(flatten)]
     service: ServiceArgs,
@@ -260,6 +276,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Boot(args) => control::boot(args),
         Verb::Cut(args) => control::cut(args),
         Verb::Heal(args) => control::heal(args),
+        Verb::Sink(args) => sink::serve(args.listen, &args.file).map(|()| ExitCode::SUCCESS),
     }
 }
 

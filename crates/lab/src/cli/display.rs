@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::applets;
 use crate::pid::ProcessRef;
-use crate::state::LabState;
+use crate::services::sink;
+use crate::state::{HostState, LabState};
 
 /// Progress or advice; a text of several lines, such as the end of a log, keeps them.
 pub(super) fn say(text: &str) {
@@ -124,6 +125,7 @@ fn welcome_text(
             );
         }
     }
+    watched(&mut text, state, &mainstay, &place("--dir"));
     let _ = if detached {
         writeln!(
             text,
@@ -135,6 +137,31 @@ fn welcome_text(
     };
     text.push('\n');
     text
+}
+
+/// What to try where qu watches the lab: an alert that arrives.
+fn watched(text: &mut String, state: &LabState, mainstay: &str, place: &str) {
+    let has = |host: &HostState, name: &str| host.services.iter().any(|service| service.name == name);
+    let Some(first) = state
+        .hosts
+        .iter()
+        .find(|host| has(host, "quptime") && has(host, "sink"))
+    else {
+        return;
+    };
+    let Some(last) = state.hosts.last() else { return };
+    let _ = writeln!(
+        text,
+        "\nqu watches every Chainfire. Stop one, and see an alert arrive within seconds, and another one when it is back.\n"
+    );
+    for (verb, host, rest) in [
+        ("run", first, "-- qu status"),
+        ("stop", last, "chainfire"),
+        ("start", last, "chainfire"),
+    ] {
+        let _ = writeln!(text, "  {mainstay} lab {verb}{place} {} {rest}", host.name);
+    }
+    let _ = writeln!(text, "  tail -n 2 {}", quoted(&sink::file(&first.dir)));
 }
 
 /// How to call mainstay from anywhere: through the lab's own link, else by the path of the binary.
@@ -167,7 +194,7 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{HostState, ServiceState};
+    use crate::state::ServiceState;
     use crate::topology::Form;
 
     fn state() -> LabState {

@@ -18,7 +18,7 @@ use super::{UpArgs, display};
 use crate::address::AddressBlock;
 use crate::lab::{Lab, Options, Ownership};
 use crate::pid::ProcessRef;
-use crate::services::chainfire;
+use crate::services::{chainfire, quptime};
 use crate::state::{self, HostState, LabState, ServiceState, StateLock};
 use crate::topology::{Form, Topology};
 
@@ -27,9 +27,15 @@ const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
     let dir = args.place.dir()?;
-    let topology = match &args.topology {
-        Some(file) => read_topology(file)?,
-        None => chainfire::nodes(args.nodes),
+    let topology = if let Some(file) = &args.topology {
+        read_topology(file)?
+    } else {
+        let mut topology = chainfire::nodes(args.nodes);
+        // In machines it is a package's service, which an operator sets up.
+        if args.nodes >= quptime::NODES_MIN && args.form == Form::Process {
+            quptime::watch(&mut topology);
+        }
+        topology
     };
     if args.fresh {
         wipe(&dir, args.yes)?;
@@ -56,6 +62,10 @@ pub(super) fn up(args: UpArgs) -> Result<ExitCode> {
             interrupted: Arc::clone(&signals.arrived),
         },
     )?;
+    if let Err(error) = quptime::set_up(&lab) {
+        lab.down()?;
+        return Err(error);
+    }
     let default_dir = state::default_dir().is_ok_and(|dir| dir == lab.dir());
     let state = lab.state()?;
     display::welcome(&state, lab.dir(), default_dir, args.detach);
