@@ -147,7 +147,7 @@ fn script(line: &str, check: &Check) -> String {
     // carried out of its own shell, for the line that follows it in the seed.
     format!(
         "{}\nout=$(mktemp) set=$(mktemp) line='{quoted}'\nset -e\n{}\nset +e\n(\n{filled}\nstatus=$?\n\
-         declare -p RUNNING_NODES LATEST_BACKUP >$set 2>/dev/null\nexit $status\n) >$out 2>&1 < <(printf %s \"${{typed-}}\")\nstatus=$?\n\
+         declare -p RUNNING_NODES LATEST_BACKUP >$set 2>/dev/null || true\nexit $status\n) >$out 2>&1 < <(printf %s \"${{typed-}}\")\nstatus=$?\n\
          . $set\n(set -e\n{}\n) >/dev/null\nverdict=$?\n\
          test $verdict = 0 || {{ echo \"exit status $status; output:\"; tail -n 5 $out; }}\nrm -f $out $set\nexit $verdict\n",
         prelude(check.seed),
