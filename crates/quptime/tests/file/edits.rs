@@ -170,7 +170,7 @@ fn edits_of_other_entries_survive_each_other_and_the_same_entry_conflicts() {
     for part in ["http://127.0.0.1:9/\n", "timeout: 3s\n", "name: other\n"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
-    assert_eq!(rejected(node), [std::path::PathBuf::new(); 0]);
+    assert!(rejected(node).is_empty());
 
     // The same entry on both sides.
     let seen = text;
