@@ -21,6 +21,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     node.home.read_cluster()?;
     start_logs(&node)?;
     let sockets = Sockets::open(&node.settings, &places(super::variable))?;
+    raise_file_limit();
     drop_capabilities();
     Runner::new()
         .grace(GRACE)
@@ -56,6 +57,17 @@ fn start_logs(node: &Node) -> anyhow::Result<()> {
     logs::init(&settings)?;
     logs::install_panic_hook(true);
     Ok(())
+}
+
+/// A probe takes up to three descriptors, and many are under way at once. Shells and service managers start programs with 1024.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // With fewer the daemon works as well, only with fewer probes at once.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Nothing but raw sockets is needed from here on.

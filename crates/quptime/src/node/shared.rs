@@ -195,6 +195,9 @@ impl Shared {
         let Some(view) = self.view() else {
             return Mastery::NoQuorum;
         };
+        if view.leader.is_none() && self.is_refused() {
+            return Mastery::Removed;
+        }
         let is_peer = view.state.document.version == 0 || view.state.document.peer(self.me).is_some();
         if !is_peer || view.removed {
             Mastery::Removed
@@ -205,6 +208,16 @@ impl Shared {
         } else {
             Mastery::NoQuorum
         }
+    }
+
+    /// Whether the peers that answer say that they do not know this node: it was removed while it was away.
+    fn is_refused(&self) -> bool {
+        let Some(transport) = self.transport.get() else {
+            return false;
+        };
+        let peers = transport.statuses();
+        let refuses = |peer: &peer::PeerStatus| peer.refused == Some(peer::handshake::Cause::UnknownKey);
+        peers.iter().any(refuses) && !peers.iter().any(|peer| peer.connected)
     }
 
     /// Voters that are heard, this node included if it votes.
