@@ -183,9 +183,51 @@ fn banner_of_three_nodes_kills_one_and_the_cluster_goes_on() {
         "member-list",
         "put still writable",
         "lab start",
+        "-- qu status",
+        "lab stop",
+        "lab start",
         "down",
     ];
     type_banner(&place, &up, &words);
+}
+
+#[test]
+fn stopping_a_watched_service_is_told_once_and_so_is_its_return() {
+    let place = Place::new();
+    let up = place.up_detached_with(&["--nodes", "3"]);
+    let file = place.lab().join("node1/data/sink/alerts.jsonl");
+    assert!(
+        up.stdout.contains("/node1/data/sink/alerts.jsonl"),
+        "{}",
+        up.stdout
+    );
+    let arrived = || {
+        let text = std::fs::read_to_string(&file).expect("the sink has a file");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (verb, count) in [("stop", 1), ("start", 2)] {
+        let watched = || {
+            let said = place
+                .at_lab(&["lab", "run", "node1", "--", "qu", "status"])
+                .stdout;
+            let checks = said.lines().filter(|line| line.contains(" chainfire-node"));
+            Ok((checks.filter(|line| line.contains(" up ")).count() == 4 - count).then_some(()))
+        };
+        // Nothing is told of a check that was never up.
+        lab::wait::until(LIMIT, "qu to see what runs", watched).expect("qu watches three Chainfires");
+        assert_eq!(place.at_lab(&["lab", verb, "node3", "chainfire"]).code, 0);
+        let told = || Ok((arrived().len() >= count).then_some(()));
+        lab::wait::until(LIMIT, "the alert", told).expect("the alert arrives");
+        let lines = arrived();
+        assert_eq!(lines.len(), count, "{lines:?}");
+        for (line, verb) in lines.iter().zip(["DOWN", "RECOVERED"]) {
+            assert!(
+                line.contains(&format!("\"verb\":\"{verb}\"")) && line.contains("chainfire-node3"),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(place.at_lab(&["down"]).code, 0);
 }
 
 #[test]
