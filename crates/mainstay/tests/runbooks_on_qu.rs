@@ -94,12 +94,6 @@ fn a_file_from_a_backup_gives_way_to_the_running_cluster() {
 }
 
 #[test]
-fn a_node_that_is_gone_is_replaced() {
-    let watched = Watched::up();
-    assert_passed(&watched.page("qu-replace-node", &[]));
-}
-
-#[test]
 fn lost_quorum_is_found_and_comes_back_with_the_nodes() {
     let watched = Watched::up();
     for node in ["node2", "node3"] {
