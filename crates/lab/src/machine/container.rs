@@ -91,6 +91,7 @@ pub(super) fn start(network: &str, host: &HostState, binary: Option<&Path>) -> R
         .with_context(|| format!("cannot open {}", console.display()))?;
     let groups = control_groups(network, &host.name);
     groups.iter().try_for_each(|group| create(group))?;
+    network::unplug(network, &machine_name(network, &host.name));
     let mut command = Command::new("sh");
     let script =
         r#"while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@""#;

@@ -79,6 +79,16 @@ pub(crate) fn heal(name: &str) -> Result<()> {
     run(name, &["nft", "flush chain bridge lab forward"])
 }
 
+/// Removes the end of a machine's cable that is left in the lab's network when its power was cut: the kernel does so too, but in its own
+/// time, and until then the machine cannot be started again.
+pub(crate) fn unplug(name: &str, machine: &str) {
+    // The name is longer than interfaces may be called; systemd-nspawn keeps it as the alternative one. Mostly there is none.
+    drop(run(
+        name,
+        &["ip", "link", "delete", "dev", &format!("vb-{machine}")],
+    ));
+}
+
 fn run(name: &str, words: &[&str]) -> Result<()> {
     let namespace = format!("--net={}", file(name).display());
     tool("nsenter", &[&[namespace.as_str()], words].concat()).map(drop)
