@@ -12,6 +12,7 @@ use super::wire::{Proposal, Proposed, decode, encode, kind};
 use crate::document::change::{self, Change};
 use crate::document::schema::SCHEMA;
 use crate::document::{Document, integrity, review};
+use crate::identity::NodeId;
 use crate::machine::command::{Command, Configure};
 use crate::machine::state::Outcome;
 use crate::raft::core::ProposeError;
@@ -94,8 +95,15 @@ pub async fn configure(
         .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
     let warnings = reviewed(&wanted, &changes)?;
     check_removals(shared, &changes, force)?;
-    let done = propose_changes(shared, changes, &wanted, uid, what).await?;
-    Ok((done, warnings))
+    match propose_changes(shared, changes, &wanted, uid, what).await {
+        Ok(done) => Ok((done, warnings)),
+        Err(refused @ Refused::NoQuorum { .. }) => {
+            // Operators search the log for this beginning.
+            tracing::error!(target: "quptime", "propose to master: {refused}");
+            Err(refused)
+        }
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Whether the result of changes makes sense; yields warnings.
@@ -159,10 +167,12 @@ pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Resul
         .map(|peer| peer.node_id)
         .filter(|node| !removed.contains(&node.to_string().as_str()))
         .collect();
-    let live = rest
-        .iter()
-        .filter(|node| **node == shared.me || ears.is_live(**node, now, dead_after))
-        .count();
+    // Whoever leads is live, also before its first beat has come.
+    let master = shared.view().and_then(|view| view.leader);
+    let is_live = |node: NodeId| {
+        node == shared.me || master == Some(node.number()) || ears.is_live(node, now, dead_after)
+    };
+    let live = rest.iter().filter(|node| is_live(**node)).count();
     let need = rest.len() / 2 + 1;
     if rest.is_empty() {
         return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
