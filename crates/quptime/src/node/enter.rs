@@ -266,7 +266,7 @@ struct Entry {
 
 impl Entry {
     async fn go(&mut self, actions: Vec<Action>) -> anyhow::Result<()> {
-        if self.carry_out(actions)? == Flow::Again {
+        if tokio::task::block_in_place(|| self.carry_out(actions))? == Flow::Again {
             self.shared.end(Ending::Again);
             return Ok(());
         }
@@ -300,7 +300,7 @@ impl Entry {
                     tokio::spawn(ask(self.shared.clone(), peer, answers.clone()));
                 }
             }
-            if self.carry_out(actions)? == Flow::Again {
+            if tokio::task::block_in_place(|| self.carry_out(actions))? == Flow::Again {
                 self.shared.end(Ending::Again);
                 return Ok(());
             }

@@ -160,12 +160,13 @@ impl Keeper {
             .as_ref()
             .is_none_or(|known| !Arc::ptr_eq(known, &view.state.document));
         if changed {
-            self.follow(&view.state.document);
+            // Syncing can take seconds, and must not keep beats and messages waiting.
+            tokio::task::block_in_place(|| self.follow(&view.state.document));
         }
         let now = self.shared.now();
         if self.leaving.iter().any(|(until, _)| *until <= now) {
             self.leaving.retain(|(until, _)| *until > now);
-            self.trust(&view.state.document);
+            tokio::task::block_in_place(|| self.trust(&view.state.document));
         }
     }
 
@@ -314,7 +315,9 @@ impl Keeper {
     }
 
     fn remember(&mut self, text: &str) {
-        if let Err(error) = self.written.push(text.to_owned(), &self.shared.home.raft()) {
+        let raft = self.shared.home.raft();
+        let kept = tokio::task::block_in_place(|| self.written.push(text.to_owned(), &raft));
+        if let Err(error) = kept {
             tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be kept");
         }
     }
