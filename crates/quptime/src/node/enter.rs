@@ -4,29 +4,27 @@
 //! `raft.note`, where the node stands. What a running replica would have to be stopped for ends the run: the note is written first, and the
 //! next run goes on from it, as after a crash.
 
+mod disk;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use consensus::{Configuration, HardState, Kind, Snapshot};
+use consensus::{Configuration, HardState, Snapshot};
 
-use super::file::Written;
+pub use disk::{boot, keep_promise};
+
 use super::run::Starter;
 use super::shared::{Ending, Shared};
 use super::wire::{decode, encode, kind};
-use crate::document::{self, Digest, Document};
-use crate::home::{Home, write};
+use crate::document::Document;
 use crate::identity::NodeId;
-use crate::machine::command::Command;
 use crate::machine::entrance::{
-    self as entrance, Action, Boot, Content, Directory, Extent, FileFacts, Founding, Group, Input, Line,
-    Note, RaftFacts, Running, Standing, Statement,
+    self as entrance, Action, Founding, Group, Input, Line, Note, RaftFacts, Running, Standing, Statement,
 };
 use crate::machine::state::State;
-use crate::raft::disk::{Disk, DiskError, Loaded, sync_dir};
+use crate::raft::disk::{Disk, Loaded};
 use crate::raft::view::View;
 use crate::secret::random;
 
@@ -57,104 +55,6 @@ pub fn known_as(node: NodeId) -> entrance::NodeId {
     entrance::NodeId(node.as_u128())
 }
 
-/// Reads all that decides from the disk.
-///
-/// # Errors
-/// The disk, or damage.
-pub fn boot(home: &Home, me: NodeId) -> anyhow::Result<Boot> {
-    let note = read_note(&home.note())?;
-    let raft = match Disk::open(&home.raft()) {
-        Ok(None) => Directory::Absent,
-        Ok(Some(loaded)) => Directory::Present(facts(&loaded, false)),
-        Err(DiskError::Newer { .. }) => Directory::Newer,
-        Err(error) => return Err(error.into()),
-    };
-    let is_founder = matches!(&note.standing, Standing::Trial(founding) if founding.founder == known_as(me));
-    let trial = Disk::open(&home.trial())?.map(|loaded| facts(&loaded, is_founder));
-    let text = home.read_cluster_text()?;
-    let file = match text {
-        // A file that is missing is a placeholder.
-        None => Ok(FileFacts {
-            version: 0,
-            digest: entrance::Digest(Digest::of(&Document::default()).0),
-            peers: std::collections::BTreeSet::new(),
-            as_written: false,
-        }),
-        Some(text) => match document::parse(&text) {
-            Ok(document) => {
-                let genuine = matches!(raft, Directory::Present(_));
-                let as_written = genuine && Written::load(&home.raft()).is(&text);
-                Ok(file_facts(&document, as_written))
-            }
-            Err(mistake) => Err(format!("{}: {mistake}", home.cluster_file().display())),
-        },
-    };
-    Ok(Boot {
-        node: known_as(me),
-        note,
-        raft,
-        trial,
-        file,
-    })
-}
-
-fn file_facts(document: &Document, as_written: bool) -> FileFacts {
-    FileFacts {
-        version: document.version,
-        digest: entrance::Digest(Digest::of(document).0),
-        peers: document.peers.iter().map(|peer| known_as(peer.node_id)).collect(),
-        as_written,
-    }
-}
-
-/// What a folder that is not in use holds. `founder`: whether this node wrote its first entry.
-fn facts(loaded: &Loaded, founder: bool) -> RaftFacts {
-    let disk = &loaded.disk;
-    let (base, last) = (disk.base().position, disk.last());
-    let hard = disk.hard_state();
-    let state = replay(loaded, hard.commit);
-    let names = names_of(&state.document);
-    let voters = disk.newest_configuration();
-    RaftFacts {
-        group: Group {
-            generation: loaded.meta.generation,
-            id: loaded.meta.group,
-        },
-        incarnation: entrance::Incarnation(hard.incarnation.0),
-        voters: voters
-            .voters()
-            .map(|(node, life)| (name(&names, node), entrance::Incarnation(life.0)))
-            .collect(),
-        last: entrance::Position {
-            term: last.term.0,
-            index: last.index,
-        },
-        beyond_founding: if founder {
-            last.index > base.index + 1
-        } else {
-            last.index > 0
-        },
-        recovering: hard.recovering,
-        version: state.document.version,
-        digest: entrance::Digest(Digest::of(&state.document).0),
-    }
-}
-
-/// The state after the entries up to `until`.
-fn replay(loaded: &Loaded, until: u64) -> State {
-    let mut state = loaded.state.clone();
-    let commands = loaded
-        .disk
-        .entries()
-        .filter(|entry| entry.index <= until && entry.kind == Kind::Command);
-    for entry in commands {
-        if let Ok(command) = Command::decode(&entry.payload) {
-            state.apply(&command);
-        }
-    }
-    state
-}
-
 type Names = BTreeMap<consensus::NodeId, entrance::NodeId>;
 
 fn names_of(document: &Document) -> Names {
@@ -171,19 +71,6 @@ fn name(names: &Names, number: consensus::NodeId) -> entrance::NodeId {
         .get(&number)
         .copied()
         .unwrap_or(entrance::NodeId(u128::from(number.0) << 64))
-}
-
-fn read_note(path: &Path) -> anyhow::Result<Note> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Note::default()),
-        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-    }
-}
-
-fn write_note(home: &Home, note: &Note) -> anyhow::Result<()> {
-    let text = serde_json::to_vec(note).expect("a note consists of numbers and lists");
-    write(&home.note(), &text).map_err(Into::into)
 }
 
 /// What this node says to one that asks how it stands.
@@ -341,7 +228,7 @@ impl Entry {
             let home = self.shared.home.clone();
             match action {
                 Action::Persist(note) => {
-                    write_note(&home, &note)?;
+                    disk::write_note(&home, &note)?;
                     let then = self.shared.entrance.lock().handle(Input::Persisted);
                     waiting.extend(then);
                 }
@@ -363,11 +250,11 @@ impl Entry {
                         on_trial: false,
                     })?;
                 }
-                Action::RewriteFile => remember_as_written(&home)?,
-                Action::KeepStale => keep_stale(&self.shared)?,
-                Action::MoveAside => set_aside(&self.shared)?,
+                Action::RewriteFile => disk::remember_as_written(&home)?,
+                Action::KeepStale => disk::keep_stale(&self.shared)?,
+                Action::MoveAside => disk::set_aside(&self.shared)?,
                 Action::Enter(group, life) if flow == Flow::Go => {
-                    set_aside(&self.shared)?;
+                    disk::set_aside(&self.shared)?;
                     let hard = HardState::new(consensus::Incarnation(life.0), true);
                     Disk::create(
                         &home.raft(),
@@ -377,8 +264,8 @@ impl Entry {
                         &hard,
                     )?;
                     // A life is entered with once: what is lost from here on comes back with another one.
-                    let generation = read_note(&home.note())?.generation.max(group.generation);
-                    write_note(
+                    let generation = disk::read_note(&home.note())?.generation.max(group.generation);
+                    disk::write_note(
                         &home,
                         &Note {
                             standing: Standing::Own,
@@ -389,13 +276,13 @@ impl Entry {
                 }
                 Action::Found(founding) if flow == Flow::Go => {
                     if Disk::open(&home.trial())?.is_none() {
-                        make_founders(&self.shared, &founding)?;
+                        disk::make_founders(&self.shared, &founding)?;
                     }
                     self.start_trial(&founding, true)?;
                 }
                 Action::Follow(founding) if flow == Flow::Go => {
                     if Disk::open(&home.trial())?.is_none() {
-                        make_followers(&self.shared, &founding)?;
+                        disk::make_followers(&self.shared, &founding)?;
                     }
                     self.start_trial(&founding, false)?;
                 }
@@ -403,13 +290,13 @@ impl Entry {
                     if self.stop_replica()? {
                         flow = Flow::Again;
                     }
-                    adopt(&self.shared)?;
+                    disk::adopt(&self.shared)?;
                 }
                 Action::DropTrial => {
                     if self.stop_replica()? {
                         flow = Flow::Again;
                     }
-                    remove_dir(&home.trial())?;
+                    disk::remove_dir(&home.trial())?;
                 }
                 // Peers are asked by the caller; a text that differs from the one written last is an edit to whoever keeps the file; and
                 // what would need another replica is done by the next run, from the note.
@@ -509,156 +396,4 @@ async fn ask(shared: Arc<Shared>, peer: entrance::NodeId, answers: tokio::sync::
     };
     // The run has ended if nobody listens.
     drop(answers.send(input).await);
-}
-
-/// The text that is there counts as written here, so it is written over.
-fn remember_as_written(home: &Home) -> anyhow::Result<()> {
-    if let Some(text) = home.read_cluster_text()? {
-        Written::note(&home.raft(), text)?;
-    }
-    Ok(())
-}
-
-fn stamp(shared: &Shared) -> String {
-    service::clock::utc_compact(shared.wall())
-}
-
-fn keep_stale(shared: &Shared) -> anyhow::Result<()> {
-    let Some(text) = shared.home.read_cluster_text()? else {
-        return Ok(());
-    };
-    let kept = shared
-        .home
-        .dir()
-        .join(format!("cluster.yaml.stale-{}", stamp(shared)));
-    write(&kept, text.as_bytes())?;
-    tracing::warn!(target: "quptime", kept = %kept.display(), "cluster.yaml was older than the cluster and is replaced");
-    // A node without memory takes the cluster's; with one, the text counts as written.
-    if shared.home.raft().exists() {
-        Written::note(&shared.home.raft(), text)?;
-    }
-    Ok(())
-}
-
-/// What is in `raft/` does not count and must not be in the way.
-fn set_aside(shared: &Shared) -> anyhow::Result<()> {
-    let raft = shared.home.raft();
-    if !raft.exists() {
-        return Ok(());
-    }
-    let mut aside = raft.with_file_name(format!("raft.orphan-{}", stamp(shared)));
-    while aside.exists() {
-        let [a] = random::<1>();
-        aside = raft.with_file_name(format!("raft.orphan-{}-{a}", stamp(shared)));
-    }
-    fs::rename(&raft, &aside).with_context(|| format!("move {} aside", raft.display()))?;
-    sync_dir(shared.home.dir())?;
-    Ok(())
-}
-
-fn adopt(shared: &Shared) -> anyhow::Result<()> {
-    let trial = shared.home.trial();
-    if !trial.exists() {
-        return Ok(());
-    }
-    set_aside(shared)?;
-    fs::rename(&trial, shared.home.raft()).with_context(|| format!("move {}", trial.display()))?;
-    sync_dir(shared.home.dir())?;
-    // The file that all agreed on is no edit of what came of it; one that was changed meanwhile is.
-    let note = read_note(&shared.home.note())?;
-    if let Standing::Trial(founding) = note.standing
-        && let Some(document) = shared.home.read_cluster()?
-        && Digest::of(&document).0 == founding.digest.0
-    {
-        remember_as_written(&shared.home)?;
-    }
-    Ok(())
-}
-
-fn remove_dir(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The founder's folder: it begins after a snapshot that holds all that the new group begins with, so whoever hears of the group's first
-/// members from it has that as well.
-fn make_founders(shared: &Shared, founding: &Founding) -> anyhow::Result<()> {
-    let before = Disk::open(&shared.home.raft())?;
-    let before = before.map(|loaded| replay(&loaded, u64::MAX));
-    let state = match (founding.content, before) {
-        (Content::Log, Some(before)) => before,
-        (Content::Log | Content::File, before) => {
-            let mut document = shared.home.read_cluster()?.unwrap_or_default();
-            document.version = founding.version;
-            let cluster = format!("{:032x}", u128::from_be_bytes(random::<16>()));
-            State::begun(document, cluster, before)
-        }
-    };
-    let Extent { last, .. } = founding.base.unwrap_or(Extent {
-        group: founding.group,
-        last: entrance::Position { term: 1, index: 1 },
-    });
-    let base = Snapshot {
-        position: consensus::Position {
-            term: consensus::Term(last.term.max(1)),
-            index: last.index.max(1),
-        },
-        configuration: Configuration::default(),
-    };
-    let life = founding
-        .members
-        .get(&founding.founder)
-        .context("a founding names its founder")?;
-    let hard = HardState {
-        term: base.position.term,
-        commit: base.position.index,
-        ..HardState::new(consensus::Incarnation(life.0), false)
-    };
-    let group = (founding.group.generation, founding.group.id);
-    Disk::create(&shared.home.trial(), group, &base, &state, &hard)?;
-    Ok(())
-}
-
-fn make_followers(shared: &Shared, founding: &Founding) -> anyhow::Result<()> {
-    let life = founding
-        .members
-        .get(&known_as(shared.me))
-        .context("a founding names who follows")?;
-    let hard = HardState::new(consensus::Incarnation(life.0), true);
-    let group = (founding.group.generation, founding.group.id);
-    Disk::create(
-        &shared.home.trial(),
-        group,
-        &Snapshot::default(),
-        &State::default(),
-        &hard,
-    )?;
-    Ok(())
-}
-
-/// A node that has promised to join a cluster leaves behind a placeholder that says whose group to look for, and no memory.
-///
-/// The promise is on disk before it is told, and every step can be repeated: with the promise gone, all of them are done.
-///
-/// # Errors
-/// The disk.
-pub fn keep_promise(home: &Home) -> anyhow::Result<()> {
-    let path = home.joining();
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    write(&home.cluster_file(), &text)?;
-    remove_dir(&home.raft())?;
-    remove_dir(&home.trial())?;
-    // Groups of another cluster are compared with nothing of this one.
-    write_note(home, &Note::default())?;
-    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-    sync_dir(home.dir())?;
-    Ok(())
 }
