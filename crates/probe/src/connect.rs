@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::journal::{Failure, Journal, Phase};
 use crate::nameserver::Nameserver;
 use crate::resolve::Resolver;
-use crate::wording;
+use crate::{shortage, wording};
 
 /// Time until the next address is tried beside the ones before it (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -58,14 +58,12 @@ pub(crate) async fn to(
             looked_up = resolver
                 .addresses(host, resolvers, deadline)
                 .await
-                .map_err(|error| Failure::in_phase(Phase::Resolve, error))?;
+                .map_err(|error| Failure::from(&error))?;
             &looked_up
         }
     };
     journal.enter(Phase::Connect);
-    let stream = connect(addresses, port)
-        .await
-        .map_err(|text| Failure::in_phase(Phase::Connect, text))?;
+    let stream = connect(addresses, port).await?;
     journal.leave();
     Ok(stream)
 }
@@ -74,16 +72,17 @@ pub(crate) async fn to(
 ///
 /// # Errors
 /// What went wrong with the first of them that failed: `connection refused (192.0.2.1 and 2 more)`.
-async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
+async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Failure> {
     // The usual case needs neither a queue nor a timer.
     if let [address] = addresses {
         let end = SocketAddr::new(*address, port);
-        return TcpStream::connect(end).await.map_err(|error| wording::io(&error));
+        let stream = TcpStream::connect(end).await;
+        return stream.map_err(|error| Failure::of_system(Phase::Connect, &error));
     }
     let mut waiting = in_turn(addresses);
     let total = waiting.len();
     let mut running = FuturesUnordered::new();
-    let mut first_failure: Option<(IpAddr, io::Error)> = None;
+    let mut failures: Vec<(IpAddr, io::Error)> = Vec::new();
     loop {
         if let Some(address) = waiting.pop_front() {
             running.push(async move { (address, TcpStream::connect(SocketAddr::new(address, port)).await) });
@@ -93,7 +92,7 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
             Some((address, result)) = running.next() => match result {
                 Ok(stream) => return Ok(stream),
                 Err(error) => {
-                    first_failure.get_or_insert((address, error));
+                    failures.push((address, error));
                     if running.is_empty() && waiting.is_empty() {
                         break;
                     }
@@ -103,10 +102,17 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, String> {
             else => break,
         }
     }
-    Err(match first_failure {
-        Some((address, error)) => format!("{} ({address} and {} more)", wording::io(&error), total - 1),
+    let ours = shortage::decides(failures.iter().map(|(_, error)| Some(error)));
+    // What the other side did tells more than what was missing here, unless that is what decides.
+    let telling = failures
+        .iter()
+        .find(|(_, error)| shortage::is_ours(error) == ours)
+        .or(failures.first());
+    let text = match telling {
+        Some((address, error)) => format!("{} ({address} and {} more)", wording::io(error), total - 1),
         None => "no address".to_owned(),
-    })
+    };
+    Err(Failure::in_phase(Phase::Connect, text).unless(ours))
 }
 
 #[cfg(test)]
@@ -139,8 +145,11 @@ mod tests {
         drop(listener);
         assert_eq!(
             connect(&both, port).await.unwrap_err(),
-            "connection refused (::1 and 1 more)"
+            Failure::down("connect: connection refused (::1 and 1 more)")
         );
-        assert_eq!(connect(&[], port).await.unwrap_err(), "no address");
+        assert_eq!(
+            connect(&[], port).await.unwrap_err(),
+            Failure::down("connect: no address")
+        );
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn look(
         .await
         .map_err(|error| match error {
             LookupError::BadName => Failure::down(format!("{:?} is not a DNS name", dns.hostname)),
-            error => Failure::down(error.to_string()),
+            error => Failure::down(error.to_string()).unless(error.is_ours()),
         })?;
     journal.leave();
     if answer.code == ResponseCode::NXDomain {

@@ -30,8 +30,7 @@ use crate::journal::{Failure, Journal, Phase};
 use crate::nameserver::Nameserver;
 use crate::probe::{self, Http};
 use crate::resolve::Resolver;
-use crate::tls;
-use crate::wording;
+use crate::{shortage, tls, wording};
 use body::Search;
 
 /// Redirects that are followed, as many as browsers' users put up with and curl's and Go's default.
@@ -128,7 +127,7 @@ impl Requester {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         journal.enter(Phase::FirstByte);
-        let failed = |error: &hyper::Error| Failure::in_phase(Phase::FirstByte, error_text(error));
+        let failed = |error: &hyper::Error| broken(Phase::FirstByte, error);
         let request = self.request(http, step)?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_MAX)
@@ -268,7 +267,7 @@ async fn read_body<C: Future>(
     let mut body = response.into_body();
     let mut left = BODY_MAX;
     while let Some(frame) = connection.beside(body.frame()).await {
-        let frame = frame.map_err(|error| Failure::in_phase(Phase::Transfer, error_text(&error)))?;
+        let frame = frame.map_err(|error| broken(Phase::Transfer, &error))?;
         let Some(data) = frame.data_ref() else { continue };
         let part = data.get(..left).unwrap_or(data);
         search.feed(part);
@@ -280,6 +279,17 @@ async fn read_body<C: Future>(
     Ok(search.found())
 }
 
+/// An exchange that ended early.
+fn broken(phase: Phase, error: &hyper::Error) -> Failure {
+    let ours = system_error(error).is_some_and(shortage::is_ours);
+    Failure::in_phase(phase, error_text(error)).unless(ours)
+}
+
+/// What the system said, if that is what ended an exchange.
+fn system_error(error: &hyper::Error) -> Option<&std::io::Error> {
+    std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
+}
+
 /// What ended an exchange, in the operator's words.
 fn error_text(error: &hyper::Error) -> String {
     if error.is_parse_too_large() {
@@ -288,7 +298,7 @@ fn error_text(error: &hyper::Error) -> String {
     if error.is_parse() {
         return "not an HTTP answer".to_owned();
     }
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let cause = system_error(error);
     let ended = match cause {
         Some(cause) => cause.kind() == std::io::ErrorKind::UnexpectedEof,
         None => error.is_incomplete_message() || error.is_canceled(),

@@ -21,7 +21,7 @@ use crate::journal::{Failure, Journal, Phase};
 use crate::nameserver::Nameserver;
 use crate::probe::Icmp;
 use crate::resolve::Resolver;
-use crate::wording;
+use crate::{shortage, wording};
 use packet::Family;
 use socket::Channel;
 
@@ -115,7 +115,7 @@ impl Pinger {
         let addresses = resolver
             .addresses(&icmp.host, resolvers, deadline)
             .await
-            .map_err(|error| Failure::in_phase(Phase::Resolve, error))?;
+            .map_err(|error| Failure::from(&error))?;
         journal.leave();
         let first_of = |v4: bool| addresses.iter().copied().find(|address| address.is_ipv4() == v4);
         let address = first_of(true)
@@ -131,6 +131,7 @@ impl Pinger {
         let end = deadline - MARGIN.min(deadline.saturating_duration_since(Instant::now()) / 20);
         let round = ping(channel, address, icmp, end).await.map_err(|error| {
             Failure::down(format!("icmp: cannot send to {address}: {}", wording::io(&error)))
+                .unless(shortage::is_ours(&error))
         })?;
         if let Some(mean) = round.mean() {
             journal.add(Phase::FirstByte, mean);

@@ -3,12 +3,14 @@
 //! The probe's future is dropped at its timeout; the journal lives outside of it.
 
 use std::fmt;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use service::clock::Stopwatch;
 
 use crate::outcome::Phases;
+use crate::{shortage, wording};
 
 /// A part of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,19 @@ impl Failure {
     /// The target is down, and a phase shows it: `connect: connection refused`.
     pub(crate) fn in_phase(phase: Phase, text: impl fmt::Display) -> Self {
         Self::Down(format!("{phase}: {text}"))
+    }
+
+    /// The same, unless it was this machine that lacked something.
+    pub(crate) fn of_system(phase: Phase, error: &io::Error) -> Self {
+        Self::in_phase(phase, wording::io(error)).unless(shortage::is_ours(error))
+    }
+
+    /// If `ours`, this node lacked something and has not looked.
+    pub(crate) fn unless(self, ours: bool) -> Self {
+        match self {
+            Self::Down(text) if ours => Self::NoReport(format!("cannot look from here: {text}")),
+            other => other,
+        }
     }
 }
 

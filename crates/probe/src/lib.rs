@@ -25,6 +25,7 @@ mod outcome;
 mod probe;
 mod prober;
 mod resolve;
+mod shortage;
 mod target;
 mod tls;
 mod wording;

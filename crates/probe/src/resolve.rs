@@ -24,7 +24,9 @@ pub(crate) use exchange::Trouble;
 use system::{System, SystemFiles};
 
 use crate::host::Host;
+use crate::journal::{Failure, Phase};
 use crate::nameserver::Nameserver;
+use crate::shortage;
 
 /// How long the answer for the second family is waited for once the first one is there (RFC 8305, section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
@@ -43,6 +45,32 @@ pub(crate) enum LookupError {
     NoRecords,
     /// No server gave an answer; what was wrong with each.
     NoAnswer(Vec<(String, Trouble)>),
+    /// This machine cannot read how it looks names up.
+    Unread(String),
+}
+
+impl LookupError {
+    /// Whether nobody was asked, because this machine lacked something.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Unread(_) => true,
+            Self::NoAnswer(troubles) => {
+                let unasked = |(_, trouble): &(String, Trouble)| matches!(trouble, Trouble::Unasked(_));
+                let of_system = troubles.iter().map(|(_, trouble)| match trouble {
+                    Trouble::Io(error) => Some(error),
+                    _ => None,
+                });
+                troubles.iter().any(unasked) || shortage::decides(of_system)
+            }
+            Self::BadName | Self::NoSuchName | Self::NoRecords => false,
+        }
+    }
+}
+
+impl From<&LookupError> for Failure {
+    fn from(error: &LookupError) -> Self {
+        Self::in_phase(Phase::Resolve, error).unless(error.is_ours())
+    }
 }
 
 impl fmt::Display for LookupError {
@@ -58,6 +86,7 @@ impl fmt::Display for LookupError {
                 }
                 Ok(())
             }
+            Self::Unread(text) => f.write_str(text),
         }
     }
 }
@@ -115,7 +144,7 @@ impl Resolver {
         let name = absolute(name)?;
         let name = &name;
         if list.is_empty() {
-            let system = self.files.load();
+            let system = self.files.load().map_err(LookupError::Unread)?;
             return failover(&system.servers, deadline, |server| {
                 all_records(*server, name, record_type)
             })
@@ -129,7 +158,7 @@ impl Resolver {
         if is_this_machine(name) {
             return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
         }
-        let system = self.files.load();
+        let system = self.files.load().map_err(LookupError::Unread)?;
         if let Some(addresses) = system.hosts.get(name.trim_end_matches('.')) {
             return Ok(addresses.clone());
         }
@@ -148,7 +177,10 @@ impl Resolver {
             let address = match &server.host {
                 Host::Ip(address) => *address,
                 Host::Name(name) => {
-                    let addresses = self.system_addresses(name, deadline).await.unwrap_or_default();
+                    let addresses = match self.system_addresses(name, deadline).await {
+                        Err(error) if error.is_ours() => return Err(Trouble::Unasked(error.to_string())),
+                        found => found.unwrap_or_default(),
+                    };
                     let v4 = addresses.iter().find(|address| address.is_ipv4());
                     *v4.or(addresses.first()).ok_or(Trouble::Unknown)?
                 }

@@ -31,6 +31,7 @@ use crate::journal::{Failure, Journal, Phase};
 use crate::nameserver::Nameserver;
 use crate::probe;
 use crate::resolve::Resolver;
+use crate::shortage;
 use crate::wording::{self, DAY_S};
 
 pub(crate) use certificate::Leaf;
@@ -161,7 +162,7 @@ impl Client {
                     Some(rejected) => rejected.text(host, self.now(), self.roots),
                     None => failure_text(&error),
                 };
-                Err(Failure::in_phase(Phase::Tls, text))
+                Err(Failure::in_phase(Phase::Tls, text).unless(shortage::is_ours(&error)))
             }
         }
     }

@@ -36,6 +36,8 @@ pub(crate) enum Trouble {
     Code(ResponseCode),
     /// It is given by a name that has no address.
     Unknown,
+    /// It is given by a name, and this machine lacked what looking that up takes.
+    Unasked(String),
 }
 
 impl PartialEq for Trouble {
@@ -54,6 +56,7 @@ impl fmt::Display for Trouble {
             Self::Garbled => f.write_str("bad answer"),
             Self::Code(code) => f.write_str(&code_text(*code)),
             Self::Unknown => f.write_str("no address"),
+            Self::Unasked(text) => f.write_str(text),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::nameserver::DNS_PORT;
+use crate::{shortage, wording};
 
 /// Largest part of a file that is read; block lists in `hosts` have some megabytes.
 const FILE_MAX: u64 = 16 << 20;
@@ -133,16 +134,16 @@ impl SystemFiles {
         }
     }
 
-    /// The settings as they are now. A missing file is an empty one.
-    pub(crate) fn load(&self) -> Arc<System> {
+    /// The settings as they are now. A missing file is an empty one; one that cannot be opened for want of descriptors is not.
+    pub(crate) fn load(&self) -> Result<Arc<System>, String> {
         let marks = [mark(&self.resolv_conf), mark(&self.hosts)];
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         match &*read {
-            Some((seen, system)) if *seen == marks => Arc::clone(system),
+            Some((seen, system)) if *seen == marks => Ok(Arc::clone(system)),
             _ => {
-                let system = Arc::new(System::parse(&text(&self.resolv_conf), &text(&self.hosts)));
+                let system = Arc::new(System::parse(&text(&self.resolv_conf)?, &text(&self.hosts)?));
                 *read = Some((marks, Arc::clone(&system)));
-                system
+                Ok(system)
             }
         }
     }
@@ -153,13 +154,16 @@ fn mark(path: &Path) -> Mark {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-fn text(path: &Path) -> String {
+fn text(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes));
     if let Err(error) = read {
+        if shortage::is_ours(&error) {
+            return Err(format!("read {}: {}", path.display(), wording::io(&error)));
+        }
         tracing::debug!(path = %path.display(), %error, "resolver file not read");
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -197,12 +201,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [conf, hosts] = ["resolv.conf", "hosts"].map(|name| dir.path().join(name));
         let files = SystemFiles::new(conf, hosts.clone());
-        assert!(files.load().hosts.is_empty());
+        assert!(files.load().unwrap().hosts.is_empty());
         std::fs::write(&hosts, "192.0.2.1 a\n").unwrap();
-        let first = files.load();
+        let first = files.load().unwrap();
         assert_eq!(first.hosts["a"], ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        assert!(Arc::ptr_eq(&first, &files.load()));
+        assert!(Arc::ptr_eq(&first, &files.load().unwrap()));
         std::fs::write(&hosts, "192.0.2.1 a\n192.0.2.22 b\n").unwrap();
-        assert!(files.load().hosts.contains_key("b"));
+        assert!(files.load().unwrap().hosts.contains_key("b"));
     }
 }

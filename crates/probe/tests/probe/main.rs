@@ -12,6 +12,7 @@ mod http;
 mod icmp;
 mod real;
 mod servers;
+mod shortage;
 mod tcp;
 mod tls;
 
