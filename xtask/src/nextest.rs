@@ -92,6 +92,9 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection<'_>) -> Result<Co
             eprintln!("skipped: {skip}");
         }
         counts.skip(skips.len() as u64);
+        for name in unsteady(&xml) {
+            eprintln!("unsteady: {name}: failed, then passed when it was tried again; find out why");
+        }
     }
     Ok(counts)
 }
@@ -126,6 +129,16 @@ fn skips(xml: &str) -> Vec<String> {
         }
     }
     skips
+}
+
+/// The tests that failed and then passed. Only tests of real processes are tried again (`.config/nextest.toml`).
+fn unsteady(xml: &str) -> Vec<String> {
+    let cases = xml.split("<testcase ").skip(1);
+    cases
+        .filter_map(|case| case.split_once("</testcase>").map(|(case, _)| case))
+        .filter(|case| case.contains("<flakyFailure") || case.contains("<flakyError"))
+        .filter_map(|case| Some(case.split_once("name=\"")?.1.split('"').next()?.to_owned()))
+        .collect()
 }
 
 /// Runs the examples in documentation comments.
@@ -203,7 +216,15 @@ fn counted(command: &mut Command, output: Output, read: fn(&str) -> Option<Count
 
 #[cfg(test)]
 mod tests {
-    use super::skips;
+    use super::{skips, unsteady};
+
+    #[test]
+    fn a_test_that_passed_at_the_second_try_is_named() {
+        let xml = "<testcase name=\"steady\" time=\"1\"></testcase>\
+            <testcase name=\"shaky\" time=\"1\"><flakyFailure type=\"test failure\"/></testcase>\
+            <testcase name=\"broken\" time=\"1\"><failure type=\"test failure\"/><rerunFailure/></testcase>";
+        assert_eq!(unsteady(xml), ["shaky"]);
+    }
 
     #[test]
     fn only_passed_tests_that_say_so_are_skipped() {

@@ -29,8 +29,8 @@ pub struct Settings {
     pub cluster: u64,
     /// This member.
     pub node: NodeId,
-    /// Where peers come in.
-    pub listener: TcpListener,
+    /// Where peers come in; without it nobody does, and this member only dials.
+    pub listener: Option<TcpListener>,
     /// Without it everything is plain text.
     pub tls: Option<Tls>,
     /// Bounds.
@@ -47,7 +47,7 @@ impl Settings {
         Settings {
             cluster,
             node,
-            listener,
+            listener: Some(listener),
             tls: None,
             limits: Limits::default(),
             clock: SystemClock::shared(),

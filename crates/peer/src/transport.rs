@@ -85,7 +85,9 @@ impl Transport {
     /// Outside of a runtime.
     pub fn start(settings: Settings, handler: Arc<dyn Handler>) -> Transport {
         let shared = Shared::new(&settings, handler);
-        shared.tasks.spawn(accept::run(shared.clone(), settings.listener));
+        if let Some(listener) = settings.listener {
+            shared.tasks.spawn(accept::run(shared.clone(), listener));
+        }
         if let Some(files) = settings.tls.as_ref().and_then(|tls| tls.files()) {
             shared.tasks.spawn(keep_current(shared.clone(), files.clone()));
         }

@@ -174,18 +174,6 @@ impl Qu {
         })
     }
 
-    /// Waits until it leads the cluster of one that a new node is.
-    ///
-    /// # Errors
-    /// If it does not within the limit of every wait.
-    pub fn wait_alone(&self) -> Result<()> {
-        // While a new node makes its cluster it may have quorum for a moment and begin again; this line comes after that.
-        self.wait_log(&format!("new={}", self.id()))?;
-        wait::until(LIMIT, "the node to lead itself", || {
-            Ok(self.has_quorum().then_some(()))
-        })
-    }
-
     /// Whether it knows a master.
     pub fn has_quorum(&self) -> bool {
         self.field("quorum")
@@ -245,9 +233,6 @@ impl QuCluster {
     }
 
     fn join(&self) -> Result<()> {
-        for node in &self.nodes {
-            node.wait_alone()?;
-        }
         for node in &self.nodes[1..] {
             let added = self.nodes[0].run(&["node", "add", "-y", &node.peer_address()])?;
             ensure!(added.code == 0, "qu node add failed: {added:?}");

@@ -272,11 +272,36 @@ pub(super) fn remove_groups(group: &Path) -> Result<()> {
     }
     if !wait::happens(Duration::from_secs(20), || remove_group(group).is_ok()) {
         bail!(
-            "cannot remove control group {}: it still holds processes",
-            group.display()
+            "cannot remove control group {}: it still holds {}",
+            group.display(),
+            held(group)
         );
     }
     Ok(())
+}
+
+/// The processes below a control group, with the state that the kernel shows of each, for whoever wonders why they do not end.
+fn held(group: &Path) -> String {
+    let mut shown = vec![];
+    let mut folders = vec![group.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+        let pids = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines() {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let stat: Vec<&str> = stat.splitn(4, ' ').take(3).collect();
+            shown.push(format!("{} {}", pid, stat.get(1..).unwrap_or_default().join(" ")));
+        }
+    }
+    if shown.is_empty() {
+        return "no process any more, but the kernel refuses".to_owned();
+    }
+    format!("processes: {}", shown.join(", "))
 }
 
 /// One try. The files of a control group cannot be deleted, only the folders, innermost first.

@@ -29,8 +29,13 @@ pub(crate) fn clear() -> Result<Vec<String>> {
         let abandoned =
             maker(&name).is_some_and(|pid| ProcessRef::of(pid).is_none()) && !used.contains(&name);
         if abandoned {
-            remove(&name)?;
-            lines.push(format!("removed machines left over from lab {name}"));
+            // Whoever starts a lab is not to blame for another one, and its name is free whatever is left of that.
+            lines.push(match remove(&name) {
+                Ok(()) => format!("removed machines left over from lab {name}"),
+                Err(error) => {
+                    format!("cannot remove all that is left over from lab {name}, going on: {error:#}")
+                }
+            });
         }
     }
     Ok(lines)

@@ -232,6 +232,11 @@ impl Entrance {
         }
     }
 
+    /// Whether the running replica is that of the own group, whose state goes into the file.
+    pub fn is_at_home(&self) -> bool {
+        self.note.standing == Standing::Own && self.writing.is_none() && !self.edited && self.has_state()
+    }
+
     /// Why nothing is decided, for `qu status`.
     pub fn waiting(&self) -> Option<&Waiting> {
         self.waiting.as_ref()

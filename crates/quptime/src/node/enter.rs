@@ -138,6 +138,7 @@ pub async fn run(shared: Arc<Shared>, starter: Starter, actions: Vec<Action>) {
         shared: shared.clone(),
         starter: Some(starter),
         told: None,
+        file: None,
     };
     if let Err(error) = entry.go(actions).await {
         shared.end(Ending::Failed(format!("{error:#}")));
@@ -149,6 +150,8 @@ struct Entry {
     starter: Option<Starter>,
     /// What was told about the leader last.
     told: Option<Running>,
+    /// The configuration that was told as the file's content last.
+    file: Option<Arc<Document>>,
 }
 
 impl Entry {
@@ -209,6 +212,22 @@ impl Entry {
         };
         let mut entrance = self.shared.entrance.lock();
         let mut actions = entrance.handle(Input::Advanced(running_facts(&self.shared, &view)));
+        // Whom the file lists changes while the node runs: a node that believed what it read at its start would found without those who
+        // came since.
+        let document = &view.state.document;
+        let is_news = self
+            .file
+            .as_ref()
+            .is_none_or(|known| !Arc::ptr_eq(known, document));
+        if is_news && document.version > 0 && entrance.is_at_home() {
+            self.file = Some(document.clone());
+            let as_written = !self.shared.file.lock().is_pending();
+            let facts = FileFacts {
+                digest: self.shared.digest_of(document),
+                ..file_facts(document, as_written)
+            };
+            actions.extend(entrance.handle(Input::File(facts)));
+        }
         let running = running(&self.shared, &view);
         if running != self.told {
             let input = match running.clone() {

@@ -24,6 +24,8 @@ pub const CLUSTER: u64 = u64::from_be_bytes(*b"quptime\0");
 
 /// How long a snapshot may be on its way.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an invitation waits for this node's own group, which it would end; the inviter waits longer.
+const SETTLE_WAIT: Duration = Duration::from_secs(8);
 /// A snapshot unpacks to at most so many bytes.
 const STATE_MAX: u64 = 256 << 20;
 
@@ -108,7 +110,10 @@ impl Handler for Ear {
         Box::pin(async move {
             let shared = shared.ok_or("the node is stopping")?;
             match kind {
-                kind::JOIN => join::invited(&shared, &stranger, decode(&body)?).map(|said| encode(&said)),
+                kind::JOIN => {
+                    shared.settled(SETTLE_WAIT).await;
+                    join::invited(&shared, &stranger, decode(&body)?).map(|said| encode(&said))
+                }
                 _ => Err("this call is not known here".to_owned()),
             }
         })

@@ -31,6 +31,8 @@ const REPORTS_MAX: usize = 1024;
 const HANDSHAKES_MAX: usize = 64;
 /// Where pages are served if nothing is said.
 const WEB_LISTEN: &str = "127.0.0.1:9902";
+/// How long a node that is alone may take to begin its group before it answers all the same. Disks can be slow.
+const ALONE_WAIT: Duration = Duration::from_secs(20);
 /// How long the parts of a run may take to end. A disk that is busy with other things can hold a sync up for seconds.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -152,14 +154,16 @@ impl Run<'_> {
         let (entrance, actions) = Entrance::new(enter::boot(&self.node.home, self.node.settings.node_id)?);
         let (shared, mut inboxes) = self.share(document, entrance);
         let shared = Arc::new(shared);
-        let transport = self.start_transport(&shared)?;
+        // This run only begins a group and ends with that: whoever comes is served by the next one, and waits in the sockets' queues.
+        let only_founds = shared.is_alone() && !self.node.home.raft().exists();
+        let transport = self.start_transport(&shared, !only_founds)?;
         shared
             .transport
             .set(transport.clone())
             .expect("set once in a run");
         shared.trust(&shared.document_at_start, &[]);
         let commands = tokio::net::UnixListener::from_std(self.sockets.commands.try_clone()?)?;
-        tokio::spawn(control::serve(shared.clone(), commands));
+        tokio::spawn(serve_settled(shared.clone(), commands));
         if let Some(web) = &self.sockets.web {
             tokio::spawn(web::serve(
                 shared.clone(),
@@ -252,9 +256,12 @@ impl Run<'_> {
         (shared, inboxes)
     }
 
-    fn start_transport(&self, shared: &Arc<Shared>) -> anyhow::Result<Transport> {
+    fn start_transport(&self, shared: &Arc<Shared>, listens: bool) -> anyhow::Result<Transport> {
         let listener = tokio::net::TcpListener::from_std(self.sockets.nodes.try_clone()?)?;
         let mut settings = peer::Settings::new(CLUSTER, shared.me.number(), listener);
+        if !listens {
+            settings.listener = None;
+        }
         settings.tls = Some(peer::Tls::pinned(self.node.identity.clone()));
         settings.limits.frame_bytes = FRAME_MAX;
         settings.limits.entries_bytes = 4 * FRAME_MAX;
@@ -262,6 +269,14 @@ impl Run<'_> {
         settings.clock = self.clock.clone();
         settings.sink = peer::log_lines!("quptime");
         Ok(Transport::start(settings, Arc::new(Ear::new(shared))))
+    }
+}
+
+/// Serves commands once they can be carried out.
+async fn serve_settled(shared: Arc<Shared>, commands: tokio::net::UnixListener) {
+    tokio::select! {
+        () = shared.settled(ALONE_WAIT) => control::serve(shared, commands).await,
+        () = shared.stop.cancelled() => {}
     }
 }
 

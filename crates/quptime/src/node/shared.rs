@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use peer::Transport;
@@ -24,6 +25,8 @@ use crate::raft::view::View;
 
 /// Errors that `doctor` looks for are remembered for so long.
 const TROUBLE_MS: Millis = 600_000;
+/// Between two looks whether the own group runs.
+const SETTLED_EVERY: Duration = Duration::from_millis(20);
 /// And so many of them.
 const TROUBLES_MAX: usize = 256;
 
@@ -183,6 +186,27 @@ impl Shared {
             return Some(self.me);
         }
         self.known.read().get(&number).map(|known| known.node)
+    }
+
+    /// Whether this node is a cluster of its own, as far as its file said when the run began.
+    pub fn is_alone(&self) -> bool {
+        let peers = &self.document_at_start.peers;
+        !peers.is_empty() && peers.iter().all(|peer| peer.node_id == self.me)
+    }
+
+    /// Comes back when this node can be asked for something: at once in a cluster, and a node that is alone when its own group runs, so that
+    /// nobody is told "no quorum" in its first moments. A group that does not begin is no reason to keep silent for ever.
+    pub async fn settled(&self, limit: Duration) {
+        if !self.is_alone() {
+            return;
+        }
+        let deadline = self.clock.now() + limit;
+        while !matches!(self.mastery(), Mastery::Is(_)) || !self.entrance.lock().is_at_home() {
+            if self.clock.now() >= deadline {
+                return;
+            }
+            tokio::time::sleep(SETTLED_EVERY).await;
+        }
     }
 
     /// The node that leads, as far as known here.

@@ -6,6 +6,7 @@
     reason = "a test says with a panic what failed"
 )]
 
+mod cut_off;
 mod joining;
 mod leaving;
 mod strangers;
@@ -21,7 +22,6 @@ const LIMIT: Duration = Duration::from_mins(1);
 fn alone(number: u64, secret: &str) -> Qu {
     let mut node = Qu::init(number, secret).unwrap();
     node.start().unwrap();
-    node.wait_alone().unwrap();
     // The file that says whom it trusts comes last.
     let id = node.id();
     wait_until(LIMIT, "the node's files", || files(&node).1.contains(&id));
