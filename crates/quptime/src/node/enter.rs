@@ -21,7 +21,8 @@ use super::wire::{decode, encode, kind};
 use crate::document::Document;
 use crate::identity::NodeId;
 use crate::machine::entrance::{
-    self as entrance, Action, Founding, Group, Input, Line, Note, RaftFacts, Running, Standing, Statement,
+    self as entrance, Action, FileFacts, Founding, Group, Input, Line, Note, RaftFacts, Running, Standing,
+    Statement,
 };
 use crate::machine::state::State;
 use crate::raft::disk::{Disk, Loaded};
@@ -224,7 +225,7 @@ impl Entry {
             let as_written = !self.shared.file.lock().is_pending();
             let facts = FileFacts {
                 digest: self.shared.digest_of(document),
-                ..file_facts(document, as_written)
+                ..disk::file_facts(document, as_written)
             };
             actions.extend(entrance.handle(Input::File(facts)));
         }

@@ -63,7 +63,7 @@ pub fn boot(home: &Home, me: NodeId) -> anyhow::Result<Boot> {
     })
 }
 
-fn file_facts(document: &Document, as_written: bool) -> FileFacts {
+pub(super) fn file_facts(document: &Document, as_written: bool) -> FileFacts {
     FileFacts {
         version: document.version,
         digest: entrance::Digest(Digest::of(document).0),
