@@ -39,6 +39,11 @@ pub use server::{Output, Server};
 
 use std::time::Duration;
 
+/// Whether something that must not happen happens within a time; comes back at once when it does.
+pub fn happens_within(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    lab::wait::happens(limit, condition)
+}
+
 /// Polls `condition` until it holds.
 ///
 /// # Panics

@@ -1,8 +1,8 @@
 //! A node that is left behind by all others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use testkit::{QuCluster, wait_until};
+use testkit::{QuCluster, happens_within, wait_until};
 
 use super::LIMIT;
 
@@ -19,11 +19,8 @@ fn the_first_node_of_a_cluster_never_goes_on_alone() {
     }
     let first = &cluster.nodes[0];
     wait_until(LIMIT, "the loss of quorum to be noticed", || !first.has_quorum());
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        assert!(!first.has_quorum(), "{}", first.log());
-        std::thread::sleep(Duration::from_secs(1));
-    }
+    let goes_on = happens_within(PATIENCE, || first.has_quorum());
+    assert!(!goes_on, "{}", first.log());
     let output = first
         .run(&["check", "add", "tcp", "alone", "127.0.0.1:1"])
         .unwrap();
