@@ -7,6 +7,7 @@
 //!   the master beforehand and stands in the command, so nodes of different versions never come to different states.
 //!
 //! The master's own, begun anew when the role changes:
+//! - [`mastery`]: all of what it does, of which the rest are parts; [`role`] follows who it is;
 //! - [`rounds`]: reports of nodes to one verdict per check;
 //! - [`announce`]: which messages a change of state gives;
 //! - [`dispatch`]: which message is sent when, at most once at a time;
@@ -18,7 +19,9 @@ pub mod command;
 pub mod dispatch;
 pub mod entrance;
 pub mod impaired;
+pub mod mastery;
 pub mod preference;
+pub mod role;
 pub mod rounds;
 pub mod state;
 

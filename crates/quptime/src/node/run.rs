@@ -14,14 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::network::{CLUSTER, Ear, Mouth};
-use super::shared::{Ending, Shared};
+use super::shared::{Ending, Leave, Shared};
 use super::wire::FRAME_MAX;
 use super::{beats, control, enter, file, master, schedule, web};
 use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
 use crate::machine::entrance::{Entrance, Group};
-use crate::machine::preference::Preference;
 use crate::raft::core::{Core, Start};
 use crate::secret::random;
 
@@ -215,6 +214,7 @@ impl Run<'_> {
         let (look_again, look_again_in) = mpsc::channel(REPORTS_MAX);
         let (ending, ending_in) = watch::channel(None);
         let (handing_over, _) = watch::channel(false);
+        let (leave, _) = watch::channel(Leave::No);
         let sender = notify::Sender::new(&notify::Options::default(), self.clock.clone());
         let shared = Shared {
             me: self.node.settings.node_id,
@@ -240,13 +240,13 @@ impl Run<'_> {
             look_again,
             found: Mutex::new(BTreeMap::new()),
             table: RwLock::default(),
-            preference: Mutex::new(Preference::default()),
             troubles: Mutex::new(VecDeque::new()),
             icmp: self.prober.icmp_mode().to_string(),
             sender: sender.map_err(|error| error.to_string()),
             ending,
             stop: CancellationToken::new(),
             handing_over,
+            leave,
         };
         let inboxes = Inboxes {
             reports: reports_in,

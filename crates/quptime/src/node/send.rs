@@ -11,12 +11,13 @@ use crate::channel::channel;
 use crate::document::{Alert, Check};
 use crate::identity::NodeId;
 use crate::machine::command::Snapshot;
+use crate::machine::mastery::ATTEMPT_MS;
 use crate::machine::state::{Delivery, State, Status, Verb};
 use crate::message::{Event, render};
 use crate::secret::random;
 
 /// How long an attempt may take.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_millis(ATTEMPT_MS);
 
 fn verb_of(verb: Verb) -> notify::Verb {
     match verb {

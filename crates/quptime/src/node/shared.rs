@@ -18,7 +18,6 @@ use super::wire::{Beat, CheckLine, PROTOCOL, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
-use crate::machine::preference::Preference;
 use crate::machine::{Millis, entrance};
 use crate::raft::core::Core;
 use crate::raft::view::View;
@@ -39,6 +38,17 @@ pub enum Ending {
     Again,
     /// The daemon cannot go on.
     Failed(String),
+}
+
+/// Giving up the role of master before the node stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Nobody asked.
+    No,
+    /// Another node shall lead.
+    Asked,
+    /// This one does not any more, or nobody can take the role from it.
+    Left,
 }
 
 /// A peer whose key is known.
@@ -100,8 +110,6 @@ pub struct Shared {
     pub found: Mutex<BTreeMap<String, Arrived>>,
     /// The table of checks, while this node is master.
     pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
-    /// Who lost the role of master.
-    pub preference: Mutex<Preference>,
     /// Errors of the last minutes, for `doctor`.
     pub troubles: Mutex<VecDeque<(Millis, String)>>,
     /// Ends the run.
@@ -114,6 +122,8 @@ pub struct Shared {
     pub stop: CancellationToken,
     /// Told when the master hands over: no new delivery begins.
     pub handing_over: watch::Sender<bool>,
+    /// How far giving up the role of master is, before the node stops.
+    pub leave: watch::Sender<Leave>,
 }
 
 impl std::fmt::Debug for Shared {
