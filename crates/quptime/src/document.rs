@@ -16,7 +16,7 @@ pub mod render;
 pub mod review;
 pub mod schema;
 
-pub use change::{Change, Entry, Key, Section, changes_between};
+pub use change::{Change, Entry, Key, Section, changes_between, entries};
 pub use parse::{Mistake, parse};
 pub use render::{Digest, render};
 pub use schema::{Alert, AlertKind, Check, CheckKind, Document, Peer};

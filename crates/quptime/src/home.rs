@@ -5,7 +5,7 @@
 //! complete reset.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -184,12 +184,12 @@ impl Home {
             })
     }
 
-    /// Writes `cluster.yaml`.
+    /// Writes `cluster.yaml` unless somebody else has written it since `same` was true last. Yields whether it was written.
     ///
     /// # Errors
     /// The system.
-    pub fn write_cluster(&self, text: &str) -> Result<(), HomeError> {
-        write(&self.cluster_file(), text.as_bytes())
+    pub fn write_cluster(&self, text: &str, same: impl FnOnce() -> bool) -> Result<bool, HomeError> {
+        write_if(&self.cluster_file(), text.as_bytes(), same)
     }
 
     /// Writes `trust.yaml` for the peers of this document.
@@ -319,20 +319,50 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> H
 }
 
 fn read(path: &Path) -> Result<Option<String>, HomeError> {
-    match fs::read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(HomeError::Mistake {
-                path: path.to_owned(),
-                mistake: Mistake {
-                    line: 0,
-                    text: "it is not UTF-8 text".to_owned(),
-                },
-            }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read", path)(error)),
+    let mistake = |line: u64, text: String| HomeError::Mistake {
+        path: path.to_owned(),
+        mistake: Mistake { line, text },
+    };
+    // Opening a pipe would wait for somebody who writes into it, and opening a device may do anything.
+    let not_a_file = || mistake(0, "it is not a file; put a file in its place".to_owned());
+    match fs::metadata(path) {
+        Ok(known) if !known.is_file() => return Err(not_a_file()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
     }
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    let known = file.metadata().map_err(io_error("look at", path))?;
+    if !known.is_file() {
+        return Err(not_a_file());
+    }
+    let most = document::parse::BYTES_MAX as u64;
+    let mut bytes = Vec::new();
+    if known.len() <= most {
+        // One byte more, in case that the file grows.
+        let read = file.take(most + 1).read_to_end(&mut bytes);
+        read.map_err(io_error("read", path))?;
+    }
+    let length = known.len().max(bytes.len() as u64);
+    if length > most {
+        return Err(mistake(
+            0,
+            format!("the file has {length} bytes; at most {most} are read"),
+        ));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|byte| *byte == b'\n').count() as u64;
+        mistake(line, "it is not UTF-8 text".to_owned())
+    })
 }
 
 fn refuse_open(path: &Path) -> Result<(), HomeError> {
@@ -351,10 +381,15 @@ fn refuse_open(path: &Path) -> Result<(), HomeError> {
 /// # Errors
 /// The system.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    write_if(path, content, || true).map(drop)
+}
+
+/// The same, if this still holds when the new content has been synced and is about to take its place.
+fn write_if(path: &Path, content: &[u8], still: impl FnOnce() -> bool) -> Result<bool, HomeError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let new = dir.join(format!(".{}.new", name.unwrap_or_default()));
-    let written = || -> io::Result<()> {
+    let written = || -> io::Result<bool> {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -363,10 +398,29 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), HomeError> {
             .open(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
+        if !still() {
+            return fs::remove_file(&new).map(|()| false);
+        }
         fs::rename(&new, path)?;
-        File::open(dir)?.sync_all()
+        File::open(dir)?.sync_all().map(|()| true)
     };
     written().map_err(io_error("write", path))
+}
+
+/// A path that nothing has yet: this one, or with a number behind it.
+pub fn free_path(path: &Path) -> PathBuf {
+    let numbered = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    };
+    let mut free = path.to_owned();
+    let mut number = 1;
+    while free.symlink_metadata().is_ok() {
+        number += 1;
+        free = numbered(number);
+    }
+    free
 }
 
 #[cfg(test)]
@@ -420,6 +474,28 @@ mod tests {
         write(&home.cluster_file(), b"version: 1\nfoo: 1\n").unwrap();
         let error = home.read_cluster().unwrap_err().to_string();
         assert!(error.contains("cluster.yaml: line 2: unknown field"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_small_text_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let path = home.cluster_file();
+        let told = || home.read_cluster_text().unwrap_err().to_string();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(told().ends_with("cluster.yaml: it is not a file; put a file in its place"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(told().contains("it is not a file"));
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("cluster.yaml", &path).unwrap();
+        assert!(told().starts_with("read "), "{}", told());
+        fs::remove_file(&path).unwrap();
+        let large = File::create(&path).unwrap();
+        large.set_len(document::parse::BYTES_MAX as u64 + 1).unwrap();
+        assert!(told().contains("the file has 16777217 bytes; at most 16777216 are read"));
+        fs::write(&path, b"version: 1\nchecks:\n  - name: \xff\n").unwrap();
+        assert!(told().ends_with("line 3: it is not UTF-8 text"), "{}", told());
     }
 
     #[test]

@@ -48,14 +48,14 @@ fn without_echo(text: &str) -> &str {
     text
 }
 
-/// One line, whatever is in the text: line breaks become blanks, other control characters are escaped.
+/// One line, whatever is in the text: line breaks become blanks, other characters that act instead of being seen are escaped.
 fn line(start: &str, text: &str) -> String {
     let mut line = start.to_owned();
     for c in text.trim_end().chars() {
         match c {
             '\n' => line.push(' '),
             '\t' => line.push('\t'),
-            c if c.is_control() => line.extend(c.escape_default()),
+            c if crate::is_harmful(c) => line.extend(c.escape_default()),
             c => line.push(c),
         }
     }

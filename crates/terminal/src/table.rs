@@ -96,7 +96,7 @@ fn terminal_width() -> Option<u16> {
 
 /// A cell may not break its row.
 fn one_line(cell: String) -> String {
-    if cell.chars().any(char::is_control) {
+    if cell.chars().any(crate::is_harmful) {
         cell.escape_debug().to_string()
     } else {
         cell

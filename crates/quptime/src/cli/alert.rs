@@ -529,7 +529,10 @@ fn test(alert: &str, from_node: Option<NodeId>, all_nodes: bool) -> anyhow::Resu
     let mut failures = Vec::new();
     for (node, error) in results {
         match error {
-            None => terminal::out(&format!("alert {}: test sent from {node}\n", known.name)),
+            None => terminal::out(&format!(
+                "alert {}: test sent from {node}\n",
+                terminal::harmless(&known.name)
+            )),
             Some(error) => failures.push(format!("alert {}: test from {node}: {error}", known.name)),
         }
     }

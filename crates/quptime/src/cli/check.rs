@@ -528,7 +528,11 @@ fn test(check: &str, state: TestState) -> anyhow::Result<()> {
         };
         for (_, error) in results {
             match error {
-                None => terminal::out(&format!("alert {}: {} sent as a test\n", alert.name, verb.name())),
+                None => terminal::out(&format!(
+                    "alert {}: {} sent as a test\n",
+                    terminal::harmless(&alert.name),
+                    verb.name()
+                )),
                 Some(error) => {
                     failures += 1;
                     super::say(&anyhow::anyhow!("alert {}: {error}", alert.name));

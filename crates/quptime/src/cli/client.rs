@@ -122,7 +122,10 @@ pub(super) fn configure_with(
             for warning in warnings {
                 terminal::note(&warning);
             }
-            terminal::out(&format!("{done} (cluster version now {version})\n"));
+            terminal::out(&format!(
+                "{} (cluster version now {version})\n",
+                terminal::harmless(done)
+            ));
             Ok(())
         }
         _ => unexpected(),

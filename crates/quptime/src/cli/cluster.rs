@@ -62,7 +62,7 @@ impl ClusterCommand {
                         (_, None) => "remove",
                         _ => "change",
                     };
-                    terminal::out(&format!("{verb:<7} {}\n", change.title()));
+                    terminal::out(&format!("{verb:<7} {}\n", terminal::harmless(&change.title())));
                 }
                 Ok(())
             }
@@ -85,7 +85,7 @@ fn difference(file: &std::path::Path) -> anyhow::Result<(Document, Vec<Change>)>
     wanted
         .pending_enrollments
         .clone_from(&current.pending_enrollments);
-    change::complete(&mut wanted, &current, super::new_id);
+    change::complete(&mut wanted, &current, |_, _| super::new_id());
     let changes = changes_between(&current, &wanted);
     Ok((wanted, changes))
 }

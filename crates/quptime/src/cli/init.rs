@@ -175,7 +175,7 @@ pub(super) fn create(
         peers: vec![peer.clone()],
         ..Document::default()
     };
-    home.write_cluster(&render(&document))?;
+    home.write_cluster(&render(&document), || true)?;
     home.write_trust(&Trust::default())?;
     // Last: it decides whether the node is there.
     home.write_node(&NodeFile {

@@ -91,7 +91,7 @@ pub(super) fn render(status: &Status) -> String {
         out.push_str("(name*: attached because the alert is a default)\n");
     }
     for note in &status.notes {
-        let _ = writeln!(out, "\n{note}");
+        let _ = writeln!(out, "\n{}", terminal::harmless(note));
     }
     out
 }

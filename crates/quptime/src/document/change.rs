@@ -247,15 +247,16 @@ fn put<T: Clone>(entries: &mut Vec<T>, wanted: &T, is_it: impl Fn(&T) -> bool) {
     }
 }
 
-/// Gives an id to every entry that has none: that of the entry of the same name in `base`, or a new one.
-pub fn complete(document: &mut Document, base: &Document, mut draw: impl FnMut() -> String) {
+/// Gives an id to every entry that has none: that of the entry of the same name in `base`, or one that `draw`
+/// makes for the section and the name.
+pub fn complete(document: &mut Document, base: &Document, mut draw: impl FnMut(Section, &str) -> String) {
     for check in document.checks.iter_mut().filter(|check| check.id.is_empty()) {
         let known = base.checks.iter().find(|other| other.name == check.name);
-        check.id = known.map_or_else(&mut draw, |other| other.id.clone());
+        check.id = known.map_or_else(|| draw(Section::Checks, &check.name), |other| other.id.clone());
     }
     for alert in document.alerts.iter_mut().filter(|alert| alert.id.is_empty()) {
         let known = base.alerts.iter().find(|other| other.name == alert.name);
-        alert.id = known.map_or_else(&mut draw, |other| other.id.clone());
+        alert.id = known.map_or_else(|| draw(Section::Alerts, &alert.name), |other| other.id.clone());
     }
     for window in document
         .maintenance
@@ -263,7 +264,10 @@ pub fn complete(document: &mut Document, base: &Document, mut draw: impl FnMut()
         .filter(|window| window.id.is_empty())
     {
         let known = base.maintenance.iter().find(|other| other.name == window.name);
-        window.id = known.map_or_else(&mut draw, |other| other.id.clone());
+        window.id = known.map_or_else(
+            || draw(Section::Maintenance, &window.name),
+            |other| other.id.clone(),
+        );
     }
 }
 
@@ -315,7 +319,10 @@ mod tests {
         let base = document(&["a"]);
         let mut wanted = document(&["a", "b"]);
         wanted.checks.iter_mut().for_each(|check| check.id.clear());
-        complete(&mut wanted, &base, || "new".to_owned());
+        complete(&mut wanted, &base, |section, name| {
+            assert_eq!((section, name), (Section::Checks, "b"));
+            "new".to_owned()
+        });
         assert_eq!(
             (wanted.checks[0].id.as_str(), wanted.checks[1].id.as_str()),
             ("a", "new")

@@ -13,6 +13,10 @@ use crate::identity::NodeId;
 /// Largest file that is looked at: ten thousand checks take about four megabytes.
 pub const BYTES_MAX: usize = 16 << 20;
 
+/// Highest version that a file may say. Each change raises it by one, so whatever a file says there must be room above; and numbers up
+/// to this one survive programs that keep them as floating point.
+pub const VERSION_MAX: u64 = 1 << 53;
+
 /// Why a text is no document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -24,9 +28,11 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text may quote what the file says, and is shown to people.
+        let text = terminal::harmless(&self.text);
         match self.line {
-            0 => f.write_str(&self.text),
-            line => write!(f, "line {line}: {}", self.text),
+            0 => f.write_str(&text),
+            line => write!(f, "line {line}: {text}"),
         }
     }
 }
@@ -129,6 +135,15 @@ fn read_located(text: &str) -> Result<(Document, Lines), Mistake> {
         }
         mistake
     })?;
+    if located.version > VERSION_MAX {
+        return Err(Mistake {
+            line: line_of(text, "version:"),
+            text: format!(
+                "version {} is too high; at most {VERSION_MAX} is possible",
+                located.version
+            ),
+        });
+    }
     if let Some(level) = located.schema.filter(|level| *level > SCHEMA) {
         return Err(Mistake {
             line: line_of(text, "schema:"),
@@ -212,6 +227,12 @@ fn level_of(text: &str) -> Option<u32> {
     value.split('#').next()?.trim().parse().ok()
 }
 
+/// The line of what an objection is about that belongs to no entry: it begins with the name of the section.
+pub fn line_of_setting(text: &str, objection: &str) -> u64 {
+    let section = objection.split(['.', ':', ' ']).next().unwrap_or_default();
+    line_of(text, &format!("{section}:"))
+}
+
 fn line_of(text: &str, prefix: &str) -> u64 {
     let position = text.lines().position(|line| line.starts_with(prefix));
     position.map_or(0, |position| position as u64 + 1)
@@ -239,6 +260,10 @@ mod tests {
             ("peers: []\n", "missing field"),
             ("version: 1\nchecks: [\n", "line "),
             ("- version\n", "line 1: "),
+            (
+                "# restored\nversion: 18446744073709551615\n",
+                "line 2: version 18446744073709551615 is too high; at most 9007199254740992 is possible",
+            ),
             (
                 "version: 1\nschema: 9\nnewthing: 1\n",
                 "(written by a newer qu: schema 9, this one knows 2)",

@@ -246,7 +246,8 @@ fn name(text: &str) -> Result<(), String> {
         return Err("a name cannot begin or end with a blank".to_owned());
     }
     // Lists of names are separated by commas.
-    match text.chars().find(|letter| letter.is_control() || *letter == ',') {
+    let forbidden = |letter: &char| terminal::is_harmful(*letter) || *letter == ',';
+    match text.chars().find(forbidden) {
         Some(letter) => Err(format!("a name cannot contain {letter:?}")),
         None => Ok(()),
     }

@@ -1,27 +1,47 @@
 //! `cluster.yaml` on disk: written after each change, and watched for edits by hand.
 //!
-//! What was written last is remembered in `raft/written`, so an edit is known as one even after a restart, and is taken as the difference
-//! to what its author saw: changes that others made to other entries meanwhile survive. An edit that makes no sense changes nothing and
-//! stays in the file; one that cannot be proposed for lack of quorum waits until it can, or until it is taken back.
+//! What was written last is remembered in `raft/` ([`written`]), so an edit is known as one even after a restart, and is taken as the
+//! difference to what its author saw: changes that others made meanwhile survive, also those that the author had not in front of him. An
+//! edit that makes no sense changes nothing and stays in the file; one that cannot be proposed for lack of quorum waits until it can, or until it
+//! is taken back.
+//!
+//! Files are not saved in one step. A file counts when nobody has touched it for a moment, and a text that seems to lack its end ([`cut`])
+//! waits until it is saved whole.
+
+pub mod cut;
+pub mod sense;
+pub mod written;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cut::End;
+use sense::{complete, makes_sense};
+use written::{Seen, version_of};
+
+pub use written::Written;
+
 use super::propose::{self, Refused};
 use super::shared::{Known, Shared, known_of};
-use crate::document::{self, Change, Document, Mistake, change, changes_between, parse, render, review};
-use crate::home::{Trust, TrustEntry};
+use crate::document::{self, Change, Document, Mistake, change, changes_between, entries, parse, render};
+use crate::home::{Trust, TrustEntry, free_path};
 use crate::machine::Millis;
-use crate::secret::random;
 
 /// How often the file is looked at. Looking costs one `stat`.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a file must have been left alone before it is read: saving takes several steps.
+const QUIET_MS: Millis = 300;
+/// How long a text must stay as it is if what stood last is missing in it.
+const UNSURE_MS: Millis = 5000;
 /// How often a change that could not be made is tried again.
 const RETRY_MS: Millis = 2000;
 /// How long a removed peer may still connect, so that it learns about its removal.
 const LEAVING_MS: Millis = 5000;
+/// How long `qu status` tells about an edit that was rejected, if nothing is changed meanwhile.
+const REJECTED_MS: Millis = 600_000;
+/// How long a command waits for the file after its change was made.
+const WRITTEN_WAIT: Duration = Duration::from_secs(5);
 
 /// How it stands with hand edits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,68 +74,38 @@ impl FileReport {
     }
 }
 
-/// The texts written last, the newest last. A crash may leave either in the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Written {
-    texts: Vec<String>,
-}
-
-impl Written {
-    fn path(shared_raft: &std::path::Path) -> PathBuf {
-        shared_raft.join("written")
-    }
-
-    /// What `raft/written` says; nothing if it is not there.
-    pub fn load(raft: &std::path::Path) -> Written {
-        std::fs::read(Written::path(raft))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
-    }
-
-    /// Whether this text was written here.
-    pub fn is(&self, text: &str) -> bool {
-        self.texts.iter().any(|known| known == text)
-    }
-
-    /// What the author of an edit saw.
-    pub fn newest(&self) -> Option<&String> {
-        self.texts.last()
-    }
-
-    /// A text counts as written here from now on.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn note(raft: &std::path::Path, text: String) -> Result<(), crate::home::HomeError> {
-        Written::load(raft).push(text, raft)
-    }
-
-    fn push(&mut self, text: String, raft: &std::path::Path) -> Result<(), crate::home::HomeError> {
-        self.texts.retain(|known| *known != text);
-        self.texts.push(text);
-        if self.texts.len() > 2 {
-            self.texts.remove(0);
-        }
-        let content = serde_json::to_vec(self).expect("two texts");
-        crate::home::write(&Written::path(raft), &content)
-    }
+/// Waits until the file says at least this version, as far as it is written at all: an edit that waits is not written over.
+pub async fn written(shared: &Shared, version: u64) {
+    let mut followed = shared.followed.subscribe();
+    shared.follow_now.notify_one();
+    let written = followed.wait_for(|followed| *followed >= version);
+    // The change is made in any case; a file that cannot be written is told about by its keeper.
+    drop(tokio::time::timeout(WRITTEN_WAIT, written).await);
 }
 
 /// Writes and watches the file until the run ends.
 pub async fn run(shared: Arc<Shared>) {
+    let raft = shared.home.raft();
     let mut keeper = Keeper {
-        written: Written::load(&shared.home.raft()),
+        written: Written::load(&raft),
+        texts: Seen::load(&raft),
         shared,
         committed: None,
         leaving: Vec::new(),
         seen: None,
+        saving: None,
         tried: None,
+        unsure: None,
+        proposed: None,
+        rejected: None,
+        unwritable: false,
     };
+    keeper.begin();
     loop {
         keeper.look().await;
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = keeper.shared.follow_now.notified() => {}
             () = keeper.shared.stop.cancelled() => return,
         }
     }
@@ -127,31 +117,45 @@ type Stamp = (u64, i64, i64, u64);
 struct Keeper {
     shared: Arc<Shared>,
     written: Written,
+    texts: Seen,
     /// What the file should say.
     committed: Option<Arc<Document>>,
     /// Peers that were removed lately, and until when they may connect.
     leaving: Vec<(Millis, Known)>,
+    /// The file as it was looked at last.
     seen: Option<Stamp>,
-    /// The edit that was looked at last, and when.
-    tried: Option<(String, Millis)>,
+    /// The file as somebody is saving it, and since when it has been left alone.
+    saving: Option<(Option<Stamp>, Millis)>,
+    /// When the edit was looked at last.
+    tried: Option<Millis>,
+    /// A text in which what stood last is missing, and since when.
+    unsure: Option<(String, Millis)>,
+    /// The text that was proposed last.
+    proposed: Option<String>,
+    /// When an edit was rejected, and the version at that time.
+    rejected: Option<(Millis, u64)>,
+    /// Whether it was told that the file cannot be written.
+    unwritable: bool,
 }
 
 impl Keeper {
+    /// A file that was written here needs no second look before it is written over.
+    fn begin(&mut self) {
+        let stamp = self.stamp();
+        if let Ok(Some(text)) = self.shared.home.read_cluster_text()
+            && self.written.is(&text)
+            && self.stamp() == stamp
+        {
+            self.seen = stamp;
+        }
+    }
+
     async fn look(&mut self) {
         let Some(view) = self.shared.view() else { return };
         if view.state.document.version == 0 {
             return;
         }
-        let stamp = self.stamp();
-        let retry = matches!(&self.tried, Some((_, at)) if self.shared.now() >= at + RETRY_MS)
-            && self.shared.file.lock().is_pending();
-        let edited = if stamp != self.seen || retry {
-            self.seen = stamp;
-            self.read_edit()
-        } else {
-            None
-        };
-        if let Some(text) = edited {
+        if let Some(text) = self.edit() {
             self.take_edit(&text, &view.state.document).await;
         }
         let Some(view) = self.shared.view() else { return };
@@ -168,6 +172,19 @@ impl Keeper {
             self.leaving.retain(|(until, _)| *until > now);
             tokio::task::block_in_place(|| self.trust(&view.state.document));
         }
+        if self.rejected.is_some_and(|(at, version)| {
+            now >= at + REJECTED_MS || view.state.document.version > version && !changed
+        }) {
+            self.forget_rejected();
+        }
+    }
+
+    fn forget_rejected(&mut self) {
+        self.rejected = None;
+        let mut report = self.shared.file.lock();
+        if matches!(*report, FileReport::Rejected(_)) {
+            *report = FileReport::Clean;
+        }
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -175,9 +192,36 @@ impl Keeper {
         Some((known.ino(), known.mtime(), known.mtime_nsec(), known.len()))
     }
 
-    /// The text of the file if it is not one that was written here.
-    fn read_edit(&mut self) -> Option<String> {
-        match self.shared.home.read_cluster_text() {
+    /// The text of the file, if it is an edit that is to be looked at now.
+    fn edit(&mut self) -> Option<String> {
+        let (stamp, now) = (self.stamp(), self.shared.now());
+        if stamp == self.seen {
+            self.saving = None;
+            let retry =
+                self.tried.is_some_and(|at| now >= at + RETRY_MS) && self.shared.file.lock().is_pending();
+            if !retry {
+                return None;
+            }
+        } else {
+            match self.saving {
+                Some((known, since)) if known == stamp => {
+                    if now < since + QUIET_MS {
+                        return None;
+                    }
+                }
+                _ => {
+                    self.saving = Some((stamp, now));
+                    return None;
+                }
+            }
+        }
+        let read = self.shared.home.read_cluster_text();
+        if self.stamp() != stamp {
+            return None;
+        }
+        self.saving = None;
+        self.seen = stamp;
+        match read {
             Ok(Some(text)) if self.written.is(&text) => {
                 // Taken back, or never there. What was committed meanwhile has not been written for its sake.
                 let before = std::mem::take(&mut *self.shared.file.lock());
@@ -190,7 +234,12 @@ impl Keeper {
             Ok(Some(text)) => Some(text),
             // A file that is gone is written again.
             Ok(None) => {
+                *self.shared.file.lock() = FileReport::Clean;
                 self.committed = None;
+                None
+            }
+            Err(crate::home::HomeError::Mistake { mistake, .. }) => {
+                self.refuse(&mistake.to_string());
                 None
             }
             Err(error) => {
@@ -210,7 +259,10 @@ impl Keeper {
     }
 
     async fn take_edit(&mut self, text: &str, committed: &Document) {
-        self.tried = Some((text.to_owned(), self.shared.now()));
+        self.tried = Some(self.shared.now());
+        if text.trim().is_empty() {
+            return self.wait_for_the_end("the file is empty");
+        }
         let (mut edited, lines) = match parse::parse_located(text) {
             Ok(read) => read,
             Err(mistake) => return self.refuse(&mistake.to_string()),
@@ -219,20 +271,15 @@ impl Keeper {
             tracing::info!(target: "quptime", "manual-edit: version 0 is a placeholder, the file is written again");
             return self.restore(text);
         }
-        // Without a memory of what was written, the author saw what this run began with: that much may have been changed since, before
-        // the file was looked at for the first time.
-        let base = self.written.newest().and_then(|text| document::parse(text).ok());
-        let base = base.unwrap_or_else(|| {
-            let mut begun = (*self.shared.document_at_start).clone();
-            change::complete(&mut begun, committed, || {
-                format!("{:016x}", u64::from_be_bytes(random::<8>()))
-            });
-            begun
-        });
-        change::complete(&mut edited, &base, || {
-            format!("{:016x}", u64::from_be_bytes(random::<8>()))
-        });
-        let changes = changes_between(&base, &edited);
+        let Some((base, base_text)) = self.base(edited.version, committed) else {
+            let why = format!(
+                "it is an edit of version {}, which is not known here any more: repeat it in the present file",
+                edited.version
+            );
+            return self.reject(text, &why, committed.version);
+        };
+        complete(&mut edited, &base, committed);
+        let mut changes = changes_between(&base, &edited);
         if changes.is_empty() {
             // Comments and layout are the operator's until the next change; a version is not.
             if edited.version == committed.version {
@@ -240,18 +287,43 @@ impl Keeper {
             }
             return self.restore(text);
         }
-        if let Err(objection) = review::review_changes(&edited, &changes) {
-            let mistake = Mistake {
-                line: lines.of(&place_of(&edited, &objection)),
-                text: objection.to_string(),
-            };
-            return self.refuse(&mistake.to_string());
+        match cut::end_of(text, &base_text) {
+            End::There => {}
+            End::Missing(what) => return self.wait_for_the_end(what),
+            End::Unsure if self.is_settled(text) => {}
+            End::Unsure => {
+                return self
+                    .wait("what stood last is missing; it is removed if the file stays so".to_owned());
+            }
         }
+        // What is so already was done by an attempt whose outcome nobody learned, or by somebody else.
         let count = changes.len();
-        if !self.shared.file.lock().is_pending() {
-            tracing::info!(target: "quptime", "manual-edit: {count} changes found, proposing");
+        let current = entries(committed);
+        changes.retain(|change| current.get(&change.key) != change.wanted.as_ref());
+        if changes.is_empty() {
+            tracing::info!(target: "quptime", version = committed.version, "manual-edit: applied");
+            return self.restore(text);
         }
-        match self.propose(&edited, changes).await {
+        let merged = match change::apply(committed, &changes) {
+            Ok(merged) => merged,
+            Err(conflicts) => {
+                let entries: Vec<String> = conflicts.iter().map(Change::title).collect();
+                let why = format!("{} changed meanwhile", entries.join(", "));
+                return self.reject(text, &why, committed.version);
+            }
+        };
+        if let Err((place, told)) = makes_sense(&merged, &edited, &changes) {
+            let line = match lines.of(&place) {
+                0 => parse::line_of_setting(text, &told),
+                line => line,
+            };
+            return self.refuse(&Mistake { line, text: told }.to_string());
+        }
+        if self.proposed.as_deref() != Some(text) {
+            tracing::info!(target: "quptime", "manual-edit: {count} changes found, proposing");
+            self.proposed = Some(text.to_owned());
+        }
+        match self.propose(&merged, changes).await {
             Ok(version) => {
                 tracing::info!(target: "quptime", version, "manual-edit: applied");
                 self.restore(text);
@@ -262,14 +334,48 @@ impl Keeper {
             }
             Err(Refused::Failed(error)) => self.wait(format!("{count} changes, {error}")),
             Err(Refused::Invalid(error)) => self.refuse(&error),
-            Err(Refused::Conflict(entries)) => self.reject(text, &entries),
-            Err(Refused::Outdated(_)) => self.restore(text),
+            // Judged by what is here, once it is here: it may be this very edit that is in the way.
+            Err(Refused::Conflict(_) | Refused::Outdated(_)) => {
+                self.wait(format!("{count} changes, the master has newer ones"));
+            }
         }
     }
 
-    async fn propose(&self, edited: &Document, changes: Vec<Change>) -> Result<u64, Refused> {
+    /// What the author of an edit of this version saw, as document and as text.
+    fn base(&self, version: u64, committed: &Document) -> Option<(Document, String)> {
+        let read = |text: &str| Some((document::parse(text).ok()?, text.to_owned()));
+        let newest = self.texts.newest().or(self.written.newest().map(String::as_str));
+        let known = newest.and_then(version_of);
+        if known.is_some_and(|known| version < known) {
+            return self.texts.of(version).and_then(read);
+        }
+        // A version that was never written here was typed, or comes from a node that is ahead.
+        if let Some(base) = self.texts.of(version).or(newest).and_then(read) {
+            return Some(base);
+        }
+        // Without a memory of what was written, the author saw what this run began with: that much may have been changed since, before
+        // the file was looked at for the first time.
+        let mut begun = (*self.shared.document_at_start).clone();
+        complete(&mut begun, committed, committed);
+        let text = render(&begun);
+        Some((begun, text))
+    }
+
+    /// Whether a text has been there for long enough to be meant so.
+    fn is_settled(&mut self, text: &str) -> bool {
+        let now = self.shared.now();
+        match &self.unsure {
+            Some((known, since)) if known == text => now >= since + UNSURE_MS,
+            _ => {
+                self.unsure = Some((text.to_owned(), now));
+                false
+            }
+        }
+    }
+
+    async fn propose(&self, merged: &Document, changes: Vec<Change>) -> Result<u64, Refused> {
         propose::check_removals(&self.shared, &changes, false)?;
-        let done = propose::propose_changes(&self.shared, changes, edited, None, "hand edit").await?;
+        let done = propose::propose_changes(&self.shared, changes, merged, None, "hand edit").await?;
         Ok(done.version)
     }
 
@@ -277,33 +383,40 @@ impl Keeper {
         *self.shared.file.lock() = FileReport::Pending(text);
     }
 
-    fn reject(&mut self, text: &str, entries: &[String]) {
-        let stamp = service::clock::utc_compact(self.shared.wall());
-        let kept = self
-            .shared
-            .home
-            .dir()
-            .join(format!("cluster.yaml.rejected-{stamp}"));
-        let what = format!(
-            "{} changed meanwhile; the edit is kept in {}",
-            entries.join(", "),
-            kept.display()
+    fn wait_for_the_end(&self, what: &str) {
+        let text = format!(
+            "it looks cut off: {what}; save it whole, or end it with a comment line if that is meant"
         );
+        let report = FileReport::Pending(text.clone());
+        let mut current = self.shared.file.lock();
+        if *current != report {
+            tracing::warn!(target: "quptime", "manual-edit: {text}");
+            *current = report;
+        }
+    }
+
+    fn reject(&mut self, text: &str, why: &str, version: u64) {
+        let stamp = service::clock::utc_compact(self.shared.wall());
+        let kept = free_path(
+            &self
+                .shared
+                .home
+                .dir()
+                .join(format!("cluster.yaml.rejected-{stamp}")),
+        );
+        let what = format!("{why}; the edit is kept in {}", kept.display());
         tracing::error!(target: "quptime", "manual-edit: not applied: {what}");
         if let Err(error) = crate::home::write(&kept, text.as_bytes()) {
             return self.refuse(&error.to_string());
         }
+        self.restore(text);
         *self.shared.file.lock() = FileReport::Rejected(what);
-        self.tried = None;
-        self.remember(text);
-        self.committed = None;
+        self.rejected = Some((self.shared.now(), version));
     }
 
     /// The file is written again from what is committed.
     fn restore(&mut self, text: &str) {
-        *self.shared.file.lock() = FileReport::Clean;
-        self.tried = None;
-        self.remember(text);
+        self.keep(text);
         self.committed = None;
     }
 
@@ -311,6 +424,8 @@ impl Keeper {
     fn keep(&mut self, text: &str) {
         *self.shared.file.lock() = FileReport::Clean;
         self.tried = None;
+        self.unsure = None;
+        self.proposed = None;
         self.remember(text);
     }
 
@@ -333,6 +448,7 @@ impl Keeper {
         );
         if !untouched {
             self.committed = Some(document.clone());
+            self.shared.followed.send_replace(document.version);
             return;
         }
         // An edit that came since the file was looked at is looked at first.
@@ -340,21 +456,29 @@ impl Keeper {
             return;
         }
         let text = render(document);
-        let wrote = self
-            .written
-            .push(text.clone(), &self.shared.home.raft())
-            .and_then(|()| self.shared.home.write_cluster(&text));
+        self.texts.push(&text);
+        let wrote = self.written.push(text.clone(), &self.shared.home.raft());
+        let wrote = wrote.and_then(|()| {
+            let same = || self.stamp() == self.seen;
+            self.shared.home.write_cluster(&text, same)
+        });
         match wrote {
-            Ok(()) => {
+            Ok(true) => {
                 self.committed = Some(document.clone());
+                self.unwritable = false;
                 // Whoever sees the new file may edit it before this line is reached.
                 let stamp = self.stamp();
                 let mine = self.shared.home.read_cluster_text();
                 self.seen = stamp.filter(|_| mine.is_ok_and(|mine| mine == Some(text)));
+                self.shared.followed.send_replace(document.version);
             }
+            // Somebody saved it meanwhile.
+            Ok(false) => {}
             Err(error) => {
-                tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
-                self.shared.trouble(&error.to_string());
+                if !std::mem::replace(&mut self.unwritable, true) {
+                    tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
+                    self.shared.trouble(&error.to_string());
+                }
             }
         }
     }
@@ -406,40 +530,4 @@ fn write_trust(shared: &Shared, document: &Document) {
     {
         tracing::error!(target: "quptime", error = %error, "trust.yaml cannot be written");
     }
-}
-
-/// An objection to a part of the document, in the whole one.
-fn place_of(edited: &Document, objection: &review::Objection) -> document::integrity::Place {
-    use document::integrity::Place;
-    let text = objection.to_string();
-    let named = |kind: &str, name: &str| text.starts_with(&format!("{kind} {name}:"));
-    let check = edited
-        .checks
-        .iter()
-        .position(|check| named("check", &check.name))
-        .map(Place::Check);
-    let alert = || {
-        edited
-            .alerts
-            .iter()
-            .position(|alert| named("alert", &alert.name))
-            .map(Place::Alert)
-    };
-    let peer = || {
-        let peers = &mut edited.peers.iter();
-        peers
-            .position(|peer| named("peer", &peer.node_id.to_string()))
-            .map(Place::Peer)
-    };
-    let window = || {
-        let windows = &mut edited.maintenance.iter();
-        windows
-            .position(|window| named("maintenance", &window.name))
-            .map(Place::Window)
-    };
-    check
-        .or_else(alert)
-        .or_else(peer)
-        .or_else(window)
-        .unwrap_or(Place::Whole)
 }

@@ -96,7 +96,11 @@ pub async fn configure(
     let warnings = reviewed(&wanted, &changes)?;
     check_removals(shared, &changes, force)?;
     match propose_changes(shared, changes, &wanted, uid, what).await {
-        Ok(done) => Ok((done, warnings)),
+        Ok(done) => {
+            // Whoever asked may look at the file next.
+            super::file::written(shared, done.version).await;
+            Ok((done, warnings))
+        }
         Err(refused @ Refused::NoQuorum { .. }) => {
             // Operators search the log for this beginning.
             tracing::error!(target: "quptime", "propose to master: {refused}");

@@ -74,7 +74,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
     let prober = probe::Prober::new(probe::Settings::new(env!("CARGO_PKG_VERSION")), clock.clone())
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let prober = Arc::new(prober);
-    let mut first = true;
+    let mut known = None;
     loop {
         enter::keep_promise(&node.home).context("give up the own group")?;
         let run = Run {
@@ -83,14 +83,15 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
             prober: &prober,
             sockets: &sockets,
             lifecycle: &lifecycle,
-            first,
+            known: known.take(),
         };
-        match Box::pin(run.go()).await? {
+        let (ending, document) = Box::pin(run.go()).await?;
+        known = Some(document);
+        match ending {
             Ending::Stop => return Ok(()),
             Ending::Failed(text) => anyhow::bail!(text),
             Ending::Again => {}
         }
-        first = false;
     }
 }
 
@@ -138,7 +139,8 @@ struct Run<'a> {
     prober: &'a Arc<probe::Prober>,
     sockets: &'a Sockets,
     lifecycle: &'a Lifecycle,
-    first: bool,
+    /// What counted at the end of the run before; nothing in the first.
+    known: Option<Arc<Document>>,
 }
 
 struct Inboxes {
@@ -148,9 +150,18 @@ struct Inboxes {
 }
 
 impl Run<'_> {
-    async fn go(self) -> anyhow::Result<Ending> {
-        let document = self.node.home.read_cluster()?.unwrap_or_default();
-        let (entrance, actions) = Entrance::new(enter::boot(&self.node.home, self.node.settings.node_id)?);
+    /// Yields how it ended, and the configuration that counted.
+    async fn go(self) -> anyhow::Result<(Ending, Arc<Document>)> {
+        let document = match (self.node.home.read_cluster(), &self.known) {
+            (Ok(document), _) => Arc::new(document.unwrap_or_default()),
+            (Err(error), None) => return Err(error.into()),
+            (Err(error), Some(known)) => {
+                tracing::error!(target: "quptime", "manual-edit: not applied: {error}");
+                known.clone()
+            }
+        };
+        let boot = enter::boot(&self.node.home, self.node.settings.node_id, self.known.as_deref())?;
+        let (entrance, actions) = Entrance::new(boot);
         let (shared, mut inboxes) = self.share(document, entrance);
         let shared = Arc::new(shared);
         // This run only begins a group and ends with that: whoever comes is served by the next one, and waits in the sockets' queues.
@@ -170,7 +181,7 @@ impl Run<'_> {
             ));
         }
         tokio::spawn(beats::run(shared.clone()));
-        if self.first {
+        if self.known.is_none() {
             self.lifecycle.ready("serving");
             tracing::info!(
                 target: "quptime",
@@ -206,10 +217,10 @@ impl Run<'_> {
             }
         }
         transport.stop().await;
-        Ok(ending)
+        Ok((ending, shared.document()))
     }
 
-    fn share(&self, document: Document, entrance: Entrance) -> (Shared, Inboxes) {
+    fn share(&self, document: Arc<Document>, entrance: Entrance) -> (Shared, Inboxes) {
         let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
         let (look_again, look_again_in) = mpsc::channel(REPORTS_MAX);
         let (ending, ending_in) = watch::channel(None);
@@ -233,8 +244,10 @@ impl Run<'_> {
             transport: OnceLock::new(),
             ears: Mutex::default(),
             known: RwLock::default(),
-            document_at_start: Arc::new(document),
+            document_at_start: document,
             file: Mutex::default(),
+            followed: watch::channel(0).0,
+            follow_now: tokio::sync::Notify::new(),
             waiting: Mutex::default(),
             reports,
             look_again,

@@ -100,6 +100,10 @@ pub struct Shared {
     pub document_at_start: Arc<Document>,
     /// How it stands with hand edits.
     pub file: Mutex<FileReport>,
+    /// The version that `cluster.yaml` has, or would have if no edit were waiting in it.
+    pub followed: watch::Sender<u64>,
+    /// Somebody waits for the file to be written.
+    pub follow_now: tokio::sync::Notify,
     /// Why this node is in no group yet.
     pub waiting: Mutex<Vec<String>>,
     /// Reports for the master that this node may be.

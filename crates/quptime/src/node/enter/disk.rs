@@ -8,11 +8,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Kind, Snapshot};
 
-use super::super::file::Written;
+use super::super::file::written::{Written, carry_over};
 use super::super::shared::Shared;
 use super::{known_as, name, names_of};
 use crate::document::{self, Digest, Document};
-use crate::home::{Home, write};
+use crate::home::{Home, free_path, write};
 use crate::identity::NodeId;
 use crate::machine::command::Command;
 use crate::machine::entrance::{
@@ -22,11 +22,12 @@ use crate::machine::state::State;
 use crate::raft::disk::{Disk, DiskError, Loaded, sync_dir};
 use crate::secret::random;
 
-/// Reads all that decides from the disk.
+/// Reads all that decides from the disk. A file that makes no sense is a mistake of whoever starts the daemon; once the daemon runs, it is an
+/// edit that cannot be applied, and the configuration that was `known` counts.
 ///
 /// # Errors
 /// The disk, or damage.
-pub fn boot(home: &Home, me: NodeId) -> anyhow::Result<Boot> {
+pub fn boot(home: &Home, me: NodeId, known: Option<&Document>) -> anyhow::Result<Boot> {
     let note = read_note(&home.note())?;
     let raft = match Disk::open(&home.raft()) {
         Ok(None) => Directory::Absent,
@@ -36,23 +37,19 @@ pub fn boot(home: &Home, me: NodeId) -> anyhow::Result<Boot> {
     };
     let is_founder = matches!(&note.standing, Standing::Trial(founding) if founding.founder == known_as(me));
     let trial = Disk::open(&home.trial())?.map(|loaded| facts(&loaded, is_founder));
-    let text = home.read_cluster_text()?;
-    let file = match text {
-        // A file that is missing is a placeholder.
-        None => Ok(FileFacts {
-            version: 0,
-            digest: entrance::Digest(Digest::of(&Document::default()).0),
-            peers: std::collections::BTreeSet::new(),
-            as_written: false,
+    let genuine = matches!(raft, Directory::Present(_));
+    let file = match (read_file(home, genuine), known) {
+        (Err(_), Some(known)) => Ok(match &raft {
+            // As if nobody had touched it.
+            Directory::Present(facts) => FileFacts {
+                version: facts.version,
+                digest: facts.digest,
+                peers: facts.voters.keys().copied().collect(),
+                as_written: true,
+            },
+            _ => file_facts(known, false),
         }),
-        Some(text) => match document::parse(&text) {
-            Ok(document) => {
-                let genuine = matches!(raft, Directory::Present(_));
-                let as_written = genuine && Written::load(&home.raft()).is(&text);
-                Ok(file_facts(&document, as_written))
-            }
-            Err(mistake) => Err(format!("{}: {mistake}", home.cluster_file().display())),
-        },
+        (file, _) => file,
     };
     Ok(Boot {
         node: known_as(me),
@@ -61,6 +58,18 @@ pub fn boot(home: &Home, me: NodeId) -> anyhow::Result<Boot> {
         trial,
         file,
     })
+}
+
+fn read_file(home: &Home, genuine: bool) -> Result<FileFacts, String> {
+    let text = home.read_cluster_text().map_err(|error| error.to_string())?;
+    let Some(text) = text else {
+        // A file that is missing is a placeholder.
+        return Ok(file_facts(&Document::default(), false));
+    };
+    let document = document::parse(&text);
+    let document = document.map_err(|mistake| format!("{}: {mistake}", home.cluster_file().display()))?;
+    let as_written = genuine && Written::load(&home.raft()).is(&text);
+    Ok(file_facts(&document, as_written))
 }
 
 pub(super) fn file_facts(document: &Document, as_written: bool) -> FileFacts {
@@ -135,10 +144,18 @@ pub(super) fn write_note(home: &Home, note: &Note) -> anyhow::Result<()> {
 
 /// The text that is there counts as written here, so it is written over.
 pub(super) fn remember_as_written(home: &Home) -> anyhow::Result<()> {
-    if let Some(text) = home.read_cluster_text()? {
+    // What makes no sense stays, for its author to mend.
+    if let Some(text) = readable(home)
+        && document::parse(&text).is_ok()
+    {
         Written::note(&home.raft(), text)?;
     }
     Ok(())
+}
+
+/// The text of the file; nothing if there is none, or something that cannot be read, which its keeper tells about.
+fn readable(home: &Home) -> Option<String> {
+    home.read_cluster_text().ok().flatten()
 }
 
 fn stamp(shared: &Shared) -> String {
@@ -146,13 +163,11 @@ fn stamp(shared: &Shared) -> String {
 }
 
 pub(super) fn keep_stale(shared: &Shared) -> anyhow::Result<()> {
-    let Some(text) = shared.home.read_cluster_text()? else {
+    let Some(text) = readable(&shared.home) else {
         return Ok(());
     };
-    let kept = shared
-        .home
-        .dir()
-        .join(format!("cluster.yaml.stale-{}", stamp(shared)));
+    let kept = format!("cluster.yaml.stale-{}", stamp(shared));
+    let kept = free_path(&shared.home.dir().join(kept));
     write(&kept, text.as_bytes())?;
     tracing::warn!(target: "quptime", kept = %kept.display(), "cluster.yaml was older than the cluster and is replaced");
     // A node without memory takes the cluster's; with one, the text counts as written.
@@ -168,11 +183,7 @@ pub(super) fn set_aside(shared: &Shared) -> anyhow::Result<()> {
     if !raft.exists() {
         return Ok(());
     }
-    let mut aside = raft.with_file_name(format!("raft.orphan-{}", stamp(shared)));
-    while aside.exists() {
-        let [a] = random::<1>();
-        aside = raft.with_file_name(format!("raft.orphan-{}-{a}", stamp(shared)));
-    }
+    let aside = free_path(&raft.with_file_name(format!("raft.orphan-{}", stamp(shared))));
     fs::rename(&raft, &aside).with_context(|| format!("move {} aside", raft.display()))?;
     sync_dir(shared.home.dir())?;
     Ok(())
@@ -183,15 +194,18 @@ pub(super) fn adopt(shared: &Shared) -> anyhow::Result<()> {
     if !trial.exists() {
         return Ok(());
     }
+    // The file that all agreed on is no edit of what came of it; one that was changed meanwhile is, and its author saw what was written last.
+    let note = read_note(&shared.home.note())?;
+    let document = readable(&shared.home).and_then(|text| document::parse(&text).ok());
+    let agreed = matches!((note.standing, document), (Standing::Trial(founding), Some(document))
+        if Digest::of(&document).0 == founding.digest.0);
+    if !agreed {
+        carry_over(&shared.home.raft(), &trial);
+    }
     set_aside(shared)?;
     fs::rename(&trial, shared.home.raft()).with_context(|| format!("move {}", trial.display()))?;
     sync_dir(shared.home.dir())?;
-    // The file that all agreed on is no edit of what came of it; one that was changed meanwhile is.
-    let note = read_note(&shared.home.note())?;
-    if let Standing::Trial(founding) = note.standing
-        && let Some(document) = shared.home.read_cluster()?
-        && Digest::of(&document).0 == founding.digest.0
-    {
+    if agreed {
         remember_as_written(&shared.home)?;
     }
     Ok(())
