@@ -391,6 +391,9 @@ pub struct Settings {
     /// Silence after which a peer is not live; 4s if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_after: Option<Span>,
+    /// Whether a check that comes and goes is told as flapping instead of each time; true if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap_damping: Option<bool>,
 }
 
 impl Settings {

@@ -6,7 +6,7 @@
 //! - An outage of a check that depends on others is held until each of them has been found well in a round after it began. While one of
 //!   them is down it stays held.
 //! - More than [`FLAP_TRANSITIONS`] changes within [`FLAP_WINDOW_MS`]: one FLAPPING, then silence until nothing has changed for as long,
-//!   then one STABLE.
+//!   then one STABLE. The setting `flap_damping: false` turns that off.
 //! - Whoever acknowledges an outage stops reminders and escalation until recovery, or until the time they named.
 
 use super::Millis;
@@ -76,7 +76,7 @@ pub fn transition(
                 .incident
                 .as_ref()
                 .is_some_and(|incident| incident.announced);
-            if announced && before.flapping.is_none() && !begins_to_flap(&before, now) {
+            if announced && before.flapping.is_none() && !begins_to_flap(state, &before, now) {
                 result.deliveries = recovered(state, check, before.incident.as_ref(), now);
             }
         }
@@ -94,7 +94,7 @@ pub fn transition(
 fn hold(state: &State, check: &Check, before: &CheckState, now: Millis) -> Option<Hold> {
     if window_of(state, check, now).is_some() {
         Some(Hold::Maintenance)
-    } else if before.flapping.is_some() || begins_to_flap(before, now) {
+    } else if before.flapping.is_some() || begins_to_flap(state, before, now) {
         Some(Hold::Flapping)
     } else {
         let parent = check
@@ -106,8 +106,12 @@ fn hold(state: &State, check: &Check, before: &CheckState, now: Millis) -> Optio
 }
 
 /// Whether one more transition now is one too many.
-fn begins_to_flap(before: &CheckState, now: Millis) -> bool {
-    count_recent(before, now) + 1 > FLAP_TRANSITIONS
+fn begins_to_flap(state: &State, before: &CheckState, now: Millis) -> bool {
+    damps(state) && count_recent(before, now) + 1 > FLAP_TRANSITIONS
+}
+
+fn damps(state: &State) -> bool {
+    state.document.settings.flap_damping != Some(false)
 }
 
 fn count_recent(state: &CheckState, now: Millis) -> usize {
@@ -194,7 +198,7 @@ fn verb_due(state: &State, rounds: &Rounds, check: &Check, known: &CheckState, n
         let quiet = now.saturating_sub(known.since) >= FLAP_WINDOW_MS;
         return quiet.then_some(Verb::Stable);
     }
-    if count_recent(known, now) > FLAP_TRANSITIONS {
+    if damps(state) && count_recent(known, now) > FLAP_TRANSITIONS {
         return Some(Verb::Flapping);
     }
     let incident = known.incident.as_ref()?;

@@ -205,6 +205,19 @@ fn what_comes_and_goes_is_told_once() {
 }
 
 #[test]
+fn damping_can_be_turned_off() {
+    let mut stage = Stage::new(|document| document.settings.flap_damping = Some(false));
+    stage.becomes("c", Status::Up);
+    for _ in 0..2 * FLAP_TRANSITIONS {
+        stage.now += 1000;
+        assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+        stage.now += 1000;
+        assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+        assert_eq!(stage.due(), []);
+    }
+}
+
+#[test]
 fn reminders_until_somebody_works_on_it() {
     let remind = |document: &mut Document| document.checks[0].remind_every = Some(Span::from_secs(600));
     let mut stage = Stage::new(remind);
