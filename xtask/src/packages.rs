@@ -48,6 +48,9 @@ pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
 /// What a trial of Chainfire takes: the rival for calibration, networks to cut.
 pub(crate) const TRIAL_CHAINFIRE: &[&str] = &["etcd-server", "iproute2", "nftables"];
 
+/// What a trial of qu takes: a mail server that is told, networks to cut.
+pub(crate) const TRIAL_QU: &[&str] = &["iproute2", "nftables", "python3-aiosmtpd"];
+
 /// Packages of ours that come with a running service, and its unit.
 const SERVICES: &[(&str, &str)] = &[
     ("etcd-server", "etcd.service"),

@@ -12,7 +12,10 @@ use crate::toolchain;
 use crate::workspace::Workspace;
 
 /// Systems that can be tried, each with the packages that it takes.
-const SYSTEMS: &[(&str, &[&str])] = &[("chainfire", packages::TRIAL_CHAINFIRE)];
+const SYSTEMS: &[(&str, &[&str])] = &[
+    ("chainfire", packages::TRIAL_CHAINFIRE),
+    ("qu", packages::TRIAL_QU),
+];
 
 /// The command.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {

@@ -26,6 +26,22 @@ pub(crate) enum Kind {
     NoProgress,
     /// A member ended that nobody ended.
     MemberEnded,
+    /// A message that was due never came.
+    MessageLost,
+    /// A message came that nothing asked for, or it says something else than it should.
+    MessageWrong,
+    /// A message came again without a reason.
+    Repeated,
+    /// A message that may have come before does not say so.
+    Unmarked,
+    /// A message came after a later one of the same check.
+    OutOfOrder,
+    /// One term has two masters.
+    TwoMasters,
+    /// A message came from a node that was cut off from the majority.
+    SentAlone,
+    /// A check is not what its target is, although nothing was in the way.
+    WrongVerdict,
 }
 
 impl Kind {
@@ -39,6 +55,14 @@ impl Kind {
             Self::MembersDiffer => "members differ",
             Self::NoProgress => "no progress",
             Self::MemberEnded => "member ended",
+            Self::MessageLost => "message lost",
+            Self::MessageWrong => "message wrong",
+            Self::Repeated => "repeated without a reason",
+            Self::Unmarked => "repeat without a mark",
+            Self::OutOfOrder => "out of order",
+            Self::TwoMasters => "two masters",
+            Self::SentAlone => "sent without a majority",
+            Self::WrongVerdict => "wrong verdict",
         }
     }
 }
@@ -78,6 +102,15 @@ impl Findings {
                 kind,
                 &format!("{text} (write {}: {error})\n{details}", path.display()),
             ),
+        }
+    }
+
+    /// Keeps details in a file of this name.
+    pub(crate) fn write(&self, file: &str, details: &str) {
+        let path = self.dir.join(file);
+        match std::fs::write(&path, details) {
+            Ok(()) => terminal::note(&format!("see {}", path.display())),
+            Err(error) => terminal::error(&format!("write {}: {error}", path.display())),
         }
     }
 

@@ -1,4 +1,7 @@
-//! Real processes of a cluster under faults, and a judge: `cargo xtask trial chainfire`.
+//! Real processes of a cluster under faults, and a judge: `cargo xtask trial chainfire`, `cargo xtask trial qu`.
+//!
+//! `qu.rs` says how the second is tried; the rest of this page, and of this folder, is about the first. They share the ground (`ground.rs`,
+//! `namespaces.rs`, `network.rs`, `process.rs`, `findings.rs`).
 //!
 //! Three members of a system (Chainfire, or etcd to calibrate the instrument) run in network namespaces of their own, joined by a bridge
 //! in a namespace of this program's own. Clients put, read and compare-and-swap values, none of which is ever written twice, on a few
@@ -28,6 +31,7 @@ mod client;
 mod clock;
 mod findings;
 mod finish;
+mod ground;
 mod keys;
 mod ledger;
 mod member;
@@ -35,6 +39,8 @@ mod namespaces;
 mod nemesis;
 mod network;
 mod options;
+mod process;
+mod qu;
 mod run;
 mod system;
 mod watcher;
@@ -45,7 +51,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::namespaces::Entry;
-use crate::options::Options;
+use crate::options::{Arguments, Place, Subject};
 
 /// Exit status when something else than the judge stopped the run: no program, a cluster that does not start.
 const EXIT_BROKEN: u8 = 2;
@@ -55,8 +61,8 @@ const EXIT_CANNOT: u8 = 3;
 
 /// The program.
 pub fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let subject = match Arguments::try_parse() {
+        Ok(arguments) => arguments.subject,
         Err(error) => {
             let wrong_usage = error.use_stderr();
             // Nothing is left to tell if the terminal is gone.
@@ -64,15 +70,26 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if wrong_usage { 64 } else { 0 });
         }
     };
-    match namespaces::enter(&options) {
-        Ok(Entry::Inside) => {}
-        Ok(Entry::Done(status)) => return status,
-        Err(error) => {
-            terminal::error(&format!("{error:#}"));
-            return ExitCode::from(EXIT_CANNOT);
+    let on_loopback = matches!(&subject, Subject::Chainfire(options) if options.network == Place::Loopback);
+    if !on_loopback {
+        match namespaces::enter() {
+            Ok(Entry::Inside) => {}
+            Ok(Entry::Done(status)) => return status,
+            Err(error) => {
+                let error = match subject {
+                    Subject::Chainfire(_) => format!("{error:#}, or without partitions: --network loopback"),
+                    Subject::Qu(_) => format!("{error:#}"),
+                };
+                terminal::error(&error);
+                return ExitCode::from(EXIT_CANNOT);
+            }
         }
     }
-    match run::run(&options) {
+    let passed = match &subject {
+        Subject::Chainfire(options) => run::run(options),
+        Subject::Qu(options) => qu::run(options),
+    };
+    match passed {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

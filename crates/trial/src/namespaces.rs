@@ -9,8 +9,6 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::options::{Options, Place};
-
 /// Says to the second start that it is the second.
 const INSIDE: &str = "MAINSTAY_TRIAL_INSIDE";
 
@@ -34,15 +32,13 @@ pub(crate) enum Entry {
     Done(ExitCode),
 }
 
-/// Starts the program again inside, unless it is there or needs no namespaces. The error says what the machine lacks.
-pub(crate) fn enter(options: &Options) -> Result<Entry> {
-    if options.network == Place::Loopback || std::env::var_os(INSIDE).is_some() {
+/// Starts the program again inside, unless it is there. The error says what the machine lacks.
+pub(crate) fn enter() -> Result<Entry> {
+    if std::env::var_os(INSIDE).is_some() {
         return Ok(Entry::Inside);
     }
     if let Err(error) = possible() {
-        bail!(
-            "network namespaces are not to be had ({error:#}); run as root, or without partitions: --network loopback"
-        );
+        bail!("network namespaces are not to be had ({error:#}); run as root");
     }
     let own = std::env::current_exe().context("find the path of this program")?;
     // `unshare` ends its child when it is killed, but ignores SIGTERM and outlives us by itself: so it is killed with this thread.

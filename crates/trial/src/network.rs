@@ -1,8 +1,8 @@
 //! The network between members and clients, and cutting it one direction at a time.
 //!
 //! Every member has a namespace with one interface, joined to the others by a bridge; clients stand at the bridge. A packet filter in
-//! the receiver's namespace drops what comes from the senders in a set: so each direction can be cut alone, and the sender notices
-//! nothing, as with a broken switch. Connections that live through a cut go on when TCP tries again.
+//! the receiver's namespace drops what goes from a sender to an address in a set of such pairs: so each direction can be cut alone, and
+//! the sender notices nothing, as with a broken switch. Connections that live through a cut go on when TCP tries again.
 
 use std::fmt;
 use std::io::Write as _;
@@ -16,11 +16,11 @@ use lab::AddressBlock;
 const FILTER: &str = "
 table ip trial {
     set cut {
-        type ipv4_addr
+        type ipv4_addr . ipv4_addr
     }
     chain input {
         type filter hook input priority 0
-        ip saddr @cut drop
+        ip saddr . ip daddr @cut drop
     }
 }
 ";
@@ -30,6 +30,8 @@ table ip trial {
 pub(crate) enum End {
     Member(usize),
     Clients,
+    /// A second address of where clients are, so that it can be cut off alone: who is told of alerts.
+    Sinks,
 }
 
 impl fmt::Display for End {
@@ -37,6 +39,7 @@ impl fmt::Display for End {
         match self {
             Self::Member(member) => write!(f, "member {}", member + 1),
             Self::Clients => f.write_str("the clients"),
+            Self::Sinks => f.write_str("the sinks"),
         }
     }
 }
@@ -57,10 +60,10 @@ impl Network {
         run("mount", "-t tmpfs none /run")?;
         run("ip", "link set lo up")?;
         run("ip", "link add bridge0 type bridge")?;
-        run(
-            "ip",
-            &format!("address add {}/24 dev bridge0", network.address(End::Clients)?),
-        )?;
+        for end in [End::Clients, End::Sinks] {
+            let address = network.address(end)?;
+            run("ip", &format!("address add {address}/24 dev bridge0"))?;
+        }
         run("ip", "link set bridge0 up")?;
         for member in 0..members {
             let name = namespace(member);
@@ -95,8 +98,9 @@ impl Network {
         match (self, end) {
             (Self::Namespaces(_), End::Member(member)) => Ok(Ipv4Addr::new(10, 77, 0, 1 + member as u8)),
             (Self::Namespaces(_), End::Clients) => Ok(Ipv4Addr::new(10, 77, 0, 254)),
+            (Self::Namespaces(_), End::Sinks) => Ok(Ipv4Addr::new(10, 77, 0, 253)),
             (Self::Loopback(block), End::Member(member)) => block.host(member),
-            (Self::Loopback(_), End::Clients) => Ok(Ipv4Addr::LOCALHOST),
+            (Self::Loopback(_), End::Clients | End::Sinks) => Ok(Ipv4Addr::LOCALHOST),
         }
     }
 
@@ -114,8 +118,8 @@ impl Network {
 
     /// From now on nothing that `from` sends reaches `to`.
     pub(crate) fn cut(&self, from: End, to: End) -> Result<()> {
-        let address = self.address(from)?;
-        let rule = format!("add element ip trial cut {{ {address} }}\n");
+        let (sender, receiver) = (self.address(from)?, self.address(to)?);
+        let rule = format!("add element ip trial cut {{ {sender} . {receiver} }}\n");
         self.filter_at(to, &rule)
             .with_context(|| format!("cut the way from {from} to {to}"))
     }
@@ -138,7 +142,7 @@ impl Network {
         }
         match end {
             End::Member(member) => filter(Some(&namespace(member)), rules),
-            End::Clients => filter(None, rules),
+            End::Clients | End::Sinks => filter(None, rules),
         }
     }
 }

@@ -2,20 +2,34 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::nemesis::FaultKind;
+use crate::qu;
 use crate::system::System;
 
-/// Runs a real cluster under faults and judges what clients saw. Exit status: 0 nothing was found, 1 a
+/// Runs a real cluster under faults and judges what came of it. Exit status: 0 nothing was found, 1 a
 /// violation, 2 it could not be carried out, 3 no namespaces here.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "trial", version)]
-pub(crate) struct Options {
+#[command(name = "trial", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
     /// What is tried.
-    #[arg(value_enum)]
+    #[command(subcommand)]
     pub(crate) subject: Subject,
+}
 
+/// What can be tried.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Subject {
+    /// The key-value store, or its rival: is what clients saw linearizable?
+    Chainfire(Options),
+    /// The uptime monitor: is every change told once, and to everybody?
+    Qu(qu::Options),
+}
+
+/// How the key-value store is tried.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
     /// The system that runs; etcd calibrates the instrument.
     #[arg(long, value_enum, default_value_t = System::Chainfire)]
     pub(crate) system: System,
@@ -71,13 +85,6 @@ pub(crate) struct Options {
     /// Keep data and logs even if nothing was found.
     #[arg(long)]
     pub(crate) keep: bool,
-}
-
-/// What can be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Subject {
-    /// The key-value store, or its rival.
-    Chainfire,
 }
 
 /// Where members live.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use sim::Rng;
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::findings::Findings;
 use crate::finish::Finish;
+use crate::ground;
 use crate::keys::{self, Keys};
 use crate::ledger::Ledger;
 use crate::member::Member;
@@ -34,15 +35,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// The whole run; false if something was found.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let seed = options.seed.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.unwrap_or_default().as_millis() as u64
-    });
-    let mainstay = mainstay(options)?;
-    let dir = folder(options, seed)?;
+    let seed = ground::seed(options.seed);
+    let mainstay = match options.system {
+        System::Etcd => PathBuf::new(),
+        System::Chainfire => ground::program(options.mainstay.as_deref())?,
+    };
+    let name = options.system.name();
+    let dir = ground::folder(options.dir.as_deref(), name, seed)?;
     note(&format!(
-        "{} with {} members for {} minutes, seed {seed}, in {}",
-        options.system.name(),
+        "{name} with {} members for {} minutes, seed {seed}, in {}",
         options.nodes,
         options.minutes,
         dir.display()
@@ -58,35 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         clock_library,
     };
     let findings = Arc::new(Findings::new(dir.clone()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("start a runtime")?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = play(options, seed, &programs, &dir, &findings) => outcome,
-            () = interrupted() => bail!("interrupted"),
-        }
-    });
-    runtime.shutdown_background();
-    let passed = outcome.map(|summary| {
-        println!("{summary}");
-        findings.none()
-    });
-    if matches!(passed, Ok(true)) && !options.keep {
-        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-    } else {
-        note(&format!("kept: {}", dir.display()));
-    }
-    for (kind, count) in findings.counts() {
-        println!("FOUND  {kind}: {count}");
-    }
-    if let Ok(passed) = passed {
-        let word = if passed { "PASS" } else { "FAIL" };
-        println!("{word}  {} seed {seed}", options.system.name());
-    }
-    passed
+    let played = play(options, seed, &programs, &dir, &findings);
+    ground::conduct(name, seed, &dir, options.keep, &findings, played)
 }
 
 async fn play(
@@ -281,67 +255,4 @@ async fn wait_until_up(members: &mut [Member], clients: &[Client]) -> Result<()>
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// Ends on SIGINT or SIGTERM. As process 1 of its namespace the program gets only signals that it asks for.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-fn own_dir() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("find the path of this program")?;
-    Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
-}
-
-/// The program to try, if it is needed.
-fn mainstay(options: &Options) -> Result<PathBuf> {
-    let path = match &options.mainstay {
-        Some(path) => path.clone(),
-        None => own_dir()?.join("mainstay"),
-    };
-    if options.system == System::Etcd {
-        return Ok(path);
-    }
-    path.canonicalize().with_context(|| {
-        format!(
-            "find the program {}; `cargo build -p mainstay` makes it, --mainstay names another",
-            path.display()
-        )
-    })
-}
-
-/// An empty folder for this run.
-fn folder(options: &Options, seed: u64) -> Result<PathBuf> {
-    let parent = match &options.dir {
-        Some(dir) => dir.clone(),
-        None => own_dir()?.join("../trial"),
-    };
-    let make = |path: &Path| {
-        std::fs::create_dir_all(path).with_context(|| format!("make the directory {}", path.display()))
-    };
-    make(&parent)?;
-    // Members run in their own directories, so their paths must not depend on ours.
-    let parent = parent
-        .canonicalize()
-        .with_context(|| format!("find the directory {}", parent.display()))?;
-    let dir = parent.join(format!("{}-{seed}", options.system.name()));
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).with_context(|| {
-            format!(
-                "remove what an earlier run with this seed left in {}",
-                dir.display()
-            )
-        })?;
-    }
-    make(&dir)?;
-    Ok(dir)
 }
