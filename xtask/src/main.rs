@@ -105,7 +105,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "trial",
         arguments: "SYSTEM [ARGUMENTS OF `trial`]",
-        about: "a real cluster under faults, judged for linearizability",
+        about: "a real cluster under faults, with a judge: chainfire, qu",
         run: trial::run,
     },
 ];

@@ -94,6 +94,8 @@ async fn play(
         .map(|number| Node::init(program, dir, number, &network))
         .collect::<Result<Vec<_>>>()?;
     form(&mut nodes).await.context("form the cluster")?;
+    // Before, each node was master of a cluster of its own, with terms of its own.
+    let alone: Vec<usize> = nodes.iter().map(|node| node.log_text().len()).collect();
     configure(&nodes, &targets, &sinks, &relay).await?;
     note("the cluster stands and finds all targets well");
 
@@ -131,7 +133,13 @@ async fn play(
         faults,
         outages: ledger.outages(),
         calm,
-        masters: nodes.iter().flat_map(masters_of).collect(),
+        masters: nodes
+            .iter()
+            .zip(&alone)
+            .flat_map(|(node, length)| {
+                masters_in(node.log_text().get(*length..).unwrap_or_default(), node.number)
+            })
+            .collect(),
         begun,
         ended: now(),
     };
@@ -315,10 +323,6 @@ fn dropped_nothing(state: State, findings: &Findings) -> Result<State> {
 }
 
 /// The masters that a node has logged: term, master, and its own number.
-fn masters_of(node: &Node) -> Vec<(u64, String, usize)> {
-    masters_in(&node.log_text(), node.number)
-}
-
 fn masters_in(log: &str, number: usize) -> Vec<(u64, String, usize)> {
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!(" {name}="))?;

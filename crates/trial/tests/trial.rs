@@ -1,4 +1,5 @@
-//! Chainfire for two minutes; and the instrument itself on Debian's etcd: a correct system passes, and one that is not is caught.
+//! Chainfire for two minutes, qu for a short one; and the instrument itself on Debian's etcd: a correct system passes, and one that is not
+//! is caught.
 
 #![allow(
     clippy::print_stdout,
@@ -16,8 +17,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 const CANNOT: i32 = 3;
 
 fn trial(dir: &Path, arguments: &[&str]) -> Option<Output> {
+    trial_of("chainfire", dir, arguments)
+}
+
+fn trial_of(subject: &str, dir: &Path, arguments: &[&str]) -> Option<Output> {
     let output = Command::new(env!("CARGO_BIN_EXE_trial"))
-        .args(["chainfire", "--dir"])
+        .args([subject, "--dir"])
         .arg(dir)
         .args(arguments)
         .output()
@@ -37,6 +42,24 @@ fn chainfire_under_faults_is_linearizable() {
     let mainstay = testkit::mainstay_binary().unwrap();
     let mainstay = mainstay.to_str().unwrap();
     let Some(output) = trial(dir.path(), &["--mainstay", mainstay, "--minutes", "2"]) else {
+        return;
+    };
+    if !output.status.success() {
+        dir.keep();
+    }
+    let report = String::from_utf8_lossy(&output.stdout);
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}\n{progress}");
+}
+
+/// Another seed each time, as above. Messages may take a while to be told in the end: some have failed and wait for their next attempt.
+#[test]
+fn qu_under_faults_tells_everything_once() {
+    let mut dir = testkit::TestDir::new("trial-qu").unwrap();
+    let mainstay = testkit::mainstay_binary().unwrap();
+    let mainstay = mainstay.to_str().unwrap();
+    let arguments = ["--mainstay", mainstay, "--minutes", "0.5", "--targets", "12"];
+    let Some(output) = trial_of("qu", dir.path(), &arguments) else {
         return;
     };
     if !output.status.success() {
