@@ -279,7 +279,8 @@ async fn settle(nodes: &[Node], findings: &Findings) -> Result<State> {
                 .count();
             let same = states.iter().all(|state| state == first);
             if well == first.checks.len() && first.deliveries.is_empty() && same {
-                return dropped_nothing(first.clone(), findings);
+                tell_dropped(first, findings);
+                return Ok(first.clone());
             }
         }
         if started.elapsed() > SETTLE_MAX {
@@ -304,13 +305,14 @@ async fn settle(nodes: &[Node], findings: &Findings) -> Result<State> {
                 kind,
                 &format!("{SETTLE_MAX:?} after everything was healed: {each}"),
             );
-            return dropped_nothing(states[0].clone(), findings);
+            tell_dropped(&states[0], findings);
+            return Ok(states[0].clone());
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-fn dropped_nothing(state: State, findings: &Findings) -> Result<State> {
+fn tell_dropped(state: &State, findings: &Findings) {
     for finished in state.finished.iter() {
         if let Some(reason) = &finished.dropped {
             findings.add(
@@ -319,7 +321,6 @@ fn dropped_nothing(state: State, findings: &Findings) -> Result<State> {
             );
         }
     }
-    Ok(state)
 }
 
 /// The masters that a node has logged: term, master, and its own number.

@@ -48,7 +48,12 @@ fn message(number: u64, alert: &'static str, at: Millis) -> Arrival {
         alert,
         key: id.clone(),
         id,
-        verb: if number % 2 == 0 { "DOWN" } else { "RECOVERED" }.to_owned(),
+        verb: if number.is_multiple_of(2) {
+            "DOWN"
+        } else {
+            "RECOVERED"
+        }
+        .to_owned(),
         when: (alert == "open").then_some(at),
         marked: (alert == "open").then_some(false),
         sender: 0,
