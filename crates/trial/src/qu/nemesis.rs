@@ -277,7 +277,7 @@ impl<'a> Nemesis<'a> {
             Deed::Ambush { kill } => {
                 let trap = self.ledger.lay_ambush();
                 if let Ok(Ok(sender)) = tokio::time::timeout(AMBUSH_MAX, trap.came).await {
-                    fault.text += &format!(" ({})", sender + 1);
+                    fault.text = format!("{} ({})", fault.text, sender + 1);
                     self.end(sender, *kill, Some(sender), fault)?;
                 }
                 // The sink may have given up waiting.
