@@ -92,3 +92,33 @@ fn a_file_from_a_backup_gives_way_to_the_running_cluster() {
     let watched = Watched::up();
     assert_passed(&watched.page("qu-backup-restore", &[]));
 }
+
+#[test]
+fn a_node_that_is_gone_is_replaced() {
+    let watched = Watched::up();
+    assert_passed(&watched.page("qu-replace-node", &[]));
+}
+
+#[test]
+fn lost_quorum_is_found_and_comes_back_with_the_nodes() {
+    let watched = Watched::up();
+    for node in ["node2", "node3"] {
+        assert_passed(&mainstay(&[
+            "lab",
+            "kill",
+            "--dir",
+            watched.path(),
+            node,
+            "quptime",
+        ]));
+    }
+    let found = || {
+        let page = watched.page("qu-lost-quorum", &["--section", "Checks"]);
+        Ok((page.status.code() == Some(1)).then_some(()))
+    };
+    lab::wait::until(std::time::Duration::from_mins(1), "the loss to be seen", found)
+        .expect("two of three are gone");
+    assert_passed(&watched.page("qu-lost-quorum", &["--section", "Fix"]));
+    assert_passed(&watched.page("qu-lost-quorum", &["--section", "Proof"]));
+    assert_passed(&watched.page("qu-lost-quorum", &[]));
+}

@@ -153,6 +153,13 @@ pub struct PeerLine {
     pub live: bool,
     /// When it was last heard, UNIX milliseconds.
     pub last_seen: Option<Millis>,
+    /// Whether it votes. A node that has just joined, or has come back without its memory, catches up first.
+    #[serde(default = "yes")]
+    pub votes: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a node says of itself to `doctor`.

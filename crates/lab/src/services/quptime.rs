@@ -82,7 +82,7 @@ pub fn set_up(lab: &Lab) -> Result<()> {
         Ok((first.run("qu status")?.code == 0).then_some(()))
     })?;
     if said(&first, "qu alert list")?.contains("sink") {
-        return Ok(());
+        return whole(lab, &first);
     }
     for name in &names[1..] {
         let address = lab.host(name)?.address()?;
@@ -104,8 +104,20 @@ pub fn set_up(lab: &Lab) -> Result<()> {
             "qu alert add webhook sink --url http://{address}:{}/ --default",
             sink::PORT
         ),
-    )
-    .map(drop)
+    )?;
+    whole(lab, &first)
+}
+
+/// Waits until every node is heard and votes: only then may one of them be lost.
+fn whole(lab: &Lab, first: &Host<'_>) -> Result<()> {
+    wait::until(LIMIT, "all nodes of qu to vote", || {
+        ensure!(!lab.is_interrupted(), "interrupted");
+        let status = first.run("qu status")?;
+        let missing = status.stdout.lines().any(|line| {
+            line.starts_with("joining:") || line.split_ascii_whitespace().any(|word| word == "false")
+        });
+        Ok((status.code == 0 && !missing).then_some(()))
+    })
 }
 
 fn said(host: &Host<'_>, line: &str) -> Result<String> {

@@ -186,6 +186,7 @@ mod tests {
             advertise: advertise.to_owned(),
             live: true,
             last_seen: Some(1_778_598_092_000),
+            votes: true,
         };
         Status {
             node: alpha,

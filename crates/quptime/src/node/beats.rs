@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use super::wire::{Beat, decode, encode, kind};
+use super::wire::{Beat, Peers, decode, encode, kind};
 use crate::identity::NodeId;
 use crate::machine::Millis;
 
 /// A peer that does not answer within this is tried again with the next beat.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A newer configuration that has not arrived for so long may come from a node that this one does not know yet: whoever has it is asked who
+/// its peers are.
+const INTRODUCE_AFTER_MS: Millis = 1000;
 /// A newer configuration that has not arrived for so long is a failure that is told.
 const BEHIND_MS: Millis = 5000;
 /// How often a failure to catch up is told.
@@ -65,6 +68,22 @@ async fn one(shared: Arc<Shared>, to: NodeId, beat: bytes::Bytes) {
     }
 }
 
+/// Has a peer say who the others are. A node that joined, or was away, knows the peers of then; the master of today may be none of them, and
+/// neither could begin with the other.
+async fn be_introduced(shared: Arc<Shared>, by: NodeId) {
+    let Some(transport) = shared.transport.get() else {
+        return;
+    };
+    let asked = transport
+        .request(by.number(), kind::PEERS, encode(&()), ANSWER_TIMEOUT)
+        .await;
+    if let Ok(answer) = asked
+        && let Ok(peers) = decode::<Peers>(&answer)
+    {
+        shared.introduce(peers);
+    }
+}
+
 /// Tells when this node does not catch up although somebody could help.
 #[derive(Default)]
 struct Behind {
@@ -73,7 +92,7 @@ struct Behind {
 }
 
 impl Behind {
-    fn look(&mut self, shared: &Shared) {
+    fn look(&mut self, shared: &Arc<Shared>) {
         let now = shared.now();
         let Some(view) = shared.view() else { return };
         let own = view.state.document.version;
@@ -89,6 +108,9 @@ impl Behind {
                 continue;
             }
             let since = *self.since.entry(peer.node_id).or_insert(now);
+            if now - since >= INTRODUCE_AFTER_MS {
+                tokio::spawn(be_introduced(shared.clone(), peer.node_id));
+            }
             let quiet = self
                 .told
                 .get(&peer.node_id)

@@ -334,6 +334,7 @@ impl Keeper {
             }
             Err(Refused::Failed(error)) => self.wait(format!("{count} changes, {error}")),
             Err(Refused::Invalid(error)) => self.refuse(&error),
+            Err(refused @ Refused::Removed) => self.refuse(&refused.to_string()),
             // Judged by what is here, once it is here: it may be this very edit that is in the way.
             Err(Refused::Conflict(_) | Refused::Outdated(_)) => {
                 self.wait(format!("{count} changes, the master has newer ones"));

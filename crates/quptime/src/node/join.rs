@@ -122,8 +122,10 @@ pub async fn invite(
 ) -> Result<(NodeId, u64), Refused> {
     let failed = Refused::Invalid;
     // Without quorum nothing is begun that could not be finished.
-    if !matches!(propose::soon_master(shared).await, Mastery::Is(_)) {
-        return Err(propose::no_quorum(shared));
+    match propose::soon_master(shared).await {
+        Mastery::Is(_) => {}
+        Mastery::Removed => return Err(Refused::Removed),
+        Mastery::NoQuorum | Mastery::Election => return Err(propose::no_quorum(shared)),
     }
     let transport = shared
         .transport

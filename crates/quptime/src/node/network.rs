@@ -13,7 +13,7 @@ use peer::http::WebStream;
 use peer::stranger::StrangerInfo;
 
 use super::shared::Shared;
-use super::wire::{self, Beat, FRAME_MAX, Found, Proposal, Reports, decode, encode, kind};
+use super::wire::{self, Beat, FRAME_MAX, Found, Peers, Proposal, Reports, decode, encode, kind};
 use super::{join, propose, status, web};
 use crate::machine::Millis;
 use crate::machine::state::State;
@@ -171,6 +171,13 @@ async fn answer(
             super::send::test_here(shared, &asked)
                 .await
                 .map(|said| encode(&said))
+        }
+        kind::PEERS => {
+            let document = shared.document();
+            Ok(encode(&Peers {
+                version: document.version,
+                peers: document.peers.clone(),
+            }))
         }
         kind::DOCTOR => Ok(encode(&status::examine(shared))),
         _ => Err(format!(

@@ -42,6 +42,11 @@ pub enum Refused {
         /// Voters that are needed.
         need: usize,
     },
+    /// This node is no member.
+    #[error(
+        "this node was removed from the cluster; ask a node that belongs to it, or begin anew with an empty directory"
+    )]
+    Removed,
     /// The entries are not any more what the author saw.
     #[error("changed by somebody else in the meantime: {}; look again and repeat", .0.join(", "))]
     Conflict(Vec<String>),
@@ -62,7 +67,7 @@ impl Refused {
         match self {
             Refused::NoQuorum { .. } => 4,
             Refused::Conflict(_) => 5,
-            Refused::Invalid(_) | Refused::Outdated(_) | Refused::Failed(_) => 1,
+            Refused::Removed | Refused::Invalid(_) | Refused::Outdated(_) | Refused::Failed(_) => 1,
         }
     }
 }
@@ -239,7 +244,8 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
             Mastery::Is(master) if master == shared.me => as_master(shared, command.clone()).await,
             Mastery::Is(master) => pass_on(shared, master, &command).await?,
             Mastery::Election => Proposed::NotMaster,
-            Mastery::NoQuorum | Mastery::Removed => return Err(no_quorum(shared)),
+            Mastery::NoQuorum => return Err(no_quorum(shared)),
+            Mastery::Removed => return Err(Refused::Removed),
         };
         match proposed {
             Proposed::Done { index, version } => {

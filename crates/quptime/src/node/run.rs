@@ -244,6 +244,7 @@ impl Run<'_> {
             transport: OnceLock::new(),
             ears: Mutex::default(),
             known: RwLock::default(),
+            introduced: Mutex::new(None),
             document_at_start: document,
             file: Mutex::default(),
             followed: watch::channel(0).0,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
-use super::wire::{Beat, CheckLine, PROTOCOL, Report};
+use super::wire::{Beat, CheckLine, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
@@ -96,6 +96,8 @@ pub struct Shared {
     pub ears: Mutex<Ears>,
     /// Who is let in.
     pub known: RwLock<BTreeMap<consensus::NodeId, Known>>,
+    /// Peers of a configuration that has not arrived here yet, as others told them.
+    pub introduced: Mutex<Option<Peers>>,
     /// What `cluster.yaml` said at the start of the run; what counts outside of a group.
     pub document_at_start: Arc<Document>,
     /// How it stands with hand edits.
@@ -338,13 +340,29 @@ impl Shared {
         });
     }
 
-    /// Lets in and dials exactly the peers of this document, and for a while those who were there before.
+    /// Others told who belongs to the cluster now. Counts until a configuration that is as new has arrived here.
+    pub fn introduce(&self, peers: Peers) {
+        let document = self.document();
+        if peers.version <= document.version {
+            return;
+        }
+        let is_news = self.introduced.lock().as_ref() != Some(&peers);
+        if is_news {
+            *self.introduced.lock() = Some(peers);
+            self.trust(&document, &[]);
+        }
+    }
+
+    /// Lets in and dials the peers of this document, those of a newer one that was told of, and for a while those who were there before.
     pub fn trust(&self, document: &Document, leaving: &[Known]) {
         let mut known: BTreeMap<consensus::NodeId, Known> = BTreeMap::new();
         for gone in leaving {
             known.insert(gone.node.number(), gone.clone());
         }
-        for peer in &document.peers {
+        let introduced = self.introduced.lock().clone();
+        let newer = introduced.filter(|peers| peers.version > document.version);
+        let newer = newer.map(|peers| peers.peers).unwrap_or_default();
+        for peer in newer.iter().chain(&document.peers) {
             if let Some(one) = known_of(peer)
                 && peer.node_id != self.me
             {

@@ -14,6 +14,7 @@ use crate::identity::NodeId;
 use crate::machine::announce::{is_acknowledged, window_of};
 use crate::machine::rounds::Rounds;
 use crate::machine::state::State;
+use crate::raft::view::View;
 
 /// How long the master may take for its table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,6 +89,7 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         Some(view) if !view.members.is_empty() => quorum_of(view),
         _ => document.quorum(),
     };
+    let peers = peers(shared, view.as_deref(), &document);
     Status {
         node: shared.me,
         term: view.as_ref().map_or(0, |view| view.term),
@@ -96,13 +98,13 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         quorum: master.is_some(),
         need,
         config_version: document.version,
-        peers: peers(shared, &document),
+        notes: notes(shared, &peers),
+        peers,
         checks: checks(shared, master).await,
-        notes: notes(shared),
     }
 }
 
-fn peers(shared: &Shared, document: &Document) -> Vec<PeerLine> {
+fn peers(shared: &Shared, view: Option<&View>, document: &Document) -> Vec<PeerLine> {
     let (ears, now, dead_after) = (shared.ears.lock(), shared.now(), shared.dead_after());
     let mut lines: Vec<PeerLine> = document
         .peers
@@ -112,6 +114,9 @@ fn peers(shared: &Shared, document: &Document) -> Vec<PeerLine> {
             PeerLine {
                 node: peer.node_id,
                 advertise: peer.advertise.clone(),
+                votes: view.is_none_or(|view| {
+                    view.members.is_empty() || view.members.get(&peer.node_id.number()) == Some(&true)
+                }),
                 live: me || ears.is_live(peer.node_id, now, dead_after),
                 last_seen: if me {
                     Some(shared.wall())
@@ -176,12 +181,18 @@ fn as_configured(shared: &Shared, lines: Vec<CheckLine>) -> Vec<CheckLine> {
     table(shared, &view.state, None).into_iter().map(row).collect()
 }
 
-fn notes(shared: &Shared) -> Vec<String> {
+fn notes(shared: &Shared, peers: &[PeerLine]) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(edit) = shared.file.lock().note() {
         notes.push(edit);
     }
     notes.extend(shared.waiting.lock().iter().cloned());
+    for peer in peers.iter().filter(|peer| !peer.votes) {
+        notes.push(format!(
+            "joining: {} ({}) catches up and does not vote yet",
+            peer.node, peer.advertise
+        ));
+    }
     if let Some(view) = shared.view() {
         for node in &view.state.impaired {
             notes.push(format!(

@@ -37,8 +37,19 @@ pub mod kind {
     pub const TEST_ALERT: u8 = 8;
     /// What `doctor` wants to know of a node.
     pub const DOCTOR: u8 = 9;
+    /// [`super::Peers`] of the configuration that a node has.
+    pub const PEERS: u8 = 10;
     /// Calls of strangers: joining with the cluster's secret.
     pub const JOIN: u8 = 32;
+}
+
+/// Who belongs to the cluster, as of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// The version.
+    pub version: u64,
+    /// All of them.
+    pub peers: Vec<Peer>,
 }
 
 /// A sign of life, with what others want to know of a node.

@@ -9,6 +9,7 @@
 mod cut_off;
 mod joining;
 mod leaving;
+mod strange_master;
 mod strangers;
 
 use std::time::Duration;
