@@ -43,11 +43,11 @@ pub struct Settings {
 
 impl Settings {
     /// Plain text, default bounds, the machine's clock.
-    pub fn new(cluster: u64, node: NodeId, listener: TcpListener) -> Settings {
+    pub fn new(cluster: u64, node: NodeId, listener: impl Into<Option<TcpListener>>) -> Settings {
         Settings {
             cluster,
             node,
-            listener: Some(listener),
+            listener: listener.into(),
             tls: None,
             limits: Limits::default(),
             clock: SystemClock::shared(),

@@ -37,6 +37,9 @@ use crate::stream::Proof;
 /// Payload of a frame to or from a stranger, at most.
 pub const FRAME_BYTES: usize = 64 << 10;
 
+/// How the text of a refusal begins that is about the caller's address and not about the call: it may be repeated later.
+pub const TOO_MANY: &str = "too many failed calls";
+
 /// Number, kind or result.
 const HEADER: usize = 8 + 1;
 
@@ -195,10 +198,7 @@ pub(crate) fn receive(shared: &Shared, proof: &Proof, from: SocketAddr) -> Resul
 
 fn too_many(from: SocketAddr, wait: Duration) -> String {
     let seconds = wait.as_secs() + 1;
-    format!(
-        "too many failed calls from {}, try again in {seconds} s",
-        from.ip()
-    )
+    format!("{TOO_MANY} from {}, try again in {seconds} s", from.ip())
 }
 
 /// Serves a stranger until one of both has enough.

@@ -1,6 +1,6 @@
 //! The program `qu`: its argument tree, and which file carries which command out.
 //!
-//! Commands talk to the local daemon over its socket, except `init`, `serve` and `version`. Results go to standard output, everything else
+//! Commands talk to the local daemon over its socket, except `init`, `enroll join`, `serve` and `version`. Results go to standard output, everything else
 //! to standard error. Exit codes: 0 done, 1 failed or no daemon, 2 wrong usage, 3 `status` without quorum, 4 refused for lack of quorum,
 //! 5 somebody else changed the entry meanwhile.
 
@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod cluster;
 mod doctor;
+mod enroll;
 mod init;
 mod maintenance;
 mod node;
@@ -49,6 +50,9 @@ enum Command {
     /// Nodes of the cluster.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Hosts that join by themselves, each with a token that is good once.
+    #[command(subcommand)]
+    Enroll(enroll::EnrollCommand),
     /// Whose keys this node knows.
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -132,6 +136,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Node(command) => command.run(),
+        Command::Enroll(command) => command.run(),
         Command::Trust(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Alert(command) => command.run(),

@@ -42,6 +42,15 @@ pub enum HomeError {
         /// What and where.
         mistake: Mistake,
     },
+    /// The directory is not that of a node yet.
+    #[error(
+        "{}: this host is about to enroll; repeat qu enroll join to finish it, or remove {} to begin anew",
+        .path.display(), .path.parent().unwrap_or(Path::new(".")).display()
+    )]
+    Enrolling {
+        /// The file that says so.
+        path: PathBuf,
+    },
     /// Others may read a secret.
     #[error("{}: mode {mode:04o} lets others read a secret; run chmod 600 {}", .path.display(), .path.display())]
     Open {
@@ -120,6 +129,11 @@ impl Home {
         self.dir.join("joining.yaml")
     }
 
+    /// `enrolling.yaml`: the host is about to enroll with a token, or has and was not started yet.
+    pub fn enrolling(&self) -> PathBuf {
+        self.dir.join("enrolling.yaml")
+    }
+
     /// `raft.note`: where the node stands between groups.
     pub fn note(&self) -> PathBuf {
         self.dir.join("raft.note")
@@ -158,6 +172,39 @@ impl Home {
     pub fn write_node(&self, node: &NodeFile) -> Result<(), HomeError> {
         let text = serde_saphyr::to_string(node).expect("a few texts and numbers");
         write(&self.node_file(), text.as_bytes())
+    }
+
+    /// Reads `enrolling.yaml`; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read or is wrong.
+    pub fn read_enrolling(&self) -> Result<Option<Enrolling>, HomeError> {
+        let path = self.enrolling();
+        let Some(text) = read(&path)? else { return Ok(None) };
+        document::parse::parse_strictly(&text)
+            .map(Some)
+            .map_err(|mistake| HomeError::Mistake { path, mistake })
+    }
+
+    /// Writes `enrolling.yaml`.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn write_enrolling(&self, enrolling: &Enrolling) -> Result<(), HomeError> {
+        let text = serde_saphyr::to_string(enrolling).expect("a few texts and numbers");
+        write(&self.enrolling(), text.as_bytes())
+    }
+
+    /// Whether nothing else is under way that would make this directory a node's.
+    ///
+    /// # Errors
+    /// A host is about to enroll here.
+    pub fn refuse_enrolling(&self) -> Result<(), HomeError> {
+        let path = self.enrolling();
+        if path.exists() && !self.node_file().exists() {
+            return Err(HomeError::Enrolling { path });
+        }
+        Ok(())
     }
 
     /// The text of `cluster.yaml`; nothing if it is not there.
@@ -245,6 +292,22 @@ pub struct NodeFile {
     /// `text` or `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_format: Option<service::logs::Format>,
+}
+
+/// `enrolling.yaml`: as what a host enrolls. Nothing of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolling {
+    /// Of the token that was shown last.
+    pub enrollment: String,
+    /// What the node will be called.
+    pub node_id: NodeId,
+    /// Where the others will reach it.
+    pub advertise: String,
+    /// Address to listen on.
+    pub bind_addr: String,
+    /// Port to listen on.
+    pub bind_port: u16,
 }
 
 fn any_address() -> String {

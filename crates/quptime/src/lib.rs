@@ -19,3 +19,4 @@ pub mod node;
 pub mod raft;
 pub mod secret;
 pub mod target;
+pub mod token;

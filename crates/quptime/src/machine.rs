@@ -12,11 +12,13 @@
 //! - [`announce`]: which messages a change of state gives;
 //! - [`dispatch`]: which message is sent when, at most once at a time;
 //! - [`preference`]: whether the role should be handed to a preferred node;
-//! - [`impaired`]: nodes that find everything broken while nobody else does.
+//! - [`impaired`]: nodes that find everything broken while nobody else does;
+//! - [`enroll`]: what becomes of hosts that show a token.
 
 pub mod announce;
 pub mod command;
 pub mod dispatch;
+pub mod enroll;
 pub mod entrance;
 pub mod impaired;
 pub mod mastery;

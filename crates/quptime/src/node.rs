@@ -6,11 +6,14 @@
 //! - [`shared`]: what all parts of a run have in hand; [`network`]: what arrives from peers; [`wire`]: what they say to each other.
 //! - [`live`]: who is heard; [`beats`]: being heard.
 //! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
-//! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`]: nodes that come.
+//! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
+//!   nodes that come, [`apply`]: what they become.
 //! - [`control`]: the socket for commands; [`status`]: what they show; [`web`]: health and metrics.
 
+pub mod apply;
 pub mod beats;
 pub mod control;
+pub mod enroll;
 pub mod enter;
 pub mod file;
 pub mod join;

@@ -112,6 +112,23 @@ pub(super) fn configure_with(
     done: &str,
     force: bool,
 ) -> anyhow::Result<()> {
+    let version = change(changes, what, force)?;
+    terminal::out(&format!(
+        "{} (cluster version now {version})\n",
+        terminal::harmless(done)
+    ));
+    Ok(())
+}
+
+/// Makes changes without a word; yields the new version.
+///
+/// # Errors
+/// See [`ask`].
+pub(super) fn changed(changes: Vec<Change>, what: &str) -> anyhow::Result<u64> {
+    change(changes, what, false)
+}
+
+fn change(changes: Vec<Change>, what: &str, force: bool) -> anyhow::Result<u64> {
     let request = Request::Configure {
         changes,
         what: what.to_owned(),
@@ -122,11 +139,7 @@ pub(super) fn configure_with(
             for warning in warnings {
                 terminal::note(&warning);
             }
-            terminal::out(&format!(
-                "{} (cluster version now {version})\n",
-                terminal::harmless(done)
-            ));
-            Ok(())
+            Ok(version)
         }
         _ => unexpected(),
     }

@@ -76,6 +76,28 @@ pub(super) fn port_of_environment() -> anyhow::Result<u16> {
     port.ok_or_else(|| anyhow::anyhow!("QUPTIME_BIND_PORT: \"{text}\" is no port; write 1 to 65535"))
 }
 
+/// Where other nodes reach this one, if nobody says it.
+///
+/// # Errors
+/// The host has no name.
+pub(super) fn advertise_of_host(port: u16) -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("ask for the host name")?;
+    Ok(format!("{}:{port}", name.to_string_lossy()))
+}
+
+/// The id of a new node: from the environment, or drawn.
+///
+/// # Errors
+/// `QUPTIME_NODE_ID` is none.
+pub(super) fn new_node_id() -> anyhow::Result<NodeId> {
+    match set("QUPTIME_NODE_ID") {
+        Some(id) => id
+            .parse()
+            .map_err(|error| anyhow::anyhow!("QUPTIME_NODE_ID: {error}")),
+        None => Ok(NodeId::draw()),
+    }
+}
+
 impl Init {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let home = Home::of_environment(super::variable);
@@ -96,8 +118,7 @@ impl Init {
         let advertise = if let Some(advertise) = self.advertise.filter(|advertise| !advertise.is_empty()) {
             advertise
         } else {
-            let name = nix::unistd::gethostname().context("ask for the host name")?;
-            format!("{}:{port}", name.to_string_lossy())
+            advertise_of_host(port)?
         };
         let kind = match self.key {
             Key::P256 => KeyKind::P256,
@@ -145,14 +166,10 @@ pub(super) fn create(
             home.dir().display()
         );
     }
+    home.refuse_enrolling()?;
     review::address(advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
     home.create()?;
-    let node_id = match set("QUPTIME_NODE_ID") {
-        Some(id) => id
-            .parse()
-            .map_err(|error| anyhow::anyhow!("QUPTIME_NODE_ID: {error}"))?,
-        None => NodeId::draw(),
-    };
+    let node_id = new_node_id()?;
     let clock = SystemClock::shared();
     // Keys that are there are kept: they may be what is left of a node that is restored.
     let identity = if home.keys().join("private.pem").exists() {

@@ -102,7 +102,7 @@ fn add(address: &str, yes: bool, discard: bool) -> anyhow::Result<()> {
 }
 
 /// Asks at the terminal, or reads the answer of a script; the end of the input is a no.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
+pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
     let mut stderr = std::io::stderr();
     stderr.write_all(question.as_bytes())?;
     stderr.flush()?;

@@ -14,6 +14,7 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(20);
 pub(super) fn run() -> anyhow::Result<()> {
     let home = Home::of_environment(super::variable);
     if home.read_node()?.is_none() {
+        home.refuse_enrolling()?;
         initialise(&home)?;
     }
     let node = Node::load(home, super::variable)?;

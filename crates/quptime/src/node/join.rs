@@ -13,10 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use peer::stranger::{Exporter, StrangerInfo};
 use pki::pinned::Fingerprint;
 
+use super::apply;
 use super::propose::{self, Refused};
 use super::shared::{Ending, Mastery, Shared};
 use super::wire::{JoinAnswer, JoinCall, decode, encode, kind};
-use crate::document::{Change, Document, Entry, Peer, render};
+use crate::document::{Change, Document, Entry, Peer};
 use crate::identity::NodeId;
 use crate::secret::Secret;
 
@@ -216,14 +217,7 @@ pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) ->
     if !discard {
         empty(shared, &document)?;
     }
-    let mut joined = Document {
-        peers,
-        ..Document::default()
-    };
-    joined.peers.retain(|peer| peer.node_id != shared.me);
-    joined.peers.push(own_peer(shared));
-    crate::document::integrity::check(&joined).map_err(|fault| fault.to_string())?;
-    enter(shared, &joined)?;
+    enter(shared, peers)?;
     Ok(answer)
 }
 
@@ -246,10 +240,9 @@ fn empty(shared: &Shared, document: &Document) -> Result<(), String> {
 }
 
 /// Promises to give the own group up and to wait for the one of these peers; the next run does it.
-fn enter(shared: &Arc<Shared>, joined: &Document) -> Result<(), String> {
-    let text = render(joined);
-    crate::home::write(&shared.home.joining(), text.as_bytes()).map_err(|error| error.to_string())?;
-    tracing::info!(target: "quptime", peers = joined.peers.len(), "joining a cluster");
+fn enter(shared: &Arc<Shared>, peers: Vec<Peer>) -> Result<(), String> {
+    let peers = apply::promise(&shared.home, own_peer(shared), peers)?;
+    tracing::info!(target: "quptime", peers, "joining a cluster");
     let shared = shared.clone();
     tokio::spawn(async move {
         tokio::time::sleep(ANSWER_GRACE).await;

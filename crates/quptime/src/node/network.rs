@@ -14,7 +14,7 @@ use peer::stranger::StrangerInfo;
 
 use super::shared::Shared;
 use super::wire::{self, Beat, FRAME_MAX, Found, Peers, Proposal, Reports, decode, encode, kind};
-use super::{join, propose, status, web};
+use super::{enroll, join, propose, status, web};
 use crate::machine::Millis;
 use crate::machine::state::State;
 use crate::raft::core::Network;
@@ -114,6 +114,10 @@ impl Handler for Ear {
                     shared.settled(SETTLE_WAIT).await;
                     join::invited(&shared, &stranger, decode(&body)?).map(|said| encode(&said))
                 }
+                kind::SUBMIT => {
+                    let said = enroll::submitted(&shared, &stranger, decode(&body)?).await;
+                    said.map(|said| encode(&said))
+                }
                 _ => Err("this call is not known here".to_owned()),
             }
         })
@@ -179,6 +183,7 @@ async fn answer(
                 peers: document.peers.clone(),
             }))
         }
+        kind::ENROLL => Ok(encode(&enroll::as_master(shared, &decode(&body)?).await)),
         kind::DOCTOR => Ok(encode(&status::examine(shared))),
         _ => Err(format!(
             "requests of kind {kind} are not known here; is this node older?"

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
 use super::wire::FRAME_MAX;
-use super::{beats, control, enter, file, master, schedule, web};
+use super::{beats, control, enroll, enter, file, master, schedule, web};
 use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
@@ -356,6 +356,7 @@ impl Starter {
             tokio::spawn(master::run(shared.clone(), self.reports));
             tokio::spawn(schedule::run(shared.clone(), self.prober, self.look_again));
             tokio::spawn(file::run(shared.clone()));
+            tokio::spawn(enroll::run(shared.clone()));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::command::Command;
 use crate::machine::state::Status;
+use crate::secret::Secret;
 
 /// Level of the protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
@@ -39,8 +40,12 @@ pub mod kind {
     pub const DOCTOR: u8 = 9;
     /// [`super::Peers`] of the configuration that a node has.
     pub const PEERS: u8 = 10;
+    /// [`super::EnrollCall`] to the master, for an [`super::Enrolled`].
+    pub const ENROLL: u8 = 16;
     /// Calls of strangers: joining with the cluster's secret.
     pub const JOIN: u8 = 32;
+    /// Calls of strangers: [`super::EnrollCall`] for an [`super::EnrollAnswer`].
+    pub const SUBMIT: u8 = 33;
 }
 
 /// Who belongs to the cluster, as of a version.
@@ -200,6 +205,45 @@ pub struct JoinAnswer {
     pub proof: String,
     /// The joiner as a peer.
     pub peer: Peer,
+}
+
+/// A host shows a token, to a node whose key stands in it. Whoever has it asks again until it is a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnrollCall {
+    /// The enrollment.
+    pub id: String,
+    /// Its secret.
+    pub secret: Secret,
+    /// The host as the peer it wants to be. Its key is the one that the host has proven to have, which whoever took the call has
+    /// looked at.
+    pub peer: Peer,
+}
+
+/// What a host that shows a token is told. Refusals are errors of the call, so that they count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnrollAnswer {
+    /// It is a peer.
+    Peer {
+        /// All peers, itself included.
+        peers: Vec<Peer>,
+    },
+    /// It waits for approval.
+    Waiting,
+    /// Nobody can decide at the moment; another node may know more.
+    NotNow(String),
+}
+
+/// What the master says to a node that passes a call on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enrolled {
+    /// It has decided.
+    Decided(EnrollAnswer),
+    /// It does not take the host.
+    Refused(String),
+    /// It is not the master.
+    NotMaster,
 }
 
 /// As it goes over the wire.

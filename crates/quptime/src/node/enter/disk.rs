@@ -294,7 +294,15 @@ pub fn keep_promise(home: &Home) -> anyhow::Result<()> {
     remove_dir(&home.trial())?;
     // Groups of another cluster are compared with nothing of this one.
     write_note(home, &Note::default())?;
-    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    // A host that enrolled has come to where it wanted.
+    for path in [home.enrolling(), path] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
     sync_dir(home.dir())?;
     Ok(())
 }

@@ -1,0 +1,355 @@
+//! `qu enroll join`: a new host becomes a node of the cluster that its token is of.
+//!
+//! What is on disk decides how far it has come, so it can be killed anywhere and repeated:
+//!
+//! 1. `enrolling.yaml` says under which id this host enrolls, and `keys/` which key it has. Both are written before anybody is called.
+//! 2. The cluster is asked until this host is a peer. A host that is one already is told so again.
+//! 3. `joining.yaml` is the promise to wait for the cluster's group, and `node.yaml`, the last, makes the directory that of a node.
+//!
+//! When the daemon starts it keeps the promise and removes both files, so the node begins like one that was invited.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use consensus::Message;
+use peer::handler::{BoxFuture, Handler, Introduction};
+use peer::{RequestError, Stranger, Transport};
+use pki::pinned::{CERTIFICATE_FILE, Fingerprint, Identity, KeyKind, PRIVATE_FILE};
+use service::SystemClock;
+
+use crate::document::{Peer, review};
+use crate::home::{Enrolling, Home, NodeFile, Trust};
+use crate::identity::NodeId;
+use crate::node::apply;
+use crate::node::network::CLUSTER;
+use crate::node::wire::{EnrollAnswer, EnrollCall, decode, encode, kind};
+use crate::secret::Secret;
+use crate::token::{Endpoint, Token};
+
+/// How often a node is asked whether this host is a peer now.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long a node may take to be reached.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to answer: it may wait for an election and for a commit, several times.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Join {
+    /// The token; - reads standard input. On the command line others on this host may see it: better - or --token-file.
+    #[arg(required_unless_present = "token_file")]
+    token: Option<String>,
+    /// A file with the token.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<String>,
+    /// Where the other nodes reach this one.
+    #[arg(long, value_name = "HOST:PORT", env = "QUPTIME_ADVERTISE")]
+    advertise: Option<String>,
+    /// Address to listen on (0.0.0.0).
+    #[arg(long, value_name = "ADDRESS", env = "QUPTIME_BIND_ADDR")]
+    bind: Option<String>,
+    /// Port to listen on (9901), also from QUPTIME_BIND_PORT.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Join {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let token = Token::parse(&self.read()?)?;
+        let home = Home::of_environment(crate::cli::variable);
+        let begun = home.read_enrolling()?;
+        if let Some(node) = home.read_node()? {
+            return already(
+                &home,
+                &node,
+                begun.is_some_and(|begun| begun.enrollment == token.id),
+            );
+        }
+        refuse_leftovers(&home, begun.is_some())?;
+        let enrolling = self.enrolling(&token, begun.as_ref())?;
+        if !self.yes {
+            let places: Vec<&str> = token.endpoints.iter().map(|at| at.address.as_str()).collect();
+            let question = format!(
+                "Join the cluster at {} as {}? [y/N] ",
+                places.join(", "),
+                enrolling.advertise
+            );
+            anyhow::ensure!(crate::cli::node::confirmed(&question)?, "not joined");
+        }
+        home.create()?;
+        let dir = File::open(home.dir()).with_context(|| format!("open {}", home.dir().display()))?;
+        anyhow::ensure!(
+            dir.try_lock().is_ok(),
+            "another qu enroll join is at work in {}",
+            home.dir().display()
+        );
+        home.write_enrolling(&enrolling)?;
+        let identity = identity(&home, &enrolling, begun.is_some())?;
+        let me = Peer {
+            node_id: enrolling.node_id,
+            advertise: enrolling.advertise.clone(),
+            fingerprint: identity.fingerprint().to_string(),
+            cert_pem: identity.certificate_pem(),
+            location: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start")?;
+        let peers = runtime.block_on(Box::pin(enroll(&token, &identity, &me)))?;
+        finish(&home, &enrolling, me, peers)
+    }
+
+    fn read(&self) -> anyhow::Result<String> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) if token != "-" => Ok(token.clone()),
+            (Some(_), _) => {
+                std::io::read_to_string(std::io::stdin()).context("read the token from standard input")
+            }
+            (None, Some(path)) => {
+                std::fs::read_to_string(path).with_context(|| format!("read the token from {path}"))
+            }
+            (None, None) => anyhow::bail!("say the token, or --token-file"),
+        }
+    }
+
+    /// What flags say, then what was said when this began, then the defaults.
+    fn enrolling(&self, token: &Token, begun: Option<&Enrolling>) -> anyhow::Result<Enrolling> {
+        let given = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
+        let bind_port = match (self.port, begun) {
+            (Some(port), _) => port,
+            (None, Some(begun)) => begun.bind_port,
+            (None, None) => crate::cli::init::port_of_environment()?,
+        };
+        let advertise = match given(&self.advertise).or_else(|| begun.map(|begun| begun.advertise.clone())) {
+            Some(advertise) => advertise,
+            None => crate::cli::init::advertise_of_host(bind_port)?,
+        };
+        review::address(&advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+        let node_id = match begun {
+            Some(begun) => begun.node_id,
+            None => crate::cli::init::new_node_id()?,
+        };
+        let bind_addr = given(&self.bind).or_else(|| begun.map(|begun| begun.bind_addr.clone()));
+        Ok(Enrolling {
+            enrollment: token.id.clone(),
+            node_id,
+            advertise,
+            bind_addr: bind_addr.unwrap_or_else(|| "0.0.0.0".to_owned()),
+            bind_port,
+        })
+    }
+}
+
+/// A node is here. If it is the one that this token has made, all is done.
+fn already(home: &Home, node: &NodeFile, by_this_token: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        by_this_token,
+        "{} exists: this host is a node already, {}; remove {} for a complete reset, or invite the node with qu node add",
+        home.node_file().display(),
+        node.node_id,
+        home.dir().display()
+    );
+    terminal::out(&format!("node {} is enrolled already; start it\n", node.node_id));
+    Ok(())
+}
+
+/// What somebody else has left here is not thrown away.
+fn refuse_leftovers(home: &Home, begun: bool) -> anyhow::Result<()> {
+    for path in [home.cluster_file(), home.raft()] {
+        anyhow::ensure!(
+            begun || !path.exists(),
+            "{} exists, but no node.yaml: this is what is left of another node; remove {} to begin anew",
+            path.display(),
+            home.dir().display()
+        );
+    }
+    Ok(())
+}
+
+/// The key of this host. One that is there is kept, unless making it was cut short.
+fn identity(home: &Home, enrolling: &Enrolling, begun: bool) -> anyhow::Result<Identity> {
+    let is_there = |file: &str| home.keys().join(file).exists();
+    // Nobody has seen a key without certificate.
+    let cut_short = begun && !is_there(CERTIFICATE_FILE);
+    if is_there(PRIVATE_FILE) && !cut_short {
+        return Ok(Identity::load(&home.keys())?);
+    }
+    let now = SystemClock::shared().unix_ms() / 1000;
+    let identity = Identity::generate(&enrolling.node_id.to_string(), KeyKind::P256, now)?;
+    identity.save(&home.keys())?;
+    Ok(identity)
+}
+
+/// The directory becomes that of a node that has promised to join.
+fn finish(home: &Home, enrolling: &Enrolling, me: Peer, peers: Vec<Peer>) -> anyhow::Result<()> {
+    // What the cluster has taken counts, should it be another address than what was said last.
+    let known = peers.iter().find(|peer| peer.node_id == me.node_id);
+    let me = known.cloned().unwrap_or(me);
+    let text = format!(
+        "node id      {}\ndata dir     {}\nadvertise    {}\nfingerprint  {}\n",
+        me.node_id,
+        home.dir().display(),
+        me.advertise,
+        me.fingerprint
+    );
+    let node = NodeFile {
+        node_id: me.node_id,
+        bind_addr: enrolling.bind_addr.clone(),
+        bind_port: enrolling.bind_port,
+        advertise: me.advertise.clone(),
+        // Tokens do not carry it: a node that enrolled cannot invite with it, nor be asked for it.
+        cluster_secret: Secret::default(),
+        web_listen: None,
+        log_format: None,
+    };
+    apply::promise(home, me, peers).map_err(anyhow::Error::msg)?;
+    home.write_trust(&Trust::default())?;
+    // Last: it decides whether the node is there.
+    home.write_node(&node)?;
+    terminal::out(&text);
+    terminal::out(&format!("node {} is enrolled; start it\n", node.node_id));
+    Ok(())
+}
+
+/// Answers nobody: this host only calls.
+#[derive(Debug)]
+struct Caller {
+    node: NodeId,
+}
+
+impl Handler for Caller {
+    fn introduction(&self) -> Bytes {
+        Bytes::from(self.node.to_string())
+    }
+
+    fn admit(&self, _: &Introduction) -> Result<(), String> {
+        Err("this host is no node yet".to_owned())
+    }
+
+    fn messages(&self, _: consensus::NodeId, _: Vec<Message>) {}
+
+    fn request(&self, _: consensus::NodeId, _: u8, _: Bytes) -> BoxFuture<Result<Bytes, String>> {
+        Box::pin(std::future::ready(Err("this host is no node yet".to_owned())))
+    }
+}
+
+/// How a call of one node ended.
+enum Called {
+    /// This host is a peer of these.
+    Peer(Vec<Peer>),
+    /// Another node may do better, or this one later.
+    Later(String),
+    /// It is not the node that the token means, and is not called again.
+    Stranger(String),
+}
+
+/// Asks until this host is a peer. Yields all peers.
+async fn enroll(token: &Token, identity: &Identity, me: &Peer) -> anyhow::Result<Vec<Peer>> {
+    let mut settings = peer::Settings::new(CLUSTER, me.node_id.number(), None);
+    settings.tls = Some(peer::Tls::pinned(identity.clone()));
+    let transport = Transport::start(settings, Arc::new(Caller { node: me.node_id }));
+    let call = EnrollCall {
+        id: token.id.clone(),
+        secret: token.secret.clone(),
+        peer: me.clone(),
+    };
+    let end: jiff::Timestamp = token.expires_at.parse()?;
+    let mut strangers = BTreeSet::new();
+    let mut told = String::new();
+    let mut say = |text: &str| {
+        if told != text {
+            terminal::note(text);
+            text.clone_into(&mut told);
+        }
+    };
+    loop {
+        for (position, endpoint) in token.endpoints.iter().enumerate() {
+            if strangers.contains(&position) {
+                continue;
+            }
+            match call_one(&transport, endpoint, &call, &mut say).await? {
+                Called::Peer(peers) => return Ok(peers),
+                Called::Later(text) => say(&format!("{}: {text}; trying on", endpoint.address)),
+                Called::Stranger(text) => {
+                    strangers.insert(position);
+                    say(&text);
+                }
+            }
+        }
+        anyhow::ensure!(
+            strangers.len() < token.endpoints.len(),
+            "no node of the token's cluster is where the token says; nothing was told to those who are there"
+        );
+        let now = SystemClock::shared().unix_ms();
+        anyhow::ensure!(
+            i64::try_from(now)? < end.as_millisecond(),
+            "the token has expired at {}, and no node could be asked about it; make a new one with qu enroll create",
+            token.expires_at
+        );
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Asks one node until there is a reason to ask another.
+///
+/// # Errors
+/// The cluster does not take this host.
+async fn call_one(
+    transport: &Transport,
+    endpoint: &Endpoint,
+    call: &EnrollCall,
+    say: &mut impl FnMut(&str),
+) -> anyhow::Result<Called> {
+    let pin: Fingerprint = endpoint.fingerprint.parse()?;
+    let address = &endpoint.address;
+    let reached = tokio::time::timeout(REACH_TIMEOUT, transport.call_stranger(address, None)).await;
+    let mut node = match reached {
+        Ok(Ok(node)) => node,
+        Ok(Err(peer::AskError::Unreachable { reason, .. } | peer::AskError::Refused { reason, .. })) => {
+            return Ok(Called::Later(reason));
+        }
+        Err(_) => return Ok(Called::Later("it does not answer".to_owned())),
+    };
+    // It has proven to have its key. Without the right one it is told nothing.
+    if !node.key().is(&pin) {
+        return Ok(Called::Stranger(format!(
+            "{address}: it has the key {} instead of {pin}, which the token says; it is told nothing",
+            node.key()
+        )));
+    }
+    loop {
+        match ask(&mut node, call).await {
+            Ok(EnrollAnswer::Peer { peers }) => return Ok(Called::Peer(peers)),
+            Ok(EnrollAnswer::NotNow(reason)) => return Ok(Called::Later(reason)),
+            Ok(EnrollAnswer::Waiting) => {
+                say(&format!(
+                    "waiting until somebody lets this host in, on any node of the cluster: qu enroll approve {}\n\
+                     node id {}, key {}",
+                    call.id, call.peer.node_id, call.peer.fingerprint
+                ));
+            }
+            // Others on this network address have failed too often, and that ends soon.
+            Err(RequestError::Refused(text)) if text.starts_with(peer::stranger::TOO_MANY) => {
+                return Ok(Called::Later(text));
+            }
+            Err(RequestError::Refused(text)) => anyhow::bail!("{address}: {text}"),
+            Err(RequestError::NotSent { reason, .. } | RequestError::Unknown { reason, .. }) => {
+                return Ok(Called::Later(reason));
+            }
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+async fn ask(node: &mut Stranger, call: &EnrollCall) -> Result<EnrollAnswer, RequestError> {
+    let answer = node.request(kind::SUBMIT, encode(call), ANSWER_TIMEOUT).await?;
+    decode(&answer).map_err(RequestError::Refused)
+}
