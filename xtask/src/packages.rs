@@ -29,12 +29,14 @@ pub(crate) const TEST: &[&str] = &[
     "jq",
     "nftables",
     "nginx-light",
+    "openssh-server",
     "openssl",
     "patroni",
     "postgresql-15",
     "procps",
     "prometheus",
     "prometheus-alertmanager",
+    "prometheus-blackbox-exporter",
     "python3-aiosmtpd",
     "python3-venv",
     "rocksdb-tools",
@@ -55,10 +57,15 @@ pub(crate) const TRIAL_QU: &[&str] = &["iproute2", "nftables", "python3-aiosmtpd
 const SERVICES: &[(&str, &str)] = &[
     ("etcd-server", "etcd.service"),
     ("nginx-light", "nginx.service"),
+    ("openssh-server", "ssh.service"),
     ("patroni", "patroni.service"),
     ("postgresql-15", "postgresql.service"),
     ("prometheus", "prometheus.service"),
     ("prometheus-alertmanager", "prometheus-alertmanager.service"),
+    (
+        "prometheus-blackbox-exporter",
+        "prometheus-blackbox-exporter.service",
+    ),
     ("unbound", "unbound.service"),
 ];
 

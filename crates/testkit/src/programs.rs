@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lab::applets::find_program;
 
 /// Program, package.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
     ("etcd", "etcd-server"),
@@ -18,10 +18,14 @@ const PACKAGES: [(&str, &str); 18] = [
     ("openssl", "openssl"),
     ("patroni", "patroni"),
     ("patronictl", "patroni"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
     ("promtool", "prometheus"),
     ("psql", "postgresql-client"),
     ("python3", "python3"),
     ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("sshd", "openssh-server"),
     ("tar", "tar"),
     ("unbound", "unbound"),
     ("unshare", "util-linux"),
