@@ -12,6 +12,7 @@ mod cluster;
 mod doctor;
 mod enroll;
 mod init;
+mod json;
 mod maintenance;
 mod node;
 mod serve;

@@ -8,7 +8,7 @@
 //! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
-//! - [`control`]: the socket for commands; [`status`]: what they show; [`web`]: health and metrics.
+//! - [`control`]: the socket for commands; [`status`]: what they show; [`trouble`]: errors of late; [`web`]: health and metrics.
 
 pub mod apply;
 pub mod beats;
@@ -26,5 +26,6 @@ pub mod schedule;
 pub mod send;
 pub mod shared;
 pub mod status;
+pub mod trouble;
 pub mod web;
 pub mod wire;

@@ -35,7 +35,7 @@ pub use capture::{Capture, capture};
 pub use panics::install_panic_hook;
 pub use throttle::Throttle;
 
-use layer::LineLayer;
+use layer::{Errors, LineLayer};
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -182,6 +182,20 @@ pub fn check_level(level: &str) -> Result<(), Error> {
 
 /// Starts logging to standard error for the whole process. Do it once, in the entry function.
 pub fn init(settings: &LogSettings) -> Result<LogHandle, Error> {
+    start(settings, None)
+}
+
+/// The same, and every line of level error with this target is told to somebody as well, as plain text without the time.
+pub fn init_telling_errors(
+    settings: &LogSettings,
+    target: &'static str,
+    told: impl Fn(&str) + Send + Sync + 'static,
+) -> Result<LogHandle, Error> {
+    let told = Arc::new(told);
+    start(settings, Some(Errors { target, told }))
+}
+
+fn start(settings: &LogSettings, errors: Option<Errors>) -> Result<LogHandle, Error> {
     let (filter, reload) = reload::Layer::new(filter::parse(&settings.level)?);
     let journal = journal::is_stderr();
     let timestamps = match settings.timestamps {
@@ -199,6 +213,10 @@ pub fn init(settings: &LogSettings) -> Result<LogHandle, Error> {
             let _ = std::io::stderr().lock().write_all(line.as_bytes());
         }),
     );
+    let layer = match errors {
+        Some(errors) => layer.telling(errors),
+        None => layer,
+    };
     tracing_subscriber::registry()
         .with(filter)
         .with(layer)

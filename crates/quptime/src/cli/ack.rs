@@ -71,7 +71,7 @@ impl Incidents {
                 .iter()
                 .map(|(check, incident)| serde_json::json!({"check": check.name, "incident": incident}))
                 .collect();
-            terminal::print_json(&rows)?;
+            super::json::print(&rows)?;
             return Ok(());
         }
         let mut table = Table::new(["INCIDENT", "CHECK", "SINCE", "TOLD", "ACKNOWLEDGED"]);
@@ -115,7 +115,7 @@ impl Deliveries {
                 "waiting": state.deliveries.values().collect::<Vec<_>>(),
                 "finished": &*state.finished,
             });
-            terminal::print_json(&all)?;
+            super::json::print(&all)?;
             return Ok(());
         }
         let mut table = Table::new(["DELIVERY", "VERB", "TIME", "ATTEMPTS", "RESULT"]);

@@ -412,7 +412,7 @@ impl CheckCommand {
             CheckCommand::List { json } => {
                 let status = status::status(false)?;
                 if json {
-                    terminal::print_json(&status.checks)?;
+                    super::json::print(&status.checks)?;
                 } else {
                     terminal::out(&status::checks(&status.checks).render(None));
                 }

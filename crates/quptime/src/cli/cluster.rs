@@ -121,7 +121,7 @@ fn resolvers(command: ResolversCommand) -> anyhow::Result<()> {
 fn log(json: bool) -> anyhow::Result<()> {
     let state = client::state()?;
     if json {
-        terminal::print_json(&*state.audit)?;
+        super::json::print(&*state.audit)?;
         return Ok(());
     }
     let mut table = Table::new(["VERSION", "TIME", "NODE", "UID", "WHAT", "ENTRIES"]);

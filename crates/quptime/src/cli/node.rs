@@ -60,7 +60,7 @@ impl NodeCommand {
             NodeCommand::List { json } => {
                 let status = status::status(false)?;
                 if json {
-                    terminal::print_json(&status.peers)?;
+                    super::json::print(&status.peers)?;
                 } else {
                     terminal::out(&status::head(&status));
                 }

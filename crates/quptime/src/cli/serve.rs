@@ -55,7 +55,8 @@ fn start_logs(node: &Node) -> anyhow::Result<()> {
         format,
         ..logs::LogSettings::default()
     };
-    logs::init(&settings)?;
+    let troubles = node.troubles.clone();
+    logs::init_telling_errors(&settings, "quptime", move |line| troubles.note(line))?;
     logs::install_panic_hook(true);
     Ok(())
 }

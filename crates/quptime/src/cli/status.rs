@@ -45,7 +45,7 @@ impl StatusArgs {
         }
         let status = status(self.no_wait)?;
         if self.json {
-            terminal::print_json(&status)?;
+            super::json::print(&status)?;
         } else {
             terminal::out(&render(&status));
         }

@@ -117,12 +117,11 @@ impl Behind {
                 .is_none_or(|told| now - told >= BEHIND_AGAIN_MS);
             if now - since >= BEHIND_MS && quiet {
                 self.told.insert(peer.node_id, now);
-                let text = format!(
+                tracing::error!(
+                    target: "quptime",
                     "replicate: pull from: {} ({}): its newer configuration does not arrive here; own version {own}",
                     peer.node_id, peer.advertise
                 );
-                tracing::error!(target: "quptime", "{text}");
-                shared.trouble(&text);
             }
         }
     }

@@ -478,7 +478,6 @@ impl Keeper {
             Err(error) => {
                 if !std::mem::replace(&mut self.unwritable, true) {
                     tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
-                    self.shared.trouble(&error.to_string());
                 }
             }
         }

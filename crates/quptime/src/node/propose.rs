@@ -259,17 +259,16 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
             }
             Proposed::Conflict(entries) => return Err(Refused::Conflict(entries)),
             Proposed::Invalid(text) => return Err(Refused::Invalid(text)),
-            Proposed::Unknown(text) => return Err(failed(shared, text)),
+            Proposed::Unknown(text) => return Err(failed(text)),
             Proposed::NotMaster if shared.clock.now() >= deadline => return Err(no_quorum(shared)),
             Proposed::NotMaster => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
 }
 
-fn failed(shared: &Shared, text: String) -> Refused {
+fn failed(text: String) -> Refused {
     let refused = Refused::Failed(text);
     tracing::error!(target: "quptime", "{refused}");
-    shared.trouble(&refused.to_string());
     refused
 }
 
@@ -288,14 +287,13 @@ async fn pass_on(
         .request(master.number(), kind::PROPOSE, body, COMMIT_WAIT)
         .await
     {
-        Ok(answer) => decode(&answer).map_err(|error| failed(shared, error)),
+        Ok(answer) => decode(&answer).map_err(failed),
         // Nobody has seen it: another master may take it.
         Err(RequestError::NotSent { .. }) => Ok(Proposed::NotMaster),
-        Err(RequestError::Refused(text)) => Err(failed(shared, text)),
-        Err(error @ RequestError::Unknown { .. }) => Err(failed(
-            shared,
-            format!("{error}; the change may have been made, look before you repeat it"),
-        )),
+        Err(RequestError::Refused(text)) => Err(failed(text)),
+        Err(error @ RequestError::Unknown { .. }) => Err(failed(format!(
+            "{error}; the change may have been made, look before you repeat it"
+        ))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loop over runs: a run begins with what is on disk, and ends when the daemon stops or when what is on disk decides anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
+use super::trouble::Troubles;
 use super::wire::FRAME_MAX;
 use super::{beats, control, enroll, enter, file, master, schedule, web};
 use crate::document::Document;
@@ -44,6 +45,8 @@ pub struct Node {
     pub settings: NodeFile,
     /// Its key.
     pub identity: Identity,
+    /// What went wrong in this process lately.
+    pub troubles: Arc<Troubles>,
 }
 
 impl Node {
@@ -61,6 +64,7 @@ impl Node {
             home,
             settings,
             identity,
+            troubles: Arc::new(Troubles::new(SystemClock::shared())),
         })
     }
 }
@@ -254,7 +258,7 @@ impl Run<'_> {
             look_again,
             found: Mutex::new(BTreeMap::new()),
             table: RwLock::default(),
-            troubles: Mutex::new(VecDeque::new()),
+            troubles: self.node.troubles.clone(),
             icmp: self.prober.icmp_mode().to_string(),
             sender: sender.map_err(|error| error.to_string()),
             ending,

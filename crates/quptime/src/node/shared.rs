@@ -1,6 +1,6 @@
 //! What all parts of a run have in hand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
+use super::trouble::Troubles;
 use super::wire::{Beat, CheckLine, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
@@ -22,12 +23,8 @@ use crate::machine::{Millis, entrance};
 use crate::raft::core::Core;
 use crate::raft::view::View;
 
-/// Errors that `doctor` looks for are remembered for so long.
-const TROUBLE_MS: Millis = 600_000;
 /// Between two looks whether the own group runs.
 const SETTLED_EVERY: Duration = Duration::from_millis(20);
-/// And so many of them.
-const TROUBLES_MAX: usize = 256;
 
 /// How a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +114,7 @@ pub struct Shared {
     /// The table of checks, while this node is master.
     pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
     /// Errors of the last minutes, for `doctor`.
-    pub troubles: Mutex<VecDeque<(Millis, String)>>,
+    pub troubles: Arc<Troubles>,
     /// Ends the run.
     pub ending: watch::Sender<Option<Ending>>,
     /// How this node sends echoes: `raw`, `ping` or `none: why`.
@@ -307,26 +304,6 @@ impl Shared {
     pub fn hear(&self, beat: Beat) {
         let (now, wall, dead_after) = (self.now(), self.wall(), self.dead_after());
         self.ears.lock().hear(now, wall, dead_after, beat);
-    }
-
-    /// Notes an error for `doctor`.
-    pub fn trouble(&self, text: &str) {
-        let now = self.now();
-        let mut troubles = self.troubles.lock();
-        troubles.push_back((now, text.to_owned()));
-        while troubles.len() > TROUBLES_MAX {
-            troubles.pop_front();
-        }
-    }
-
-    /// Errors of the last ten minutes.
-    pub fn recent_troubles(&self) -> Vec<String> {
-        let now = self.now();
-        let troubles = self.troubles.lock();
-        let recent = troubles
-            .iter()
-            .filter(|(at, _)| now.saturating_sub(*at) <= TROUBLE_MS);
-        recent.map(|(_, text)| text.clone()).collect()
     }
 
     /// Ends the run. The first word counts.

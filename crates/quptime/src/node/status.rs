@@ -252,7 +252,7 @@ pub fn examine(shared: &Shared) -> Examined {
         pki::Certificate::parse(&shared.identity.certificate().into()).map_or(0, |known| known.not_after);
     Examined {
         beat: shared.beat(),
-        troubles: shared.recent_troubles(),
+        troubles: shared.troubles.recent(),
         modes: open.collect(),
         icmp: shared.icmp.clone(),
         certificate_end,

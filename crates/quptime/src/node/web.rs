@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::TokioIo;
 use peer::http::WebStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::shared::{Mastery, Shared};
 use super::wire::Found;
@@ -21,6 +23,12 @@ use crate::machine::state::Status;
 const STUCK_MS: u64 = 5000;
 /// A client that has not sent its request by then is cut off.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not taken its answer by then is.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Clients served at once; more wait in the kernel's queue. Each costs a descriptor, and those are for probes.
+const CONNECTIONS_MAX: usize = 64;
+/// Pause after a connection that could not be taken, for want of descriptors most likely.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// All pages.
 pub fn pages(shared: Arc<Shared>) -> Router {
@@ -37,23 +45,56 @@ fn health(shared: Arc<Shared>) -> Router {
 /// Serves pages until the run ends.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let stop = shared.stop.clone();
-    let served =
-        axum::serve(listener, pages(shared)).with_graceful_shutdown(async move { stop.cancelled().await });
-    if let Err(error) = served.await {
-        tracing::error!(target: "quptime", error = %error, "pages are not served any more");
+    let pages = pages(shared);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut last_error = None;
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (pages, stop) = (pages.clone(), stop.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serve_one(pages, stream) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    drop(place);
+                });
+                last_error = None;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if last_error.as_ref() != Some(&text) {
+                    tracing::error!(target: "quptime", error = text, "a reader of pages was not let in");
+                    last_error = Some(text);
+                }
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
     }
 }
 
-/// Serves health on a connection to the port of nodes.
-pub async fn serve_health(shared: Arc<Shared>, stream: WebStream) {
-    let service = hyper_util::service::TowerToHyperService::new(health(shared));
+/// Serves one request. Connections are not kept: whoever holds one and says nothing would hold a place.
+async fn serve_one<S: AsyncRead + AsyncWrite + Unpin>(pages: Router, stream: S) {
+    let service = hyper_util::service::TowerToHyperService::new(pages);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(REQUEST_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // Whoever went away has no use for an error.
-    drop(connection.await);
+    // Whoever went away, or was cut off, has no use for an error.
+    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+}
+
+/// Serves health on a connection to the port of nodes.
+pub async fn serve_health(shared: Arc<Shared>, stream: WebStream) {
+    serve_one(health(shared), stream).await;
 }
 
 fn text(status: StatusCode, body: String) -> Response {

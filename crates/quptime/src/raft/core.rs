@@ -491,7 +491,7 @@ impl Worker {
                 Ok(command) => Arc::make_mut(&mut self.state).apply(&command),
                 // Refused before it was proposed by whoever knows the levels of all members; here nothing may be made of it.
                 Err(error) => {
-                    tracing::error!(index = entry.index, error = %error, "a command of the log cannot be read");
+                    tracing::error!(target: "quptime", index = entry.index, error = %error, "a command of the log cannot be read");
                     Outcome::Outdated
                 }
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
@@ -13,6 +13,13 @@ use tracing_subscriber::registry::LookupSpan;
 use super::Format;
 use super::format::{Line, Look, Value, line};
 use crate::clock::SharedClock;
+
+/// How errors look to those who are told of them.
+const PLAIN: Look = Look {
+    format: Format::Text,
+    timestamps: false,
+    priority: false,
+};
 
 /// Receives one finished line, newline included.
 pub(super) type Sink = Arc<dyn Fn(&str) + Send + Sync>;
@@ -22,6 +29,13 @@ pub(super) struct LineLayer {
     look: Look,
     clock: SharedClock,
     sink: Sink,
+    errors: Option<Errors>,
+}
+
+/// Who is told errors besides, as plain text: those of this target.
+pub(super) struct Errors {
+    pub(super) target: &'static str,
+    pub(super) told: Sink,
 }
 
 impl LineLayer {
@@ -40,6 +54,14 @@ impl LineLayer {
             },
             clock,
             sink,
+            errors: None,
+        }
+    }
+
+    pub(super) fn telling(self, errors: Errors) -> Self {
+        Self {
+            errors: Some(errors),
+            ..self
         }
     }
 }
@@ -74,16 +96,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LineLayer {
         };
         event.record(&mut parts);
         let metadata = event.metadata();
-        (self.sink)(&line(
-            self.look,
-            &Line {
-                level: *metadata.level(),
-                target: parts.target.as_deref().unwrap_or(metadata.target()),
-                message: &parts.message,
-                fields: &parts.fields,
-                unix_ms: self.clock.unix_ms(),
-            },
-        ));
+        let event = Line {
+            level: *metadata.level(),
+            target: parts.target.as_deref().unwrap_or(metadata.target()),
+            message: &parts.message,
+            fields: &parts.fields,
+            unix_ms: self.clock.unix_ms(),
+        };
+        (self.sink)(&line(self.look, &event));
+        if let Some(errors) = &self.errors
+            && event.level == Level::ERROR
+            && event.target == errors.target
+        {
+            (errors.told)(&line(PLAIN, &event));
+        }
     }
 }
 

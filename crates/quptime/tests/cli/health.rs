@@ -1,0 +1,82 @@
+//! What watches qu: pages over HTTP, and `qu doctor`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use testkit::wait_until;
+
+use super::{LIMIT, single};
+
+const WEB_PORT: u16 = 9902;
+/// More than are served at once.
+const SILENT: usize = 100;
+
+#[test]
+fn readers_who_say_nothing_do_not_keep_others_out() {
+    let node = single();
+    let address = SocketAddr::new(node.address().into(), WEB_PORT);
+    let connect = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
+    };
+    let silent: Vec<TcpStream> = (0..SILENT).map(|_| connect()).collect();
+    let mut reader = connect();
+    reader
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: qu\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    reader.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // Those who were there first have been cut off; otherwise this times out.
+    let mut first = &silent[0];
+    let cut = first.read_to_end(&mut Vec::new());
+    assert!(
+        cut.as_ref().err().map(std::io::Error::kind) != Some(std::io::ErrorKind::WouldBlock),
+        "{cut:?}"
+    );
+}
+
+#[test]
+fn doctor_tells_every_error_of_the_log() {
+    let node = single();
+    let seen = |text: &str| node.run(&["doctor"]).unwrap().stdout.contains(text);
+    assert!(seen("no errors in the last 10 minutes"));
+    let file = node.cluster_file();
+    let good = node.cluster_text();
+    std::fs::write(&file, format!("{good}nonsense: 1\n")).unwrap();
+    wait_until(LIMIT, "the error in the findings of doctor", || {
+        seen("manual-edit: not applied")
+    });
+    assert!(!seen("no errors in the last 10 minutes"));
+    // It is remembered after the reason has gone.
+    std::fs::write(&file, good).unwrap();
+    assert!(seen("manual-edit: not applied"));
+    assert_eq!(node.run(&["doctor"]).unwrap().code, 1);
+}
+
+#[test]
+fn times_in_json_are_readable() {
+    let node = single();
+    node.run(&[
+        "check",
+        "add",
+        "tcp",
+        "self",
+        &node.peer_address(),
+        "--interval",
+        "1s",
+    ])
+    .unwrap()
+    .ok();
+    wait_until(LIMIT, "a time behind the state", || {
+        let text = node.run(&["status", "--json"]).unwrap().stdout;
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let is_time = |value: &serde_json::Value| {
+            value
+                .as_str()
+                .is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok())
+        };
+        is_time(&status["checks"][0]["since"]) && is_time(&status["peers"][0]["last_seen"])
+    });
+}
