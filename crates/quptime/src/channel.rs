@@ -6,6 +6,7 @@ use notify::{Alertmanager, Channel, Discord, Ntfy, PagerDuty, Slack, Smtp, Webho
 use service::settings::Secret as Hidden;
 
 use crate::document::{Alert, AlertKind};
+use crate::machine::retell::HOLD_MS;
 use crate::secret::Secret;
 
 /// The port of mail submission.
@@ -64,7 +65,7 @@ pub fn channel(alert: &Alert) -> Result<Channel, String> {
         }),
         AlertKind::Alertmanager => Channel::Alertmanager(Alertmanager {
             url: Hidden::new(&alert.alertmanager_url),
-            hold: None,
+            hold: Some(service::settings::Millis(HOLD_MS)),
         }),
     };
     match channel.check().into_iter().next() {

@@ -16,6 +16,9 @@ pub mod render;
 pub mod review;
 pub mod schema;
 
+#[cfg(test)]
+mod reference;
+
 pub use change::{Change, Entry, Key, Section, changes_between, entries};
 pub use parse::{Mistake, parse};
 pub use render::{Digest, render};

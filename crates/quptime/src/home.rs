@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{self, Document, Mistake};
+use crate::document::{self, Alert, AlertKind, Document, Mistake};
+use crate::duration::Span;
 use crate::identity::NodeId;
 use crate::secret::Secret;
 
@@ -134,6 +135,11 @@ impl Home {
         self.dir.join("enrolling.yaml")
     }
 
+    /// `quorum.note`: that the loss of quorum has been told.
+    pub fn quorum_note(&self) -> PathBuf {
+        self.dir.join("quorum.note")
+    }
+
     /// `raft.note`: where the node stands between groups.
     pub fn note(&self) -> PathBuf {
         self.dir.join("raft.note")
@@ -160,8 +166,14 @@ impl Home {
         let path = self.node_file();
         let Some(text) = read(&path)? else { return Ok(None) };
         refuse_open(&path)?;
-        document::parse::parse_strictly(&text)
-            .map(Some)
+        let node = document::parse::parse_strictly(&text).and_then(|node: NodeFile| match node.review() {
+            Ok(()) => Ok(node),
+            Err((key, objection)) => Err(Mistake {
+                line: document::parse::line_of(&text, &format!("{key}:")),
+                text: format!("{key}: {objection}"),
+            }),
+        });
+        node.map(Some)
             .map_err(|mistake| HomeError::Mistake { path, mistake })
     }
 
@@ -292,6 +304,94 @@ pub struct NodeFile {
     /// `text` or `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_format: Option<service::logs::Format>,
+    /// Who is told by this node itself that the cluster lost quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_alert: Option<FallbackAlert>,
+    /// How long quorum must be away before that is told; 2m if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_after: Option<Span>,
+    /// Fetched by the master while quorum holds.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
+    pub watchdog_url: Secret,
+    /// From one fetch to the next; 1m if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_every: Option<Span>,
+}
+
+/// A channel of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackAlert {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: FallbackKind,
+    /// webhook: where to.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
+    pub webhook_url: Secret,
+    /// webhook: key of the signature.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
+    pub webhook_secret: Secret,
+    /// smtp: the relay.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smtp_host: String,
+    /// smtp: 587 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp_port: Option<u16>,
+    /// smtp.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smtp_user: String,
+    /// smtp.
+    #[serde(default, skip_serializing_if = "Secret::is_empty")]
+    pub smtp_password: Secret,
+    /// smtp: a file that holds the password.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smtp_password_file: String,
+    /// smtp: sender.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smtp_from: String,
+    /// smtp: recipients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smtp_to: Vec<String>,
+    /// smtp: STARTTLS is required; true if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp_starttls: Option<bool>,
+    /// smtp: TLS from the first byte.
+    #[serde(default)]
+    pub smtp_tls: bool,
+}
+
+/// What kind of channel that can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FallbackKind {
+    /// A JSON event.
+    Webhook,
+    /// Mail.
+    Smtp,
+}
+
+impl FallbackAlert {
+    /// The same as an alert of the cluster.
+    pub fn as_alert(&self) -> Alert {
+        let kind = match self.kind {
+            FallbackKind::Webhook => AlertKind::Webhook,
+            FallbackKind::Smtp => AlertKind::Smtp,
+        };
+        Alert {
+            webhook_url: self.webhook_url.clone(),
+            webhook_secret: self.webhook_secret.clone(),
+            smtp_host: self.smtp_host.clone(),
+            smtp_port: self.smtp_port.unwrap_or_default(),
+            smtp_user: self.smtp_user.clone(),
+            smtp_password: self.smtp_password.clone(),
+            smtp_password_file: self.smtp_password_file.clone(),
+            smtp_from: self.smtp_from.clone(),
+            smtp_to: self.smtp_to.clone(),
+            smtp_starttls: self.smtp_starttls,
+            smtp_tls: self.smtp_tls,
+            ..Alert::new("fallback_alert", kind)
+        }
+    }
 }
 
 /// `enrolling.yaml`: as what a host enrolls. Nothing of it is secret.
@@ -319,6 +419,44 @@ fn default_port() -> u16 {
 }
 
 impl NodeFile {
+    /// See [`NodeFile::fallback_after`].
+    pub fn fallback_after(&self) -> Span {
+        self.fallback_after.unwrap_or(Span::from_secs(120))
+    }
+
+    /// See [`NodeFile::watchdog_every`].
+    pub fn watchdog_every(&self) -> Span {
+        self.watchdog_every.unwrap_or(Span::from_secs(60))
+    }
+
+    /// Looks at what a type cannot say.
+    ///
+    /// # Errors
+    /// The first key whose value makes no sense, and why.
+    pub fn review(&self) -> Result<(), (&'static str, String)> {
+        if let Some(alert) = &self.fallback_alert {
+            if alert.smtp_port == Some(0) {
+                return Err(("fallback_alert", "smtp_port 0 is none; 587 is usual".to_owned()));
+            }
+            crate::channel::channel(&alert.as_alert()).map_err(|text| ("fallback_alert", text))?;
+        }
+        let url = self.watchdog_url.reveal();
+        if !url.is_empty() && probe::Target::parse(probe::TargetKind::Http, url).is_err() {
+            // The address itself is a secret.
+            let text = "it is no http:// or https:// URL, such as https://watchdog.example.com/ping/7f3a";
+            return Err(("watchdog_url", text.to_owned()));
+        }
+        for (key, span) in [
+            ("fallback_after", self.fallback_after()),
+            ("watchdog_every", self.watchdog_every()),
+        ] {
+            if span < Span::from_secs(1) {
+                return Err((key, format!("{span} is too short; at least 1s")));
+            }
+        }
+        Ok(())
+    }
+
     /// Lays `QUPTIME_*` over the file. Empty variables count as not there.
     ///
     /// # Errors
@@ -500,7 +638,54 @@ mod tests {
             cluster_secret: Secret::draw(),
             web_listen: None,
             log_format: None,
+            fallback_alert: None,
+            fallback_after: None,
+            watchdog_url: Secret::default(),
+            watchdog_every: None,
         }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_with_their_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let begin = format!("node_id: {}\nadvertise: a:1\n", NodeId::draw());
+        for (text, expected) in [
+            (
+                "watchdog_url: ftp://x/secret\n",
+                "line 3: watchdog_url: it is no http://",
+            ),
+            (
+                "watchdog_every: 10ms\n",
+                "line 3: watchdog_every: 10ms is too short",
+            ),
+            ("watchdog_every: often\n", "line 3: bad duration"),
+            ("fallback_after: 0s\n", "line 3: fallback_after: 0s is too short"),
+            (
+                "fallback_alert:\n  type: webhook\n",
+                "line 3: fallback_alert: webhook_url is missing",
+            ),
+            ("fallback_alert:\n  type: discord\n", "line 4: "),
+            (
+                "fallback_alert:\n  type: webhook\n  url: http://x/\n",
+                "line 5: unknown field",
+            ),
+            (
+                "fallback_alert:\n  type: smtp\n  smtp_host: mail.test\n  smtp_from: a\n  smtp_to: [b@test]\n",
+                "line 3: fallback_alert: ",
+            ),
+        ] {
+            write(&home.node_file(), format!("{begin}{text}").as_bytes()).unwrap();
+            let error = home.read_node().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("node.yaml: {expected}")),
+                "{text}: {error}"
+            );
+            assert!(!error.contains("x/secret"), "{error}");
+        }
+        let good = "watchdog_url: http://x/\nfallback_alert:\n  type: webhook\n  webhook_url: http://x/\n";
+        write(&home.node_file(), format!("{begin}{good}").as_bytes()).unwrap();
+        assert!(home.read_node().unwrap().is_some());
     }
 
     #[test]

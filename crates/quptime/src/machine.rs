@@ -13,16 +13,21 @@
 //! - [`dispatch`]: which message is sent when, at most once at a time;
 //! - [`preference`]: whether the role should be handed to a preferred node;
 //! - [`impaired`]: nodes that find everything broken while nobody else does;
-//! - [`enroll`]: what becomes of hosts that show a token.
+//! - [`enroll`]: what becomes of hosts that show a token;
+//! - [`retell`]: channels that forget what they are not told again.
+//!
+//! Each node's own, with or without a master: [`fallback`].
 
 pub mod announce;
 pub mod command;
 pub mod dispatch;
 pub mod enroll;
 pub mod entrance;
+pub mod fallback;
 pub mod impaired;
 pub mod mastery;
 pub mod preference;
+pub mod retell;
 pub mod role;
 pub mod rounds;
 pub mod state;

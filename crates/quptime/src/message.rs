@@ -180,6 +180,41 @@ fn data(event: &Event<'_>) -> Value {
     )
 }
 
+/// All that templates may name.
+#[cfg(test)]
+pub(crate) fn fields() -> std::collections::BTreeSet<String> {
+    fn walk(value: &Value, path: &str, found: &mut std::collections::BTreeSet<String>) {
+        match value {
+            Value::Record(record) => {
+                for (name, value) in record.fields() {
+                    walk(value, &format!("{path}.{name}"), found);
+                }
+            }
+            _ => {
+                found.insert(path.to_owned());
+            }
+        }
+    }
+    let check = Check::new("example", CheckKind::Http, "https://example.com");
+    let event = Event {
+        check: &check,
+        verb: Verb::Down,
+        from: Status::Up,
+        to: Status::Down,
+        snapshot: &Snapshot::default(),
+        node: NodeId::draw(),
+        at: 0,
+        since: 0,
+        incident: None,
+        delivery: "",
+        test: true,
+        repeat: false,
+    };
+    let mut found = std::collections::BTreeSet::new();
+    walk(&data(&event), "", &mut found);
+    found
+}
+
 fn default_subject(event: &Event<'_>) -> String {
     let test = if event.test { " (test)" } else { "" };
     format!("[quptime] {}: {}{test}", event.verb.name(), event.check.name)

@@ -8,6 +8,7 @@
 //! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
+//! - [`fallback`]: notes about lost quorum, and the watchdog.
 //! - [`control`]: the socket for commands; [`status`]: what they show; [`trouble`]: errors of late; [`web`]: health and metrics.
 
 pub mod apply;
@@ -15,6 +16,7 @@ pub mod beats;
 pub mod control;
 pub mod enroll;
 pub mod enter;
+pub mod fallback;
 pub mod file;
 pub mod join;
 pub mod live;

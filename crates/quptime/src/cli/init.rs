@@ -202,6 +202,10 @@ pub(super) fn create(
         advertise: advertise.to_owned(),
         cluster_secret: secret,
         web_listen: None,
+        fallback_alert: None,
+        fallback_after: None,
+        watchdog_url: Secret::default(),
+        watchdog_every: None,
         log_format: None,
     })?;
     Ok(peer)

@@ -233,7 +233,8 @@ pub fn line_of_setting(text: &str, objection: &str) -> u64 {
     line_of(text, &format!("{section}:"))
 }
 
-fn line_of(text: &str, prefix: &str) -> u64 {
+/// The first line that begins so, from 1; 0 if none does.
+pub fn line_of(text: &str, prefix: &str) -> u64 {
     let position = text.lines().position(|line| line.starts_with(prefix));
     position.map_or(0, |position| position as u64 + 1)
 }

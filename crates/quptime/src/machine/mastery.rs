@@ -94,6 +94,13 @@ pub enum Action {
         /// What to tell.
         delivery: Box<Delivery>,
     },
+    /// Tell this again to a channel that forgets. The end comes back by [`Mastery::attempted`].
+    TellAgain {
+        /// The term.
+        term: u64,
+        /// What to tell.
+        delivery: Box<Delivery>,
+    },
     /// Ask all nodes to make these checks again at once.
     LookAgain(Vec<String>),
     /// Change the group. The end comes back by [`Mastery::member_changed`].

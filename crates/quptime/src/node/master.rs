@@ -186,6 +186,13 @@ fn carry_out(
                 drop(ended.send(Ended::Attempted(term, delivery.id, result)));
             });
         }
+        Action::TellAgain { term, delivery } => {
+            let view = view.clone();
+            tokio::spawn(async move {
+                let result = attempt_again(&shared, &view, &delivery).await;
+                drop(ended.send(Ended::Attempted(term, delivery.id, result)));
+            });
+        }
         Action::ChangeMembers { term, change } => {
             tokio::spawn(async move {
                 match core.change(change.clone()).await {
@@ -284,9 +291,8 @@ fn look_again(shared: &Arc<Shared>, document: &Document, checks: Vec<String>) {
     drop(shared.look_again.try_send(checks));
 }
 
-/// Tries to tell somebody once.
-async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
-    let sent = match &shared.sender {
+async fn send_once(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), notify::Failure> {
+    match &shared.sender {
         Ok(sender) => send::attempt(sender, shared.me, &view.state, delivery).await,
         Err(text) => Err(notify::Failure {
             kind: notify::Kind::Temporary,
@@ -294,7 +300,33 @@ async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<()
             uncertain: false,
             text: text.clone(),
         }),
-    };
+    }
+}
+
+fn failed(failure: notify::Failure) -> Failure {
+    Failure {
+        permanent: failure.kind == notify::Kind::Permanent,
+        uncertain: failure.uncertain,
+        asked: failure.retry_after.map(|wait| wait.as_millis() as Millis),
+        text: failure.text,
+    }
+}
+
+/// Tells once more what a channel would forget. It is no delivery, and the log says nothing of it while it goes well.
+async fn attempt_again(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
+    let sent = send_once(shared, view, delivery).await.map_err(failed);
+    match &sent {
+        Ok(()) => tracing::debug!(target: "quptime", delivery = delivery.id, "told again"),
+        Err(failure) => {
+            tracing::error!(target: "quptime", delivery = delivery.id, error = failure.text, "not told again");
+        }
+    }
+    sent
+}
+
+/// Tries to tell somebody once.
+async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
+    let sent = send_once(shared, view, delivery).await;
     let document = &view.state.document;
     let check = document
         .check(&delivery.check)
@@ -314,12 +346,7 @@ async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<()
                 target: "quptime",
                 delivery = id, check, alert, verb, error = failure.text, permanent, "not delivered"
             );
-            Err(Failure {
-                permanent,
-                uncertain: failure.uncertain,
-                asked: failure.retry_after.map(|wait| wait.as_millis() as Millis),
-                text: failure.text,
-            })
+            Err(failed(failure))
         }
     }
 }

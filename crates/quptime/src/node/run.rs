@@ -17,7 +17,7 @@ use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
 use super::trouble::Troubles;
 use super::wire::FRAME_MAX;
-use super::{beats, control, enroll, enter, file, master, schedule, web};
+use super::{beats, control, enroll, enter, fallback, file, master, schedule, web};
 use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
@@ -185,6 +185,7 @@ impl Run<'_> {
             ));
         }
         tokio::spawn(beats::run(shared.clone()));
+        tokio::spawn(fallback::run(shared.clone(), self.prober.clone()));
         if self.known.is_none() {
             self.lifecycle.ready("serving");
             tracing::info!(

@@ -58,12 +58,10 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, _)) => {
-                let (pages, stop) = (pages.clone(), stop.clone());
+                let pages = pages.clone();
+                // Whoever is being served when the run ends gets an answer all the same.
                 tokio::spawn(async move {
-                    tokio::select! {
-                        () = serve_one(pages, stream) => {}
-                        () = stop.cancelled() => {}
-                    }
+                    serve_one(pages, stream).await;
                     drop(place);
                 });
                 last_error = None;

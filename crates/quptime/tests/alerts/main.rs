@@ -6,8 +6,10 @@
     reason = "a test says with a panic what failed"
 )]
 
+mod alertmanager;
 mod channels;
 mod deaths;
+mod fallback;
 mod relay;
 mod sink;
 mod target;

@@ -14,6 +14,8 @@ const SILENT: usize = 100;
 #[test]
 fn readers_who_say_nothing_do_not_keep_others_out() {
     let node = single();
+    // A new node begins its group in a run of its own, whose end would answer for the clients that it let in.
+    wait_until(LIMIT, "a master", || node.has_quorum());
     let address = SocketAddr::new(node.address().into(), WEB_PORT);
     let connect = || {
         let stream = TcpStream::connect(address).unwrap();

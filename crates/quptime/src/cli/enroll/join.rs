@@ -209,6 +209,10 @@ fn finish(home: &Home, enrolling: &Enrolling, me: Peer, peers: Vec<Peer>) -> any
         cluster_secret: Secret::default(),
         web_listen: None,
         log_format: None,
+        fallback_alert: None,
+        fallback_after: None,
+        watchdog_url: Secret::default(),
+        watchdog_every: None,
     };
     apply::promise(home, me, peers).map_err(anyhow::Error::msg)?;
     home.write_trust(&Trust::default())?;

@@ -13,6 +13,7 @@ use crate::machine::command::{Claim, Command, Ending, Settle};
 use crate::machine::dispatch::{self, Plan};
 use crate::machine::impaired::Judge;
 use crate::machine::preference::{Candidate, Preference};
+use crate::machine::retell::Retell;
 use crate::machine::rounds::{Rounds, Verdict};
 use crate::machine::state::Phase;
 use crate::machine::{Millis, announce};
@@ -44,6 +45,7 @@ pub(super) struct Reign {
     judged: BTreeSet<NodeId>,
     /// Deliveries that are claimed, attempted or settled at the moment.
     flights: BTreeMap<String, Flight>,
+    retell: Retell,
     /// Whether a change of members is under way.
     changing: bool,
     leaving: Option<Leaving>,
@@ -77,6 +79,7 @@ impl Reign {
             busy: BTreeSet::new(),
             judged: BTreeSet::new(),
             flights: BTreeMap::new(),
+            retell: Retell::default(),
             changing: false,
             leaving: None,
             gave_up: false,
@@ -117,7 +120,7 @@ impl Reign {
     ) {
         self.follow(look);
         if let Some(leaving) = &mut self.leaving {
-            match leaving.step(look.now, self.flights.is_empty()) {
+            match leaving.step(look.now, self.flights.is_empty() && self.retell.is_idle()) {
                 Step::Wait => {}
                 Step::Transfer(to) => actions.push(Action::Transfer { to }),
                 Step::GiveUp => {
@@ -131,6 +134,12 @@ impl Reign {
         self.announce(look, actions);
         self.judge_nodes(look, actions);
         self.dispatch(look, actions);
+        for delivery in self.retell.look(look.state, look.wall) {
+            actions.push(Action::TellAgain {
+                term: self.term,
+                delivery: Box::new(delivery),
+            });
+        }
         if is_due(&mut self.members_at, look.now, MEMBERS_EVERY_MS) {
             self.follow_peers(look, actions);
             self.hand_over_if_preferred(look, preference, actions);
@@ -218,7 +227,13 @@ impl Reign {
         let in_flight: BTreeSet<String> = self.flights.keys().cloned().collect();
         for plan in dispatch::plan(look.state, look.wall, self.term, &in_flight) {
             match plan {
-                Plan::Claim(delivery) => actions.push(self.claim(look, &delivery, 1)),
+                Plan::Claim(delivery) => {
+                    let known = look.state.deliveries.get(&delivery);
+                    // It is planned again at the next turn.
+                    if known.is_none_or(|known| !self.retell.holds_up(&known.check, &known.alert)) {
+                        actions.push(self.claim(look, &delivery, 1));
+                    }
+                }
                 Plan::Drop { delivery, reason } => {
                     let reason = reason.to_owned();
                     actions.push(self.settle(look, &delivery, Ending::Dropped { reason }));
@@ -305,6 +320,9 @@ impl Reign {
         delivery: &str,
         result: Result<(), Failure>,
     ) -> Vec<Action> {
+        if self.retell.ended(delivery, look.wall, result.is_ok()) {
+            return Vec::new();
+        }
         let Some(Flight::Sending { attempts }) = self.flights.get(delivery).copied() else {
             return Vec::new();
         };
