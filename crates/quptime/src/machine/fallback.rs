@@ -134,13 +134,12 @@ impl Fallback {
                 self.begin(Stage::Back { note, at: wall }, now);
                 self.tell(now)
             }
-            Stage::Lost(_) => self.tell(now),
             // It was back for so short a time that nobody has heard of it: what they know is true again.
             Stage::Back { note, .. } if !quorum => {
                 self.begin(Stage::Lost(note), now);
                 Vec::new()
             }
-            Stage::Back { .. } => self.tell(now),
+            Stage::Lost(_) | Stage::Back { .. } => self.tell(now),
         }
     }
 

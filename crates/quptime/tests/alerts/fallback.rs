@@ -12,11 +12,14 @@ fn start(sink: &Sink) -> QuCluster {
         node.sigterm().unwrap();
         let path = node.config_dir().join("node.yaml");
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str(&format!(
-            "fallback_alert:\n  type: webhook\n  webhook_url: {}\nfallback_after: 1s\nwatchdog_url: {}\nwatchdog_every: 1s\n",
+        let (note, alive) = (
             sink.url(&format!("/note-{number}")),
             sink.url(&format!("/alive-{number}")),
-        ));
+        );
+        text = format!(
+            "{text}fallback_alert:\n  type: webhook\n  webhook_url: {note}\nfallback_after: 1s\n\
+             watchdog_url: {alive}\nwatchdog_every: 1s\n"
+        );
         std::fs::write(path, text).unwrap();
     }
     for node in &mut cluster.nodes {
