@@ -41,6 +41,7 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
     "rocksdb-tools",
     "systemd-container",
+    "tmux",
     "unbound",
 ];
 

@@ -7,7 +7,7 @@
 mod ack;
 mod alert;
 mod check;
-mod client;
+pub(crate) mod client;
 mod cluster;
 mod doctor;
 mod enroll;
@@ -77,6 +77,8 @@ enum Command {
     Deliveries(ack::Deliveries),
     /// Look at all nodes and say what is wrong.
     Doctor(doctor::Doctor),
+    /// See and change everything on one screen.
+    Tui,
     /// Not there: upgrades go through packages or `install`.
     #[command(hide = true)]
     Update,
@@ -147,6 +149,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Incidents(command) => command.run(),
         Command::Deliveries(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Tui => crate::tui::run(),
         Command::Update => {
             anyhow::bail!(
                 "qu does not update itself; upgrade its package, or install a new program in its place"
@@ -161,6 +164,6 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// An id for a new entry.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     format!("{:016x}", u64::from_be_bytes(crate::secret::random::<8>()))
 }

@@ -20,3 +20,4 @@ pub mod raft;
 pub mod secret;
 pub mod target;
 pub mod token;
+mod tui;

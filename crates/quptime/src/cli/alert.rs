@@ -6,7 +6,7 @@ use terminal::Table;
 use super::client;
 use crate::api::{Answer, Request};
 use crate::document::schema::OnUncertain;
-use crate::document::{Alert, AlertKind, Change, Document, Entry};
+use crate::document::{Alert, AlertKind, Change, Document, Entry, change};
 use crate::duration::Span;
 use crate::identity::NodeId;
 use crate::machine::state::Verb;
@@ -490,22 +490,10 @@ fn list(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that name the alert lose the name together with it.
 fn remove(alert: &str) -> anyhow::Result<()> {
     let document = client::document()?;
     let known = found(&document, alert)?;
-    let mut changes = vec![Change::remove(entry(known))];
-    for check in &document.checks {
-        let mut after = check.clone();
-        after.alert_ids.retain(|text| !known.is_called(text));
-        after.suppress_alert_ids.retain(|text| !known.is_called(text));
-        if after != *check {
-            changes.push(Change::edit(
-                Entry::Check(Box::new(check.clone())),
-                Entry::Check(Box::new(after)),
-            ));
-        }
-    }
+    let changes = change::without_alert(&document, known);
     client::configure(changes, "alert remove", &format!("alert {} removed", known.name))
 }
 

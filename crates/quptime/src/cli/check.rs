@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{client, status};
 use crate::api::{Answer, Request};
-use crate::document::schema::{INTERVAL, TIMEOUT};
+use crate::document::schema::{INTERVAL, TIMEOUT, TLS_WARN_DAYS};
 use crate::document::{Change, Check, CheckKind, Document, Entry};
 use crate::duration::Span;
 use crate::machine::state::Verb;
@@ -228,9 +228,6 @@ pub(super) struct Edit {
     common: Common,
 }
 
-/// Days before the end of a certificate from which it is told.
-const WARN_DAYS: u32 = 14;
-
 fn status_of(text: &str) -> anyhow::Result<u16> {
     text.parse()
         .map_err(|_| anyhow::anyhow!("--expect {text}: write an HTTP status such as 200, or 0 for any 2xx"))
@@ -367,7 +364,7 @@ impl AddCommand {
                 common,
             } => {
                 let mut check = new(name, CheckKind::Tls, target);
-                check.tls_warn_days = WARN_DAYS;
+                check.tls_warn_days = TLS_WARN_DAYS;
                 own.lay_over(&mut check);
                 (check, common)
             }

@@ -1,4 +1,4 @@
-//! The commands' end of the socket.
+//! The commands' end of the socket; the screen of `qu tui` asks through the same.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -48,10 +48,18 @@ fn connect() -> anyhow::Result<UnixStream> {
 ///
 /// # Errors
 /// There is no daemon, or what it says.
-pub(super) fn ask(request: &Request) -> anyhow::Result<Answer> {
+pub(crate) fn ask(request: &Request) -> anyhow::Result<Answer> {
+    ask_within(TIMEOUT, request)
+}
+
+/// As [`ask`], for who does not want to wait so long.
+///
+/// # Errors
+/// See [`ask`].
+pub(crate) fn ask_within(limit: Duration, request: &Request) -> anyhow::Result<Answer> {
     let mut stream = connect()?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     let mut line = serde_json::to_vec(request).context("write the request")?;
     line.push(b'\n');
     stream.write_all(&line).context("ask the daemon")?;

@@ -192,6 +192,21 @@ pub fn changes_between(base: &Document, wanted: &Document) -> Vec<Change> {
     changes
 }
 
+/// What removes an alert: checks that name it lose the name together with it.
+pub fn without_alert(document: &Document, alert: &Alert) -> Vec<Change> {
+    let mut changes = vec![Change::remove(Entry::Alert(Box::new(alert.clone())))];
+    for check in &document.checks {
+        let mut after = check.clone();
+        after.alert_ids.retain(|text| !alert.is_called(text));
+        after.suppress_alert_ids.retain(|text| !alert.is_called(text));
+        if after != *check {
+            let entry = |check: &Check| Entry::Check(Box::new(check.clone()));
+            changes.push(Change::edit(entry(check), entry(&after)));
+        }
+    }
+    changes
+}
+
 /// Carries changes out, all or none.
 ///
 /// # Errors

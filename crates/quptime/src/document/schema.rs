@@ -106,6 +106,8 @@ impl CheckKind {
 pub const INTERVAL: Span = Span::from_secs(30);
 /// How long a probe may take if its check does not say.
 pub const TIMEOUT: Span = Span::from_secs(10);
+/// Days before the end of a certificate from which a new check fails.
+pub const TLS_WARN_DAYS: u32 = 14;
 /// Rounds in a row before a new state holds.
 pub const CONFIRM: u32 = 2;
 
