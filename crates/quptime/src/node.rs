@@ -9,11 +9,13 @@
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
 //! - [`fallback`]: notes about lost quorum, and the watchdog.
-//! - [`control`]: the socket for commands; [`status`]: what they show; [`trouble`]: errors of late; [`web`]: health and metrics.
+//! - [`control`]: the socket for commands; [`status`]: what they show; [`trouble`]: errors of late; [`web`]: health and
+//!   pages, [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
 
 pub mod apply;
 pub mod beats;
 pub mod control;
+pub mod counts;
 pub mod enroll;
 pub mod enter;
 pub mod fallback;
@@ -21,6 +23,7 @@ pub mod file;
 pub mod join;
 pub mod live;
 pub mod master;
+pub mod metrics;
 pub mod network;
 pub mod propose;
 pub mod run;

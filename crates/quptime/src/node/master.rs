@@ -207,6 +207,9 @@ fn carry_out(
         }
         Action::LookAgain(checks) => look_again(&shared, &view.state.document, checks),
         Action::RoleChanged(changed) => {
+            if changed.new.is_some() {
+                shared.counts.master_changed();
+            }
             let show = |node: Option<NodeId>| node.map_or_else(|| "none".to_owned(), |node| node.to_string());
             tracing::info!(
                 target: "quptime",
@@ -327,6 +330,9 @@ async fn attempt_again(shared: &Shared, view: &View, delivery: &Delivery) -> Res
 /// Tries to tell somebody once.
 async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
     let sent = send_once(shared, view, delivery).await;
+    let after = shared.wall().saturating_sub(delivery.at);
+    let taken_after = sent.is_ok().then_some(Duration::from_millis(after));
+    shared.counts.attempted(&delivery.alert, taken_after);
     let document = &view.state.document;
     let check = document
         .check(&delivery.check)

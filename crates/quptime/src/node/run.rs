@@ -13,6 +13,7 @@ use service::{Lifecycle, SystemClock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
 use super::trouble::Troubles;
@@ -78,6 +79,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
     let prober = probe::Prober::new(probe::Settings::new(env!("CARGO_PKG_VERSION")), clock.clone())
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let prober = Arc::new(prober);
+    let counts = Arc::new(Counts::default());
     let mut known = None;
     loop {
         enter::keep_promise(&node.home).context("give up the own group")?;
@@ -85,6 +87,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
             node: &node,
             clock: &clock,
             prober: &prober,
+            counts: &counts,
             sockets: &sockets,
             lifecycle: &lifecycle,
             known: known.take(),
@@ -141,6 +144,7 @@ struct Run<'a> {
     node: &'a Node,
     clock: &'a SharedClock,
     prober: &'a Arc<probe::Prober>,
+    counts: &'a Arc<Counts>,
     sockets: &'a Sockets,
     lifecycle: &'a Lifecycle,
     /// What counted at the end of the run before; nothing in the first.
@@ -258,6 +262,7 @@ impl Run<'_> {
             reports,
             look_again,
             found: Mutex::new(BTreeMap::new()),
+            counts: self.counts.clone(),
             table: RwLock::default(),
             troubles: self.node.troubles.clone(),
             icmp: self.prober.icmp_mode().to_string(),

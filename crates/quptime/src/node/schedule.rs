@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::network::Arrived;
 use super::shared::Shared;
 use super::wire::{Found, Report, Reports, encode, kind};
-use crate::document::{Check, Document};
+use crate::document::{Check, CheckKind, Document};
 use crate::machine::announce::window_of;
 use crate::machine::rounds::SECOND_OPINION_MS;
 use crate::target::{definition, probe_of};
@@ -37,6 +37,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 struct Planned {
     definition: u64,
     interval: Duration,
+    kind: CheckKind,
     probe: Arc<probe::Probe>,
     /// The moment that counts; older ones in the heap are void.
     due: Instant,
@@ -126,6 +127,7 @@ impl Schedule {
                     let planned = Planned {
                         definition,
                         interval,
+                        kind: check.kind,
                         probe: Arc::new(probe),
                         due,
                         under_way: false,
@@ -142,6 +144,7 @@ impl Schedule {
             .found
             .lock()
             .retain(|check, _| self.planned.contains_key(check));
+        self.shared.counts.follow(&document);
         self.document = document;
     }
 
@@ -168,11 +171,11 @@ impl Schedule {
             let behind = now.duration_since(due).as_millis() / planned.interval.as_millis().max(1);
             planned.due = due + planned.interval * (behind as u32 + 1);
             self.heap.push(Reverse((planned.due, check.clone())));
-            self.begin(&check);
+            self.begin(&check, due);
         }
     }
 
-    fn begin(&mut self, check: &str) {
+    fn begin(&mut self, check: &str, due: Instant) {
         let Some(planned) = self.planned.get_mut(check) else {
             return;
         };
@@ -181,13 +184,14 @@ impl Schedule {
         }
         planned.under_way = true;
         self.waiting += 1;
-        let (probe, definition) = (planned.probe.clone(), planned.definition);
+        let (probe, definition, kind) = (planned.probe.clone(), planned.definition, planned.kind);
         let (prober, permits) = (self.prober.clone(), self.permits.clone());
         let (found, done) = (self.found.clone(), self.done.clone());
         let (shared, check) = (self.shared.clone(), check.to_owned());
         tokio::spawn(async move {
             let looked = async {
                 let permit = permits.acquire().await;
+                shared.counts.probe_begins(due.elapsed());
                 let outcome = prober.probe(&probe).await;
                 drop(permit);
                 outcome
@@ -201,6 +205,7 @@ impl Schedule {
                 Finding::Down => Found::Down,
                 Finding::NoReport => Found::Unable,
             };
+            shared.counts.probe_ended(&check, kind, result, &outcome.phases);
             let took = outcome.latency.as_millis() as u64;
             let arrived = Arrived {
                 result,

@@ -11,6 +11,7 @@ use service::clock::{Moment, SharedClock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
@@ -111,6 +112,8 @@ pub struct Shared {
     pub look_again: mpsc::Sender<Vec<String>>,
     /// What the newest probe of each check found here.
     pub found: Mutex<BTreeMap<String, Arrived>>,
+    /// What this node counts, over all runs.
+    pub counts: Arc<Counts>,
     /// The table of checks, while this node is master.
     pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
     /// Errors of the last minutes, for `doctor`.

@@ -10,6 +10,7 @@ mod alertmanager;
 mod channels;
 mod deaths;
 mod fallback;
+mod metrics;
 mod relay;
 mod sink;
 mod target;
