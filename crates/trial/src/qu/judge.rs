@@ -70,7 +70,7 @@ pub(crate) struct Judgement {
     pub(crate) truths: usize,
     /// Terms with a master.
     pub(crate) terms: usize,
-    /// From the death of a master to the next message of another one: the median and the longest, in milliseconds.
+    /// From the death of a master to the next message: the median and the longest, in milliseconds.
     pub(crate) silence: Option<(Millis, Millis)>,
 }
 
@@ -340,18 +340,15 @@ fn verdicts(evidence: &Evidence, result: &mut Judgement) {
     }
 }
 
-/// From the death of each master to the next message that another node sent.
+/// From the death of each master to the next message, whoever sends it.
 fn silence(evidence: &Evidence) -> Option<(Millis, Millis)> {
     let mut each: Vec<Millis> = evidence
         .faults
         .iter()
         .filter_map(|fault| {
-            let dead = fault.killed_master?;
-            let next = evidence
-                .arrivals
-                .iter()
-                .filter(|arrival| arrival.sender != dead && arrival.opened >= fault.from);
-            Some(next.map(|arrival| arrival.opened).min()? - fault.from)
+            let killed = fault.master_killed?;
+            let next = evidence.arrivals.iter().filter(|arrival| arrival.opened > killed);
+            Some(next.map(|arrival| arrival.opened).min()? - killed)
         })
         .collect();
     each.sort_unstable();

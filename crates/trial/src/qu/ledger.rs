@@ -74,8 +74,8 @@ pub(crate) struct Fault {
     pub(crate) clean: bool,
     /// Nodes that could not reach a majority, and since when.
     pub(crate) alone: Vec<(usize, Millis)>,
-    /// The master, if it was killed.
-    pub(crate) killed_master: Option<usize>,
+    /// When the master was killed, if it was.
+    pub(crate) master_killed: Option<Millis>,
     /// Its begin.
     pub(crate) from: Millis,
     /// When its end began.

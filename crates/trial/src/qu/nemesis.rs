@@ -165,7 +165,7 @@ impl<'a> Nemesis<'a> {
             text: String::new(),
             clean: true,
             alone: Vec::new(),
-            killed_master: None,
+            master_killed: None,
             from: now(),
             healed: 0,
             over: 0,
@@ -303,7 +303,7 @@ impl<'a> Nemesis<'a> {
         if kill {
             self.nodes[node].kill()?;
             if master == Some(node) {
-                fault.killed_master = Some(node);
+                fault.master_killed = Some(now());
             }
         } else {
             self.nodes[node].pause()?;

@@ -1,5 +1,6 @@
 //! Who is told by HTTP: one receiver that takes everything, and one with moods. Both write down what came from where.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,10 +22,14 @@ pub(crate) const OPEN: &str = "open";
 pub(crate) const MOODY: &str = "moody";
 /// Where both are.
 const PORT: u16 = 8080;
+/// The header by which a receiver tells a second copy.
+const KEY: &str = "idempotency-key";
 /// A sender gives up after ten seconds.
 const TOO_LATE: Duration = Duration::from_secs(12);
 /// What the moody sink asks to be left alone, in seconds.
 const RETRY_AFTER: u64 = 2;
+/// A message that was not taken so often is taken: each failure makes the next wait three times as long.
+const FAILURES_MAX: u32 = 2;
 /// How long an answer is kept back for who laid an ambush.
 const AMBUSH_MAX: Duration = Duration::from_secs(5);
 
@@ -53,6 +58,8 @@ pub(crate) struct Sinks {
     ledger: Arc<Ledger>,
     rng: Mutex<Rng>,
     fair: AtomicBool,
+    /// How often a delivery was read and not taken, by id.
+    failed: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Sinks {
@@ -71,6 +78,7 @@ impl Sinks {
             ledger: Arc::clone(ledger),
             rng: Mutex::new(Rng::new(seed)),
             fair: AtomicBool::new(fair),
+            failed: Mutex::default(),
         });
         let taking = Arc::clone(&sinks);
         tokio::spawn(async move {
@@ -114,6 +122,17 @@ impl Sinks {
         }
     }
 
+    /// Whether a message may be treated like this; counts failures.
+    fn may_fail(&self, mood: Mood, id: &str) -> bool {
+        if matches!(mood, Mood::Well | Mood::Slow(_)) {
+            return true;
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = failed.entry(id.to_owned()).or_default();
+        *times += 1;
+        *times <= FAILURES_MAX
+    }
+
     async fn take(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, opened: Millis) {
         let Some(sender) = node_at(peer.ip()) else { return };
         // Which sink it is for stands in the request; a moody one may not even read it.
@@ -134,6 +153,11 @@ impl Sinks {
         }
         let Some(request) = http::read(&mut stream).await else {
             return;
+        };
+        let mood = if self.may_fail(mood, request.header(KEY).unwrap_or_default()) {
+            mood
+        } else {
+            Mood::Well
         };
         let answer = match mood {
             Mood::Well | Mood::Slow(_) => Answer::Taken,
@@ -180,7 +204,7 @@ fn arrival(alert: &'static str, request: &Request, sender: usize, opened: Millis
     Arrival {
         alert,
         id: text(&body["delivery_id"]),
-        key: request.header("idempotency-key").unwrap_or_default().to_owned(),
+        key: request.header(KEY).unwrap_or_default().to_owned(),
         verb: text(&body["verb"]).to_uppercase(),
         when: when.and_then(|when| Millis::try_from(when.as_millisecond()).ok()),
         marked: body["repeat"].as_bool(),

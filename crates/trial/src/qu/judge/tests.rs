@@ -20,7 +20,7 @@ fn well() -> Evidence {
             text: "isolate".to_owned(),
             clean: false,
             alone: vec![(2, BEGUN + 50_000)],
-            killed_master: None,
+            master_killed: None,
             from: BEGUN + 50_000,
             healed: BEGUN + 55_000,
             over: BEGUN + 60_000,
@@ -259,9 +259,9 @@ fn a_verdict_that_is_not_the_truth_is_found() {
 #[test]
 fn silence_lasts_until_the_next_message() {
     let mut evidence = well();
-    evidence.faults[0].killed_master = Some(1);
-    evidence.faults[0].from = BEGUN + 14_100;
+    evidence.faults[0].master_killed = Some(BEGUN + 14_100);
     assert_eq!(judge(&evidence).silence, Some((950, 950)));
-    evidence.faults[0].killed_master = Some(0);
+    // Nothing came after it.
+    evidence.faults[0].master_killed = Some(BEGUN + 50_000);
     assert_eq!(judge(&evidence).silence, None);
 }
