@@ -1,20 +1,28 @@
 //! Which messages a change of state gives, and which are due without one: reminders, what was held back, the begin and end of flapping.
 //!
 //! Rules (the master decides; what it decided stands in the command):
-//! - `unknown` to `up` is silent; to `down` is DOWN; `down` to `up` is RECOVERED if the outage was announced.
-//! - During announced work nobody is told. An outage that is still there at its end is told then.
-//! - An outage of a check that depends on others is held until each of them has been found well in a round after it began. While one of
-//!   them is down it stays held.
+//! - `unknown` to `up` is silent; to `down` is DOWN; `down` to `up` is RECOVERED, for everybody who was told of the outage and nobody else.
+//! - During announced work nobody is told anything new. An outage that is still there at its end is told then.
+//! - An outage of a check that depends on others is held ([`held`]) while one of them is down or worked on, and until a round has shown
+//!   that none of them is.
+//! - Whatever is held is told only after a round of the check itself that began after the reason to hold was gone: what comes back with what
+//!   it depends on is never told, although it comes back a round later.
 //! - More than [`FLAP_TRANSITIONS`] changes within [`FLAP_WINDOW_MS`]: one FLAPPING, then silence until nothing has changed for as long,
 //!   then one STABLE. The setting `flap_damping: false` turns that off.
 //! - Whoever acknowledges an outage stops reminders and escalation until recovery, or until the time they named.
 
+mod held;
+
+use std::collections::BTreeSet;
+
 use super::Millis;
 use super::command::{Announce, Hold, NewDelivery, Snapshot, Transition};
+use super::mutation::broken;
 use super::rounds::Rounds;
 use super::state::{CheckState, Delivery, Incident, Phase, State, Status, Verb};
 use crate::document::Check;
 use crate::document::schema::Window;
+pub use held::to_ask;
 
 /// Changes within [`FLAP_WINDOW_MS`] above which a check flaps.
 pub const FLAP_TRANSITIONS: usize = 12;
@@ -49,13 +57,14 @@ pub fn is_open(window: &Window, now: Millis) -> bool {
     }
 }
 
-/// The command for a change of state: what is told, or why nothing is.
+/// The command for a change of state: what is told, or why nothing is. `under_way` are the deliveries that this master is about to send.
 pub fn transition(
     state: &State,
     check: &Check,
     to: Status,
     snapshot: Snapshot,
     now: Millis,
+    under_way: &BTreeSet<String>,
     incident: impl FnOnce() -> String,
 ) -> Transition {
     let before = state.checks.get(&check.id).cloned().unwrap_or_default();
@@ -72,12 +81,8 @@ pub fn transition(
     match to {
         Status::Unknown => {}
         Status::Up => {
-            let announced = before
-                .incident
-                .as_ref()
-                .is_some_and(|incident| incident.announced);
-            if announced && before.flapping.is_none() && !begins_to_flap(state, &before, now) {
-                result.deliveries = recovered(state, check, before.incident.as_ref(), now);
+            if let Some(incident) = before.incident.as_ref().filter(|incident| incident.announced) {
+                result.deliveries = recovered(state, check, incident, now, under_way);
             }
         }
         Status::Down => {
@@ -92,16 +97,13 @@ pub fn transition(
 }
 
 fn hold(state: &State, check: &Check, before: &CheckState, now: Millis) -> Option<Hold> {
-    if window_of(state, check, now).is_some() {
+    if window_of(state, check, now).is_some() && !broken!(WorkIgnored) {
         Some(Hold::Maintenance)
     } else if before.flapping.is_some() || begins_to_flap(state, before, now) {
         Some(Hold::Flapping)
     } else {
-        let parent = check
-            .depends_on
-            .iter()
-            .find_map(|text| state.document.check(text));
-        parent.map(|parent| Hold::Dependency(parent.id.clone()))
+        let parents = held::parents(&state.document, check);
+        parents.first().map(|parent| Hold::Dependency(parent.id.clone()))
     }
 }
 
@@ -130,25 +132,39 @@ fn down(state: &State, check: &Check, now: Millis) -> Vec<NewDelivery> {
         .collect()
 }
 
-/// Everybody who was told of the outage, or will be, is told of its end; an escalation that is not due yet never comes.
-fn recovered(state: &State, check: &Check, incident: Option<&Incident>, now: Millis) -> Vec<NewDelivery> {
-    let escalates_later = |alert: &str| {
+/// Everybody who was told of the outage, or will be, is told of its end; an escalation that is not under way yet never comes.
+fn recovered(
+    state: &State,
+    check: &Check,
+    incident: &Incident,
+    now: Millis,
+    under_way: &BTreeSet<String>,
+) -> Vec<NewDelivery> {
+    let never_told = |alert: &str| {
         let mut waiting = state.deliveries.values();
         waiting.any(|delivery| {
             delivery.alert == alert
                 && delivery.check == check.id
-                && delivery.incident.as_ref() == incident.map(|incident| &incident.id)
+                && delivery.incident.as_ref() == Some(&incident.id)
                 && is_escalation(delivery)
-                && matches!(delivery.phase, Phase::Queued { due } if due > now)
+                && !under_way.contains(&delivery.id)
         })
     };
-    all_alerts(state, check, Verb::Recovered, now)
-        .into_iter()
-        .filter(|new| !escalates_later(&new.alert))
+    if broken!(EndsGoToAll) {
+        return all_alerts(state, check, Verb::Recovered, now);
+    }
+    let alerts = state.document.alerts.iter();
+    alerts
+        .filter(|alert| !alert.disabled && incident.told_to.contains(&alert.id) && !never_told(&alert.id))
+        .map(|alert| NewDelivery {
+            alert: alert.id.clone(),
+            verb: Verb::Recovered,
+            due: now,
+        })
         .collect()
 }
 
-/// Whether a delivery waits for an outage to last.
+/// Whether a delivery waits, or waited, for an outage to last, and was never attempted.
 pub(super) fn is_escalation(delivery: &Delivery) -> bool {
     delivery.attempts == 0
         && delivery.verb == Verb::Down
@@ -174,10 +190,18 @@ pub fn due(state: &State, rounds: &Rounds, now: Millis) -> Vec<Announce> {
         .filter_map(|check| {
             let known = state.checks.get(&check.id)?;
             let verb = verb_due(state, rounds, check, known, now)?;
-            let deliveries = match verb {
+            let mut deliveries = match verb {
                 Verb::Down => down(state, check, now),
                 verb => all_alerts(state, check, verb, now),
             };
+            if verb == Verb::Reminder {
+                // Who has not got the last message yet needs no reminder, and who is told only later is told then.
+                let waits = |alert: &str| {
+                    let mut all = state.deliveries.values();
+                    all.any(|delivery| delivery.check == check.id && delivery.alert == alert)
+                };
+                deliveries.retain(|new| !waits(&new.alert));
+            }
             Some(Announce {
                 check: check.id.clone(),
                 after: known.transitions,
@@ -194,6 +218,9 @@ pub fn due(state: &State, rounds: &Rounds, now: Millis) -> Vec<Announce> {
 }
 
 fn verb_due(state: &State, rounds: &Rounds, check: &Check, known: &CheckState, now: Millis) -> Option<Verb> {
+    if window_of(state, check, now).is_some() {
+        return None;
+    }
     if known.flapping.is_some() {
         let quiet = now.saturating_sub(known.since) >= FLAP_WINDOW_MS;
         return quiet.then_some(Verb::Stable);
@@ -202,33 +229,12 @@ fn verb_due(state: &State, rounds: &Rounds, check: &Check, known: &CheckState, n
         return Some(Verb::Flapping);
     }
     let incident = known.incident.as_ref()?;
-    match &incident.held {
-        Some(Hold::Maintenance) => window_of(state, check, now).is_none().then_some(Verb::Down),
-        // Announced as flapping, or not any more: STABLE tells what came of it.
-        Some(Hold::Flapping) => None,
-        Some(Hold::Dependency(_)) => {
-            let parents = check
-                .depends_on
-                .iter()
-                .filter_map(|text| state.document.check(text));
-            let well = |parent: &Check| {
-                let status = state.checks.get(&parent.id).map(|known| known.status);
-                let looked = rounds.last(&parent.id);
-                parent.disabled
-                    || (status == Some(Status::Up)
-                        && looked
-                            .is_some_and(|last| last.verdict == Some(Status::Up) && last.at > incident.since))
-            };
-            let told = window_of(state, check, now).is_none() && parents.into_iter().all(well);
-            told.then_some(Verb::Down)
-        }
-        None => {
-            let every = check.remind_every?.millis();
-            let silenced = is_acknowledged(incident, now) || window_of(state, check, now).is_some();
-            let due = every > 0 && incident.announced && now.saturating_sub(incident.told) >= every;
-            (due && !silenced).then_some(Verb::Reminder)
-        }
+    if incident.held.is_some() {
+        return held::is_over(state, rounds, check, now).then_some(Verb::Down);
     }
+    let every = check.remind_every?.millis();
+    let due = every > 0 && incident.announced && now.saturating_sub(incident.told) >= every;
+    (due && !is_acknowledged(incident, now)).then_some(Verb::Reminder)
 }
 
 /// Whether somebody works on it.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Millis;
 use super::announce::{is_acknowledged, is_escalation};
+use super::mutation::broken;
 use super::state::{Delivery, Phase, State, Verb};
 use crate::document::schema::OnUncertain;
 
@@ -42,15 +43,57 @@ pub enum Plan {
     },
 }
 
-/// What is to be done now by the master of `term`. `in_flight` are the deliveries whose claim or attempt is under way here.
-pub fn plan(state: &State, now: Millis, term: u64, in_flight: &BTreeSet<String>) -> Vec<Plan> {
+/// What a master has begun and not ended.
+#[derive(Debug, Clone, Copy)]
+pub struct UnderWay<'a> {
+    /// Deliveries that it claims, attempts or settles.
+    pub deliveries: &'a BTreeSet<String>,
+    /// Checks about which it proposes something: the outage may be over before an escalation of it is claimed.
+    pub checks: &'a BTreeSet<String>,
+}
+
+/// How long this master has seen deliveries wait. A delivery is due when the clock says so, or when it has waited for as long as it should:
+/// a clock that is behind that of the master before does not make it wait for the difference.
+#[derive(Debug, Default)]
+pub struct Waits(BTreeMap<String, (Millis, Millis)>);
+
+impl Waits {
+    /// Takes note of what waits. `now` is of the monotonic clock.
+    pub fn look(&mut self, now: Millis, state: &State) {
+        self.0.retain(|id, _| state.deliveries.contains_key(id));
+        for delivery in state.deliveries.values() {
+            if let Phase::Queued { due } = delivery.phase {
+                let known = self.0.entry(delivery.id.clone()).or_insert((due, now));
+                if known.0 != due {
+                    *known = (due, now);
+                }
+            }
+        }
+    }
+
+    fn is_over(&self, now: Millis, wall: Millis, delivery: &Delivery, due: Millis) -> bool {
+        let seen = self.0.get(&delivery.id).filter(|(known, _)| *known == due);
+        let waited = seen.map_or(0, |(_, since)| now.saturating_sub(*since));
+        due <= wall || !broken!(WaitsFollowClock) && waited >= due.saturating_sub(delivery.waits_since)
+    }
+}
+
+/// What is to be done now by the master of `term`: `now` of the monotonic clock, `wall` of the wall clock.
+pub fn plan(
+    state: &State,
+    (now, wall): (Millis, Millis),
+    term: u64,
+    under_way: UnderWay<'_>,
+    waits: &Waits,
+) -> Vec<Plan> {
+    let in_flight = under_way.deliveries;
     let mut ordered: Vec<&Delivery> = state.deliveries.values().collect();
     ordered.sort_by_key(|delivery| delivery.sequence);
     let mut per_alert: BTreeMap<&str, usize> = BTreeMap::new();
     for delivery in ordered.iter().filter(|delivery| in_flight.contains(&delivery.id)) {
         *per_alert.entry(&delivery.alert).or_default() += 1;
     }
-    let mut under_way = in_flight.len();
+    let mut count = in_flight.len();
     let mut begun: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut plans = Vec::new();
     for (position, delivery) in ordered.iter().enumerate() {
@@ -58,7 +101,7 @@ pub fn plan(state: &State, now: Millis, term: u64, in_flight: &BTreeSet<String>)
             begun.insert((&delivery.check, &delivery.alert));
             continue;
         }
-        if let Some(reason) = reason_to_drop(state, delivery, &ordered[position + 1..], now) {
+        if let Some(reason) = reason_to_drop(state, delivery, &ordered[position + 1..], wall) {
             plans.push(Plan::Drop {
                 delivery: delivery.id.clone(),
                 reason,
@@ -67,13 +110,17 @@ pub fn plan(state: &State, now: Millis, term: u64, in_flight: &BTreeSet<String>)
         }
         let first = begun.insert((&delivery.check, &delivery.alert));
         let ready = match delivery.phase {
-            Phase::Queued { due } => due <= now,
-            Phase::Claimed { term: claimed, .. } => claimed < term,
+            Phase::Queued { due } => {
+                let undecided = is_escalation(delivery) && under_way.checks.contains(&delivery.check);
+                !undecided && waits.is_over(now, wall, delivery, due)
+            }
+            // A claim of this term that is not under way here was committed although its answer was lost: nobody has sent it.
+            Phase::Claimed { term: claimed, .. } => claimed <= term,
         };
         let of_alert = per_alert.entry(&delivery.alert).or_default();
-        if first && ready && *of_alert < PER_ALERT_MAX && under_way < IN_FLIGHT_MAX {
+        if (first || broken!(NoOrder)) && ready && *of_alert < PER_ALERT_MAX && count < IN_FLIGHT_MAX {
             *of_alert += 1;
-            under_way += 1;
+            count += 1;
             plans.push(Plan::Claim(delivery.id.clone()));
         }
     }
@@ -91,22 +138,27 @@ fn reason_to_drop(
         .alerts
         .iter()
         .find(|alert| alert.id == delivery.alert)?;
-    if now.saturating_sub(delivery.at) >= DEAD_AFTER_MS {
-        return Some("not taken within 24 hours");
-    }
     let queued = matches!(delivery.phase, Phase::Queued { .. });
     if alert.disabled && queued {
         return Some("the alert is disabled");
     }
-    if !queued && alert.on_uncertain == Some(OnUncertain::Drop) {
+    if (!queued || delivery.uncertain) && alert.on_uncertain == Some(OnUncertain::Drop) {
         return Some("it may have been sent, and on_uncertain is drop");
     }
+    let mut ends = later.iter().filter(|other| {
+        other.verb == Verb::Recovered
+            && other.incident == delivery.incident
+            && other.check == delivery.check
+            && other.alert == delivery.alert
+    });
+    let has_end = ends.next().is_some();
     let incident = state
         .checks
         .get(&delivery.check)
         .and_then(|check| check.incident.as_ref());
     let current = incident.filter(|incident| Some(&incident.id) == delivery.incident.as_ref());
-    if is_escalation(delivery) {
+    // If its end is told, it is told as well.
+    if is_escalation(delivery) && !has_end {
         match current {
             None => return Some("over before it was due"),
             Some(incident) if is_acknowledged(incident, now) => {
@@ -115,12 +167,16 @@ fn reason_to_drop(
             Some(_) => {}
         }
     }
-    let ends = |other: &&&Delivery| {
-        other.verb == Verb::Recovered && other.incident == delivery.incident && other.alert == delivery.alert
+    let wanted = match delivery.phase {
+        Phase::Queued { due } if delivery.attempts == 0 => due,
+        Phase::Queued { .. } | Phase::Claimed { .. } => delivery.at,
     };
-    let late = queued && delivery.verb == Verb::Down && now.saturating_sub(delivery.at) >= JOIN_AFTER_MS;
-    if late && later.iter().any(|other| ends(&other)) {
+    let late = queued && delivery.verb == Verb::Down && now.saturating_sub(wanted) >= JOIN_AFTER_MS;
+    if late && has_end {
         return Some("told together with its end");
+    }
+    if now.saturating_sub(delivery.at) >= DEAD_AFTER_MS {
+        return Some("not taken within 24 hours");
     }
     None
 }

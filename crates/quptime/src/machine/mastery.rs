@@ -69,6 +69,8 @@ pub struct Report {
     pub definition: u64,
     /// Milliseconds since the probe ended.
     pub age: Millis,
+    /// Milliseconds that it took.
+    pub took: Millis,
     /// What came of it.
     pub finding: Finding,
 }

@@ -147,6 +147,7 @@ fn again(check: &Check, alert: &Alert, known: &CheckState, incident: &Incident, 
         since: 0,
         snapshot: known.snapshot.clone(),
         phase: Phase::Queued { due: wall },
+        waits_since: wall,
         attempts: 0,
         uncertain: false,
         error: None,
@@ -180,6 +181,7 @@ mod tests {
             announced: true,
             held: None,
             told: DOWN_AT,
+            told_to: BTreeSet::new(),
             acknowledged: None,
         };
         let known = CheckState {

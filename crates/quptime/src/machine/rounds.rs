@@ -3,13 +3,15 @@
 //! A *round* of a check is closed when every node that is live has reported since the last one, or when interval and timeout have passed.
 //! Its verdict is what more than half of the reports say, provided there are enough; a tie keeps the state. A new state holds after so
 //! many rounds in a row as the check wants. On the first round that differs all nodes are asked to look again at once (*second opinion*),
-//! so an outage is known after about one interval instead of two.
+//! so an outage is known after about one interval instead of two. From then on only probes count that began after the question: what was
+//! found before is no second opinion. Nor does what was found before a check was there, or before it was enabled again.
 //!
 //! Reports stay here, in the memory of the master. A new master begins with none and needs a round more; the states are in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Millis;
+use super::announce::window_of;
 use super::command::Snapshot;
 use super::state::{State, Status};
 use crate::document::schema::CONFIRM;
@@ -66,6 +68,8 @@ pub struct LastRound {
     pub at: Millis,
     /// Counts rounds.
     pub number: u64,
+    /// When the first of the probes that count began.
+    pub began: Millis,
 }
 
 impl LastRound {
@@ -78,7 +82,14 @@ impl LastRound {
 #[derive(Debug, Default)]
 struct Round {
     opened: Millis,
-    reports: BTreeMap<NodeId, Finding>,
+    /// Probes that began earlier do not count.
+    not_before: Millis,
+    /// With the begin of the probe.
+    reports: BTreeMap<NodeId, (Finding, Millis)>,
+    /// Transitions, and whether announced work covers the check: the circumstances that reports are about.
+    circumstances: (u64, bool),
+    /// Since when, as far as known here.
+    changed: Millis,
     /// The state that differs, and in how many rounds in a row.
     streak: Option<(Status, u32)>,
     last: LastRound,
@@ -91,13 +102,35 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// A report has arrived. Reports of nodes that are no peers, or about checks that there are not, are the caller's to drop.
-    pub fn report(&mut self, now: Millis, check: &str, node: NodeId, finding: Finding) {
-        let round = self.checks.entry(check.to_owned()).or_insert_with(|| Round {
-            opened: now,
-            ..Round::default()
-        });
-        round.reports.insert(node, finding);
+    /// A report has arrived of a probe that began then. Reports of nodes that are no peers, or about checks that there are not, are the
+    /// caller's to drop.
+    pub fn report(&mut self, began: Millis, check: &str, node: NodeId, finding: Finding) {
+        if let Some(round) = self.checks.get_mut(check)
+            && began >= round.not_before
+        {
+            round.reports.insert(node, (finding, began));
+        }
+    }
+
+    /// All nodes are asked to look again at this moment: what they found before does not count any more.
+    pub fn ask(&mut self, now: Millis, check: &str) {
+        if let Some(round) = self.checks.get_mut(check) {
+            round.opened = now;
+            round.not_before = now;
+            round.reports.clear();
+        }
+    }
+
+    /// Whether all nodes were asked to look at a check at this moment or later.
+    pub fn was_asked(&self, check: &str, since: Millis) -> bool {
+        self.checks
+            .get(check)
+            .is_some_and(|round| round.not_before >= since)
+    }
+
+    /// Since when a check is what it is, and covered by announced work or not, as far as this master saw.
+    pub fn changed(&self, check: &str) -> Option<Millis> {
+        self.checks.get(check).map(|round| round.changed)
     }
 
     /// A check is not what it was: what was reported about it says nothing any more.
@@ -110,8 +143,15 @@ impl Rounds {
         self.checks.get(check).map(|round| &round.last)
     }
 
-    /// Closes what is to be closed at this moment. `live` are the nodes heard of lately, this one included.
-    pub fn tick(&mut self, now: Millis, state: &State, live: &BTreeSet<NodeId>) -> Vec<Verdict> {
+    /// Closes what is to be closed at this moment. `live` are the nodes heard of lately, this one included. `wall` is the time of day, by
+    /// which announced work begins and ends.
+    pub fn tick(
+        &mut self,
+        now: Millis,
+        wall: Millis,
+        state: &State,
+        live: &BTreeSet<NodeId>,
+    ) -> Vec<Verdict> {
         let document = &state.document;
         let mut verdicts = Vec::new();
         for check in &document.checks {
@@ -119,10 +159,20 @@ impl Rounds {
                 self.checks.remove(&check.id);
                 continue;
             }
+            let known = state.checks.get(&check.id);
+            let covered = window_of(state, check, wall).is_some();
+            let circumstances = (known.map_or(0, |known| known.transitions), covered);
             let round = self.checks.entry(check.id.clone()).or_insert_with(|| Round {
                 opened: now,
+                not_before: now,
+                circumstances,
+                changed: now,
                 ..Round::default()
             });
+            if round.circumstances != circumstances {
+                round.circumstances = circumstances;
+                round.changed = now;
+            }
             let eligible: BTreeSet<NodeId> = document
                 .peers
                 .iter()
@@ -132,10 +182,7 @@ impl Rounds {
             let all_in = !eligible.is_empty() && eligible.iter().all(|node| round.reports.contains_key(node));
             let patience = check.interval.millis() + check.timeout.millis();
             if all_in || now.saturating_sub(round.opened) >= patience {
-                let status = state
-                    .checks
-                    .get(&check.id)
-                    .map_or(Status::Unknown, |known| known.status);
+                let status = known.map_or(Status::Unknown, |known| known.status);
                 round.close(now, check, document, &eligible, status, &mut verdicts);
             }
         }
@@ -157,8 +204,12 @@ impl Round {
         self.opened = now;
         let mut snapshot = Snapshot::default();
         let mut votes = BTreeMap::new();
-        for (node, finding) in std::mem::take(&mut self.reports) {
+        let mut began = now;
+        for (node, (finding, since)) in std::mem::take(&mut self.reports) {
             let counts = eligible.contains(&node);
+            if counts {
+                began = began.min(since);
+            }
             match finding {
                 Finding::Good => {
                     votes.insert(node, true);
@@ -193,6 +244,7 @@ impl Round {
             silent,
             at: now,
             number: self.last.number + 1,
+            began,
         };
         let Some(verdict) = verdict else { return };
         if verdict == status {
@@ -219,6 +271,7 @@ impl Round {
         } else if check.second_opinion != Some(false)
             && (verdict == Status::Down || status == Status::Unknown)
         {
+            self.not_before = now;
             verdicts.push(Verdict::LookAgain {
                 check: check.id.clone(),
             });

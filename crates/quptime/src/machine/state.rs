@@ -1,16 +1,17 @@
 //! The replicated state: what every node knows after the same entries of the log.
 
+mod deliveries;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
-use super::command::{
-    Acknowledge, Announce, Claim, Command, Configure, Ending, Hold, NewDelivery, Settle, Snapshot, Transition,
-};
+use super::command::{Acknowledge, Announce, Command, Configure, Hold, Snapshot, Transition};
 use crate::document::{Change, Document, change, integrity};
 use crate::identity::NodeId;
+use deliveries::Told;
 
 /// Finished deliveries that are remembered, for people.
 pub const FINISHED_MAX: usize = 500;
@@ -72,6 +73,13 @@ impl Verb {
             Verb::Flapping => "FLAPPING",
             Verb::Stable => "STABLE",
         }
+    }
+}
+
+impl Verb {
+    /// Whether somebody who gets it knows of an outage that has not ended.
+    pub fn tells_outage(self) -> bool {
+        matches!(self, Verb::Down | Verb::Reminder | Verb::Stable)
     }
 }
 
@@ -137,6 +145,9 @@ pub struct Incident {
     /// When it was last told.
     #[serde(default)]
     pub told: Millis,
+    /// Alerts, by id, that were told of it or will be: these are told of its end.
+    #[serde(default)]
+    pub told_to: BTreeSet<String>,
     /// Who works on it.
     #[serde(default)]
     pub acknowledged: Option<Acknowledged>,
@@ -180,6 +191,9 @@ pub struct Delivery {
     pub snapshot: Snapshot,
     /// Where it stands.
     pub phase: Phase,
+    /// Since when it waits in its queue, by the clock that said until when.
+    #[serde(default)]
+    pub waits_since: Millis,
     /// Attempts begun.
     pub attempts: u32,
     /// Whether an attempt ended in a way that nobody knows.
@@ -363,6 +377,7 @@ impl State {
                 announced: told,
                 held: transition.held.clone(),
                 told: transition.at,
+                told_to: BTreeSet::new(),
                 acknowledged: None,
             }),
             Status::Up | Status::Unknown => None,
@@ -410,23 +425,39 @@ impl State {
         };
         let mut after = before.clone();
         after.notices += 1;
+        let mut about = before.incident.as_ref().map(|incident| incident.id.clone());
+        let mut tells_outage = true;
         match announce.verb {
-            Verb::Flapping => after.flapping = Some(announce.at),
+            Verb::Flapping => {
+                // Outages of a check that flaps are told by STABLE, if one lasts.
+                tells_outage = false;
+                after.flapping = Some(announce.at);
+                about = Some(flapping_id(&announce.check, announce.at));
+            }
             Verb::Stable => {
+                about = before.flapping.map(|since| flapping_id(&announce.check, since));
                 after.flapping = None;
                 after.recent.clear();
             }
             Verb::Up | Verb::Down | Verb::Recovered | Verb::Reminder => {}
         }
         if let Some(incident) = &mut after.incident {
-            incident.told = announce.at;
-            incident.announced = true;
-            incident.held = None;
+            if tells_outage {
+                incident.told = announce.at;
+                incident.announced = true;
+                incident.held = None;
+                // What STABLE leaves open, RECOVERED closes.
+                if let Some(about) = &about {
+                    incident.id.clone_from(about);
+                }
+            } else {
+                incident.held = Some(Hold::Flapping);
+            }
         }
         let message = Told {
             check: &announce.check,
             number: format!("{}.{}", before.transitions, after.notices),
-            incident: after.incident.as_ref().map(|incident| incident.id.clone()),
+            incident: about,
             from: before.status,
             to: before.status,
             at: announce.at,
@@ -435,95 +466,6 @@ impl State {
         };
         Arc::make_mut(&mut self.checks).insert(announce.check.clone(), after);
         self.queue(&message, &announce.deliveries);
-        self.done()
-    }
-
-    fn queue(&mut self, told: &Told<'_>, deliveries: &[NewDelivery]) {
-        for new in deliveries {
-            self.delivered += 1;
-            let id = format!("{}/{}/{}", told.check, told.number, new.alert);
-            let delivery = Delivery {
-                id: id.clone(),
-                sequence: self.delivered,
-                check: told.check.to_owned(),
-                alert: new.alert.clone(),
-                verb: new.verb,
-                incident: told.incident.clone(),
-                from: told.from,
-                to: told.to,
-                at: told.at,
-                since: told.since,
-                snapshot: told.snapshot.clone(),
-                phase: Phase::Queued { due: new.due },
-                attempts: 0,
-                uncertain: false,
-                error: None,
-                permanent: false,
-            };
-            Arc::make_mut(&mut self.deliveries).insert(id, delivery);
-        }
-    }
-
-    fn claim(&mut self, claim: &Claim) -> Outcome {
-        let Some(delivery) = Arc::make_mut(&mut self.deliveries).get_mut(&claim.delivery) else {
-            return Outcome::Outdated;
-        };
-        match delivery.phase {
-            Phase::Queued { .. } => {}
-            // Its master is gone and nobody knows how far it came.
-            Phase::Claimed { term, .. } if term < claim.term => delivery.uncertain = true,
-            Phase::Claimed { .. } => return Outcome::Outdated,
-        }
-        delivery.attempts += 1;
-        delivery.phase = Phase::Claimed {
-            term: claim.term,
-            node: claim.node,
-            at: claim.at,
-        };
-        self.done()
-    }
-
-    fn settle(&mut self, settle: &Settle) -> Outcome {
-        let deliveries = Arc::make_mut(&mut self.deliveries);
-        let is_claimed = |delivery: &Delivery| matches!(delivery.phase, Phase::Claimed { term, node, .. } if term == settle.term && node == settle.node);
-        // What nobody has claimed can be given up, but not told.
-        let given_up = matches!(settle.ending, Ending::Dropped { .. });
-        let Some(delivery) = deliveries.get_mut(&settle.delivery).filter(|delivery| {
-            is_claimed(delivery) || (given_up && matches!(delivery.phase, Phase::Queued { .. }))
-        }) else {
-            return Outcome::Outdated;
-        };
-        let dropped = match &settle.ending {
-            Ending::Retry {
-                due,
-                error,
-                permanent,
-                uncertain,
-            } => {
-                delivery.uncertain |= *uncertain;
-                delivery.phase = Phase::Queued { due: *due };
-                delivery.error = Some(error.clone());
-                delivery.permanent = *permanent;
-                return self.done();
-            }
-            Ending::Sent => None,
-            Ending::Dropped { reason } => Some(reason.clone()),
-        };
-        let finished = Finished {
-            id: delivery.id.clone(),
-            verb: delivery.verb,
-            at: settle.at,
-            node: settle.node,
-            attempts: delivery.attempts,
-            uncertain: delivery.uncertain,
-            dropped,
-        };
-        deliveries.remove(&settle.delivery);
-        let all = Arc::make_mut(&mut self.finished);
-        all.push_back(finished);
-        if all.len() > FINISHED_MAX {
-            all.pop_front();
-        }
         self.done()
     }
 
@@ -544,16 +486,9 @@ impl State {
     }
 }
 
-/// What the messages of one event have in common.
-struct Told<'a> {
-    check: &'a str,
-    number: String,
-    incident: Option<String>,
-    from: Status,
-    to: Status,
-    at: Millis,
-    since: Millis,
-    snapshot: &'a Snapshot,
+/// What a time of flapping is called to channels that keep things open until they are closed.
+fn flapping_id(check: &str, since: Millis) -> String {
+    format!("flapping-{check}-{since}")
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ fn report_of(report: Report) -> mastery::Report {
         check: report.check,
         definition: report.definition,
         age: report.age,
+        took: report.took,
         finding: match report.result {
             Found::Up => Finding::Good,
             Found::Down => Finding::Bad(report.detail),

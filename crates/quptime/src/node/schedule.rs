@@ -261,15 +261,20 @@ fn hash_of<T: std::hash::Hash>(value: &T) -> u64 {
 async fn tell(shared: Arc<Shared>, mut founds: mpsc::Receiver<Report>) {
     let mut batch = Vec::new();
     while let Some(first) = founds.recv().await {
-        batch.push(first);
+        batch.push((Instant::now(), first));
         let until = Instant::now() + BATCH;
         while batch.len() < BATCH_MAX {
             match tokio::time::timeout_at(until, founds.recv()).await {
-                Ok(Some(report)) => batch.push(report),
+                Ok(Some(report)) => batch.push((Instant::now(), report)),
                 Ok(None) | Err(_) => break,
             }
         }
-        let reports = std::mem::take(&mut batch);
+        let now = Instant::now();
+        let aged = batch.drain(..).map(|(since, report)| Report {
+            age: now.duration_since(since).as_millis() as u64,
+            ..report
+        });
+        let reports: Vec<Report> = aged.collect();
         match shared.master() {
             Some(master) if master == shared.me => {
                 // If too many wait they are dropped; the next probes come soon.

@@ -37,7 +37,7 @@ fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
     }
     let mut message = Message::new("quptime", verb_of(event.verb), text.subject, text.body);
     message.own_body = text.own_body;
-    message.open = event.to == Status::Down;
+    message.open = event.to == Status::Down || event.verb == Verb::Flapping;
     event.delivery.clone_into(&mut message.delivery_id);
     message.dedup_key = match event.incident {
         Some(incident) => format!("{cluster}/{incident}"),

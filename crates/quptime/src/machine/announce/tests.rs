@@ -66,9 +66,16 @@ impl Stage {
     /// The check becomes this; yields what is told at once.
     fn becomes(&mut self, check: &str, to: Status) -> Vec<Verb> {
         let check = self.state.document.check(check).unwrap().clone();
-        let command = transition(&self.state, &check, to, Snapshot::default(), self.now, || {
-            "i".to_owned()
-        });
+        let nothing = BTreeSet::new();
+        let command = transition(
+            &self.state,
+            &check,
+            to,
+            Snapshot::default(),
+            self.now,
+            &nothing,
+            || "i".to_owned(),
+        );
         let verbs = command.deliveries.iter().map(|new| new.verb).collect();
         assert!(matches!(
             self.state.apply(&Command::Transition(command)),
@@ -91,9 +98,18 @@ impl Stage {
     }
 
     fn round_of(&mut self, check: &str, finding: Finding) {
+        self.tick();
         self.rounds.report(self.now, check, node(), finding);
+        self.tick();
+    }
+
+    fn tick(&mut self) {
         let live = BTreeSet::from([node()]);
-        self.rounds.tick(self.now, &self.state, &live);
+        self.rounds.tick(self.now, self.now, &self.state, &live);
+    }
+
+    fn bad() -> Finding {
+        Finding::Bad("refused".to_owned())
     }
 }
 
@@ -131,10 +147,39 @@ fn announced_work_is_quiet_and_what_stays_broken_is_told_at_its_end() {
     assert!(stage.due().is_empty());
     assert!(stage.becomes("c", Status::Up).is_empty(), "nobody was told");
     assert!(stage.becomes("c", Status::Down).is_empty());
+    stage.round_of("c", Stage::bad());
     stage.now += 3_600_000;
+    stage.tick();
+    assert!(stage.due().is_empty(), "that round was before the end");
+    stage.now += 30_000;
+    stage.round_of("c", Stage::bad());
     assert_eq!(stage.due(), [Verb::Down]);
     assert!(stage.due().is_empty());
     assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+}
+
+#[test]
+fn a_check_is_silent_while_what_it_depends_on_is_worked_on() {
+    let mut stage = Stage::new(|document| {
+        window(document);
+        document.maintenance[0].checks = vec!["gateway".to_owned()];
+        document.checks[0].depends_on = vec!["gateway".to_owned()];
+    });
+    stage.becomes("gateway", Status::Up);
+    stage.becomes("c", Status::Up);
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    for _ in 0..3 {
+        stage.now += 30_000;
+        stage.round_of("gateway", Finding::Good);
+        stage.round_of("c", Stage::bad());
+        assert!(stage.due().is_empty());
+    }
+    stage.now += 3_600_000;
+    stage.tick();
+    stage.now += 30_000;
+    stage.round_of("gateway", Finding::Good);
+    stage.round_of("c", Stage::bad());
+    assert_eq!(stage.due(), [Verb::Down], "the work is over");
 }
 
 #[test]
@@ -149,37 +194,96 @@ fn an_outage_told_before_the_work_is_not_told_again() {
     assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
 }
 
+fn depends(document: &mut Document) {
+    document.checks[0].depends_on = vec!["gateway".to_owned()];
+}
+
 #[test]
 fn a_child_is_silent_while_its_parent_is_down() {
-    let depends = |document: &mut Document| document.checks[0].depends_on = vec!["gateway".to_owned()];
     let mut stage = Stage::new(depends);
     stage.becomes("gateway", Status::Up);
+    stage.tick();
+    stage.now += 1000;
     assert!(
         stage.becomes("c", Status::Down).is_empty(),
         "held for a round of the parent"
     );
+    stage.tick();
+    assert_eq!(to_ask(&stage.state, &stage.rounds), ["c", "gateway"]);
     assert_eq!(stage.becomes("gateway", Status::Down), [Verb::Down]);
     stage.now += 60_000;
-    stage.round_of("gateway", Finding::Bad("gone".to_owned()));
+    stage.round_of("gateway", Stage::bad());
+    stage.round_of("c", Stage::bad());
     assert!(stage.due().is_empty());
     assert_eq!(stage.becomes("gateway", Status::Up), [Verb::Recovered]);
+    stage.tick();
     assert!(stage.due().is_empty(), "its last round was bad");
     stage.now += 30_000;
     stage.round_of("gateway", Finding::Good);
+    assert!(stage.due().is_empty(), "it may have come back with its parent");
+    stage.now += 30_000;
+    stage.round_of("c", Stage::bad());
     assert_eq!(stage.due(), [Verb::Down], "it is broken by itself");
 }
 
 #[test]
-fn a_child_alone_is_told_after_a_round_of_its_parent() {
-    let depends = |document: &mut Document| document.checks[0].depends_on = vec!["gateway".to_owned()];
+fn a_child_that_comes_back_with_its_parent_is_never_told() {
+    let mut stage = Stage::new(depends);
+    for check in ["gateway", "c"] {
+        stage.becomes(check, Status::Up);
+    }
+    stage.tick();
+    stage.becomes("gateway", Status::Down);
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    stage.now += 30_000;
+    stage.round_of("c", Stage::bad());
+    stage.becomes("gateway", Status::Up);
+    stage.now += 1000;
+    stage.round_of("gateway", Finding::Good);
+    assert!(stage.due().is_empty());
+    stage.now += 1000;
+    stage.round_of("c", Finding::Good);
+    assert!(stage.due().is_empty());
+    assert!(stage.becomes("c", Status::Up).is_empty());
+}
+
+#[test]
+fn a_child_alone_is_told_after_a_round_of_its_parent_and_one_of_its_own() {
     let mut stage = Stage::new(depends);
     stage.becomes("gateway", Status::Up);
     stage.round_of("gateway", Finding::Good);
+    stage.now += 1000;
     stage.becomes("c", Status::Down);
+    stage.tick();
     assert!(stage.due().is_empty(), "that round was before");
     stage.now += 30_000;
     stage.round_of("gateway", Finding::Good);
+    stage.round_of("c", Stage::bad());
     assert_eq!(stage.due(), [Verb::Down]);
+}
+
+#[test]
+fn a_parent_of_which_nothing_is_heard_excuses_nobody_for_ever() {
+    let mut stage = Stage::new(depends);
+    stage.tick();
+    stage.becomes("c", Status::Down);
+    stage.tick();
+    for _ in 0..2 {
+        assert!(stage.due().is_empty());
+        stage.now += 40_000;
+        stage.round_of("c", Stage::bad());
+    }
+    assert_eq!(stage.due(), [Verb::Down]);
+}
+
+#[test]
+fn checks_that_depend_on_each_other_do_not_silence_each_other() {
+    let mut stage = Stage::new(|document| {
+        depends(document);
+        document.checks[1].depends_on = vec!["c".to_owned()];
+    });
+    assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+    assert_eq!(stage.becomes("gateway", Status::Down), [Verb::Down]);
 }
 
 #[test]
@@ -222,11 +326,18 @@ fn reminders_until_somebody_works_on_it() {
     let remind = |document: &mut Document| document.checks[0].remind_every = Some(Span::from_secs(600));
     let mut stage = Stage::new(remind);
     stage.becomes("c", Status::Down);
+    stage.now += 600_000;
+    assert_eq!(stage.due(), [Verb::Reminder]);
+    let ids: Vec<&String> = stage.state.deliveries.keys().collect();
+    assert_eq!(
+        ids,
+        ["c/1/a"],
+        "who has not got the first message is not reminded"
+    );
+    stage.state.deliveries = Arc::default();
     stage.now += 599_999;
     assert!(stage.due().is_empty());
     stage.now += 1;
-    assert_eq!(stage.due(), [Verb::Reminder]);
-    stage.now += 600_000;
     assert_eq!(stage.due(), [Verb::Reminder]);
     let acknowledge = crate::machine::command::Acknowledge {
         check: "c".to_owned(),
@@ -239,7 +350,7 @@ fn reminders_until_somebody_works_on_it() {
     stage.now += 600_000;
     assert!(stage.due().is_empty());
     let ids: Vec<&String> = stage.state.deliveries.keys().collect();
-    assert_eq!(ids, ["c/1.1/a", "c/1.2/a", "c/1/a"]);
+    assert_eq!(ids, ["c/1.2/a"]);
 }
 
 #[test]
@@ -249,4 +360,41 @@ fn an_escalation_that_is_not_due_has_no_end() {
     stage.now += 1000;
     assert!(stage.becomes("c", Status::Up).is_empty());
     assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+}
+
+#[test]
+fn only_who_was_told_of_an_outage_is_told_of_its_end() {
+    let mut stage = Stage::new(|document| {
+        let late = Alert {
+            id: "late".to_owned(),
+            default: true,
+            after: Some(Span::from_secs(900)),
+            ..Alert::new("boss", AlertKind::Discord)
+        };
+        document.alerts.push(late);
+    });
+    stage.becomes("c", Status::Down);
+    // Acknowledged, so the escalation is dropped when it is looked at.
+    let dropped = Command::Settle(crate::machine::command::Settle {
+        delivery: "c/1/late".to_owned(),
+        term: 1,
+        node: node(),
+        ending: crate::machine::command::Ending::Dropped {
+            reason: "acknowledged before it was due".to_owned(),
+        },
+        at: stage.now,
+    });
+    assert!(matches!(stage.state.apply(&dropped), Outcome::Done(_)));
+    // An alert that is attached meanwhile was not told either; one that is detached was.
+    let mut document = (*stage.state.document).clone();
+    document.alerts[0].default = false;
+    document.alerts.push(Alert {
+        id: "new".to_owned(),
+        default: true,
+        ..Alert::new("new", AlertKind::Discord)
+    });
+    stage.state.document = Arc::new(document);
+    stage.now += 3_600_000;
+    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+    assert!(stage.state.deliveries.contains_key("c/2/a"));
 }

@@ -10,8 +10,9 @@ use super::{Action, Answer, Failure, Ids, Look, Report, Ticket};
 use crate::document::Document;
 use crate::identity::NodeId;
 use crate::machine::command::{Claim, Command, Ending, Settle};
-use crate::machine::dispatch::{self, Plan};
+use crate::machine::dispatch::{self, Plan, UnderWay, Waits};
 use crate::machine::impaired::Judge;
+use crate::machine::mutation::broken;
 use crate::machine::preference::{Candidate, Preference};
 use crate::machine::retell::Retell;
 use crate::machine::rounds::{Rounds, Verdict};
@@ -46,6 +47,7 @@ pub(super) struct Reign {
     /// Deliveries that are claimed, attempted or settled at the moment.
     flights: BTreeMap<String, Flight>,
     retell: Retell,
+    waits: Waits,
     /// Whether a change of members is under way.
     changing: bool,
     leaving: Option<Leaving>,
@@ -57,14 +59,16 @@ pub(super) struct Reign {
 }
 
 /// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Flight {
     /// Its claim is proposed since these moments of both clocks, for the so manieth time.
     Claiming { now: Millis, wall: Millis, tries: u32 },
     /// It is attempted, so many times so far.
     Sending { attempts: u32 },
     /// How the attempt ended is proposed, or that it is given up.
-    Settling,
+    Settling(Ending),
+    /// It was, and that was lost.
+    Unsettled(Ending),
 }
 
 impl Reign {
@@ -80,6 +84,7 @@ impl Reign {
             judged: BTreeSet::new(),
             flights: BTreeMap::new(),
             retell: Retell::default(),
+            waits: Waits::default(),
             changing: false,
             leaving: None,
             gave_up: false,
@@ -107,7 +112,8 @@ impl Reign {
 
     pub(super) fn report(&mut self, now: Millis, node: NodeId, report: Report) {
         if self.definitions.get(&report.check) == Some(&report.definition) {
-            self.rounds.report(now, &report.check, node, report.finding);
+            let began = now.saturating_sub(report.age + report.took);
+            self.rounds.report(began, &report.check, node, report.finding);
         }
     }
 
@@ -170,7 +176,7 @@ impl Reign {
     fn close_rounds(&mut self, look: &Look<'_>, ids: &mut Ids, actions: &mut Vec<Action>) {
         let live: BTreeSet<NodeId> = look.live.keys().copied().collect();
         let mut again = Vec::new();
-        for verdict in self.rounds.tick(look.now, look.state, &live) {
+        for verdict in self.rounds.tick(look.now, look.wall, look.state, &live) {
             match verdict {
                 Verdict::LookAgain { check } => again.push(check),
                 Verdict::Change { check, to, snapshot } => {
@@ -178,15 +184,26 @@ impl Reign {
                     let Some(known) = document.checks.iter().find(|known| known.id == check) else {
                         continue;
                     };
+                    let under_way = self.under_way();
                     let transition =
-                        announce::transition(look.state, known, to, snapshot, look.wall, || ids.draw());
+                        announce::transition(look.state, known, to, snapshot, look.wall, &under_way, || {
+                            ids.draw()
+                        });
                     self.propose_for(check, Command::Transition(transition), actions);
                 }
             }
         }
+        for check in announce::to_ask(look.state, &self.rounds) {
+            self.rounds.ask(look.now, &check);
+            again.push(check);
+        }
         if !again.is_empty() {
             actions.push(Action::LookAgain(again));
         }
+    }
+
+    fn under_way(&self) -> BTreeSet<String> {
+        self.flights.keys().cloned().collect()
     }
 
     fn announce(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
@@ -224,8 +241,23 @@ impl Reign {
     }
 
     fn dispatch(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
-        let in_flight: BTreeSet<String> = self.flights.keys().cloned().collect();
-        for plan in dispatch::plan(look.state, look.wall, self.term, &in_flight) {
+        // How an attempt ended has to be on record, or the next master does not know that there was one.
+        let unsettled = self.flights.iter_mut().filter_map(|(delivery, flight)| {
+            let Flight::Unsettled(ending) = flight else {
+                return None;
+            };
+            Some((delivery.clone(), ending.clone()))
+        });
+        for (delivery, ending) in unsettled.collect::<Vec<_>>() {
+            actions.push(self.settle(look, &delivery, ending));
+        }
+        self.waits.look(look.now, look.state);
+        let under_way = UnderWay {
+            deliveries: &self.under_way(),
+            checks: &self.busy,
+        };
+        let times = (look.now, look.wall);
+        for plan in dispatch::plan(look.state, times, self.term, under_way, &self.waits) {
             match plan {
                 Plan::Claim(delivery) => {
                     let known = look.state.deliveries.get(&delivery);
@@ -256,7 +288,8 @@ impl Reign {
     }
 
     fn settle(&mut self, look: &Look<'_>, delivery: &str, ending: Ending) -> Action {
-        self.flights.insert(delivery.to_owned(), Flight::Settling);
+        self.flights
+            .insert(delivery.to_owned(), Flight::Settling(ending.clone()));
         let settle = Settle {
             delivery: delivery.to_owned(),
             term: self.term,
@@ -281,7 +314,10 @@ impl Reign {
                     let waited = look.now.saturating_sub(now).max(look.wall.saturating_sub(wall));
                     return self.claimed(look, delivery, waited, tries).into_iter().collect();
                 }
-                Some(Flight::Claiming { .. } | Flight::Sending { .. } | Flight::Settling) | None => {}
+                Some(Flight::Settling(ending)) if answer == Answer::Lost && !broken!(EndsAreForgotten) => {
+                    self.flights.insert(delivery.clone(), Flight::Unsettled(ending));
+                }
+                Some(_) | None => {}
             },
         }
         Vec::new()
@@ -294,7 +330,7 @@ impl Reign {
         if !is_own || !look.leads || look.term != self.term {
             return None;
         }
-        if waited < CLAIM_HOLDS_MS {
+        if waited < CLAIM_HOLDS_MS || broken!(ClaimsHoldForEver) {
             let attempts = delivery.attempts.max(1);
             self.flights.insert(id.to_owned(), Flight::Sending { attempts });
             return Some(Action::Send {
@@ -323,7 +359,7 @@ impl Reign {
         if self.retell.ended(delivery, look.wall, result.is_ok()) {
             return Vec::new();
         }
-        let Some(Flight::Sending { attempts }) = self.flights.get(delivery).copied() else {
+        let Some(Flight::Sending { attempts }) = self.flights.get(delivery).cloned() else {
             return Vec::new();
         };
         let ending = match result {

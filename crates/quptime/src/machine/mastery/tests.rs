@@ -119,6 +119,7 @@ impl Stage {
                 check: "c".to_owned(),
                 definition,
                 age: 0,
+                took: 0,
                 finding: finding.clone(),
             };
             self.mastery.report(self.now, node(number), vec![report]);

@@ -47,6 +47,7 @@ impl Stage {
             now: 1_000_000,
         };
         stage.is(Status::Up);
+        stage.tick();
         stage
     }
 
@@ -64,6 +65,15 @@ impl Stage {
         self.tick()
     }
 
+    /// All nodes have begun their probes so long ago.
+    fn late_round(&mut self, findings: &str, began: Millis) -> Vec<Verdict> {
+        let now = self.now;
+        self.now -= began;
+        self.report(findings);
+        self.now = now;
+        self.tick()
+    }
+
     fn report(&mut self, findings: &str) {
         for (node, letter) in self.nodes.clone().into_iter().zip(findings.chars()) {
             let finding = match letter {
@@ -78,7 +88,7 @@ impl Stage {
 
     fn tick(&mut self) -> Vec<Verdict> {
         let live = self.nodes.iter().copied().collect();
-        self.rounds.tick(self.now, &self.state, &live)
+        self.rounds.tick(self.now, self.now, &self.state, &live)
     }
 }
 
@@ -190,4 +200,30 @@ fn disabled_checks_leave_the_rounds() {
         assert!(stage.round("-").is_empty());
     }
     assert!(stage.rounds.last("c").is_none());
+}
+
+#[test]
+fn what_was_found_before_is_no_second_opinion() {
+    let mut stage = Stage::new(3);
+    stage.round("---");
+    stage.now += 500;
+    assert!(stage.late_round("---", 501).is_empty(), "these probes had begun");
+    stage.now += 1500;
+    assert_eq!(change(&stage.round("---")), Some(Status::Down));
+}
+
+#[test]
+fn what_was_found_before_a_check_was_disabled_does_not_count() {
+    let mut stage = Stage::new(1);
+    for disabled in [true, false] {
+        stage.now += 1000;
+        let mut document = (*stage.state.document).clone();
+        document.checks[0].disabled = disabled;
+        stage.state.document = Arc::new(document);
+        stage.tick();
+    }
+    stage.late_round("-", 1);
+    assert_eq!(stage.rounds.last("c").unwrap().number, 0);
+    stage.late_round("-", 0);
+    assert_eq!(stage.rounds.last("c").unwrap().number, 1);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::document::{Alert, AlertKind, Check, CheckKind, Entry, Peer};
+use crate::machine::command::{Claim, Ending, NewDelivery, Settle};
 
 const NODE: &str = "1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091";
 

@@ -1,0 +1,101 @@
+//! Outages that are not told at once: when they are.
+//!
+//! What matters here is whether a round began after something changed. That is asked of [`Rounds`], whose times are of one clock, and never
+//! of the times in the replicated state, which are of the clocks of several masters. So a new master holds an outage for one more round.
+
+use std::collections::BTreeSet;
+
+use super::window_of;
+use crate::document::{Check, Document};
+use crate::machine::Millis;
+use crate::machine::command::Hold;
+use crate::machine::mutation::broken;
+use crate::machine::rounds::Rounds;
+use crate::machine::state::{State, Status};
+
+/// What a check depends on, directly or not, without disabled checks. Checks that depend on each other do not count: one of them would wait
+/// for the other for ever.
+pub(super) fn parents<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
+    if broken!(ParentsIgnored) {
+        return Vec::new();
+    }
+    let all = ancestors(document, check);
+    let depends_on_us = |parent: &&&Check| {
+        ancestors(document, parent)
+            .iter()
+            .any(|other| other.id == check.id)
+    };
+    let parents = all.iter().filter(|parent| !parent.disabled);
+    parents.filter(|parent| !depends_on_us(parent)).copied().collect()
+}
+
+fn ancestors<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
+    let mut found: Vec<&Check> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut next = vec![check];
+    while let Some(check) = next.pop() {
+        for parent in check.depends_on.iter().filter_map(|text| document.check(text)) {
+            if seen.insert(&parent.id) {
+                found.push(parent);
+                next.push(parent);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a held outage is to be told now: nothing that excuses it is left, and a round since then shows that it is still there.
+pub(super) fn is_over(state: &State, rounds: &Rounds, check: &Check, wall: Millis) -> bool {
+    let Some(mut since) = rounds.changed(&check.id) else {
+        return false;
+    };
+    let began = since;
+    for parent in parents(&state.document, check) {
+        let status = status(state, parent);
+        if status == Status::Down || window_of(state, parent, wall).is_some() {
+            return false;
+        }
+        let Some(last) = rounds.last(&parent.id) else {
+            return false;
+        };
+        let well = last.verdict == Some(Status::Up) && last.began > began;
+        // A parent of which nothing is heard excuses nobody for ever.
+        if !well && !last.is_stale() {
+            return false;
+        }
+        since = since.max(rounds.changed(&parent.id).unwrap_or(since));
+    }
+    let own = rounds.last(&check.id);
+    broken!(NoOwnRound) || own.is_some_and(|own| own.verdict == Some(Status::Down) && own.began > since)
+}
+
+/// Checks that all nodes should look at again at once, because a held outage waits for them.
+pub fn to_ask(state: &State, rounds: &Rounds) -> Vec<String> {
+    let mut ask = BTreeSet::new();
+    for check in state.document.checks.iter().filter(|check| !check.disabled) {
+        let incident = state
+            .checks
+            .get(&check.id)
+            .and_then(|known| known.incident.as_ref());
+        let holds = incident.and_then(|incident| incident.held.as_ref());
+        let (Some(Hold::Dependency(_)), Some(mut since)) = (holds, rounds.changed(&check.id)) else {
+            continue;
+        };
+        let began = since;
+        for parent in parents(&state.document, check) {
+            if status(state, parent) == Status::Up && !rounds.was_asked(&parent.id, began) {
+                ask.insert(parent.id.clone());
+            }
+            since = since.max(rounds.changed(&parent.id).unwrap_or(since));
+        }
+        if !rounds.was_asked(&check.id, since) {
+            ask.insert(check.id.clone());
+        }
+    }
+    ask.into_iter().collect()
+}
+
+fn status(state: &State, check: &Check) -> Status {
+    let known = state.checks.get(&check.id);
+    known.map_or(Status::Unknown, |known| known.status)
+}

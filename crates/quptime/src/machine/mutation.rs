@@ -1,0 +1,51 @@
+//! Clauses that a test can break, to show that the simulation notices. Outside this crate's own tests every question about one is answered
+//! at compile time: it holds.
+
+/// Asks whether this clause is broken.
+macro_rules! broken {
+    ($mutation:ident) => {{
+        #[cfg(test)]
+        {
+            $crate::machine::mutation::BROKEN.get() == $crate::machine::mutation::Mutation::$mutation
+        }
+        #[cfg(not(test))]
+        {
+            false
+        }
+    }};
+}
+pub(super) use broken;
+
+#[cfg(test)]
+thread_local! {
+    /// What is broken in this test.
+    pub(super) static BROKEN: std::cell::Cell<Mutation> = const { std::cell::Cell::new(Mutation::None) };
+}
+
+/// A clause left out on purpose.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(dead_code, reason = "tests name them one at a time")]
+pub(super) enum Mutation {
+    /// Everything holds.
+    #[default]
+    None,
+    /// A claim counts however long it took.
+    ClaimsHoldForEver,
+    /// A message whose master died is sent again without the mark.
+    TakeoversUnmarked,
+    /// Messages of one check to one alert overtake each other.
+    NoOrder,
+    /// How an attempt ended is not proposed again when that was lost.
+    EndsAreForgotten,
+    /// Outages are told although what they depend on is down.
+    ParentsIgnored,
+    /// What was held is told without a round of its own.
+    NoOwnRound,
+    /// Outages are told during announced work.
+    WorkIgnored,
+    /// The end of an outage is told to all alerts of the check.
+    EndsGoToAll,
+    /// Deliveries wait for the clock alone.
+    WaitsFollowClock,
+}
