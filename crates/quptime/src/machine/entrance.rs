@@ -94,7 +94,7 @@ impl Entrance {
     fn mutated(boot: Boot, mutation: [Mutation; 2]) -> (Entrance, Vec<Action>) {
         let Boot {
             node,
-            note,
+            mut note,
             raft,
             trial,
             file,
@@ -106,13 +106,28 @@ impl Entrance {
             digest: Digest([0; 32]),
             peers: BTreeSet::new(),
             as_written: false,
+            is_edit: false,
         });
         let raft = match raft {
             Directory::Absent => None,
             Directory::Present(facts) => Some(facts),
-            Directory::Newer if refused.is_some() => None,
+            Directory::Newer | Directory::Shortened if refused.is_some() => None,
             Directory::Newer => {
                 actions.extend([Action::MoveAside, took(Row::NewerSchema)]);
+                None
+            }
+            Directory::Shortened => {
+                // A life that may have forgotten something is over, also where the note would go on with it.
+                note.standing = match note.standing {
+                    Standing::Trial(_) if trial.is_none() => Standing::Left,
+                    Standing::Entering(..) => Standing::Own,
+                    standing => standing,
+                };
+                actions.extend([
+                    Action::Persist(note.clone()),
+                    Action::MoveAside,
+                    took(Row::LostRecords),
+                ]);
                 None
             }
         };
@@ -151,6 +166,14 @@ impl Entrance {
         match self.note.standing.clone() {
             Standing::Own => match &self.raft {
                 None => Vec::new(),
+                Some(facts) if self.edited && self.waits_as_edit(facts) => {
+                    self.edited = false;
+                    vec![
+                        took(Row::StartsWithEdit),
+                        Action::PendingEdit,
+                        Action::StartReplica,
+                    ]
+                }
                 Some(_) if self.edited && !broken!(self, StartsEdited) => Vec::new(),
                 Some(_) => vec![took(Row::NormalStart), Action::RewriteFile, Action::StartReplica],
             },
@@ -180,6 +203,13 @@ impl Entrance {
                 vec![Action::Enter(group, life)]
             }
         }
+    }
+
+    /// Whether the file differs from the state only by an edit that can wait until the group runs. One that lists other voters may be meant to
+    /// replace a group that cannot run, and one of a version that was never written here, or the old text itself, to restore something.
+    fn waits_as_edit(&self, facts: &RaftFacts) -> bool {
+        let same_voters = self.file.peers.iter().eq(facts.voters.keys());
+        self.file.is_edit && self.file.version <= facts.version && same_voters && !broken!(self, EditsWait)
     }
 
     /// Something happened.
@@ -406,6 +436,9 @@ impl Entrance {
             std::cmp::Ordering::Greater => (Row::HigherVersionEdit, vec![Action::PendingEdit]),
             std::cmp::Ordering::Less if broken!(self, PlaceholderIsEdit) && self.file.version == 0 => {
                 (Row::HigherVersionEdit, vec![Action::PendingEdit])
+            }
+            std::cmp::Ordering::Less if self.file.is_edit => {
+                (Row::SameVersionEdit, vec![Action::PendingEdit])
             }
             std::cmp::Ordering::Less => (Row::StaleBackup, vec![Action::KeepStale, Action::RewriteFile]),
         };

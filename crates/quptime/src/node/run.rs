@@ -181,7 +181,7 @@ impl Run<'_> {
             .expect("set once in a run");
         shared.trust(&shared.document_at_start, &[]);
         let commands = tokio::net::UnixListener::from_std(self.sockets.commands.try_clone()?)?;
-        tokio::spawn(serve_settled(shared.clone(), commands));
+        tokio::spawn(serve_settled(shared.clone(), commands, only_founds));
         if let Some(web) = &self.sockets.web {
             tokio::spawn(web::serve(
                 shared.clone(),
@@ -296,10 +296,17 @@ impl Run<'_> {
     }
 }
 
-/// Serves commands once they can be carried out.
-async fn serve_settled(shared: Arc<Shared>, commands: tokio::net::UnixListener) {
+/// Serves commands once they can be carried out. A run that only founds ends as soon as its group has begun, and takes none with it.
+async fn serve_settled(shared: Arc<Shared>, commands: tokio::net::UnixListener, only_founds: bool) {
+    let settled = async {
+        if only_founds {
+            tokio::time::sleep(ALONE_WAIT).await;
+        } else {
+            shared.settled(ALONE_WAIT).await;
+        }
+    };
     tokio::select! {
-        () = shared.settled(ALONE_WAIT) => control::serve(shared, commands).await,
+        () = settled => control::serve(shared, commands).await,
         () = shared.stop.cancelled() => {}
     }
 }

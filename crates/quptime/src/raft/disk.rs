@@ -9,8 +9,14 @@
 //! A new snapshot is written beside the old one, then a new log that names it takes the place of the old log in one rename; what the log
 //! does not name is removed. So there is one moment at which the old becomes the new, whatever is cut off.
 //!
-//! Each record carries its length and a CRC-32C. A record that is cut off or wrong at the very end is what a crash left of an append that
-//! nobody was told about; anywhere else it is damage and the folder is refused.
+//! - `synced`: how many bytes of the log were synced, and of which log. Written after each sync, and not synced itself: that would cost as much
+//!   again, and what it says can only be too little.
+//!
+//! Each record carries its length and a CRC-32C. A record that is cut off or wrong at the very end, behind what was synced, is what a crash left of
+//! an append that nobody was told about. If it was synced, others may count on it: a member that has forgotten what it acknowledged, or whom it
+//! voted for, must not take part any more ([`DiskError::Shortened`]). Anywhere else it is damage and the folder is refused.
+
+mod synced;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -22,6 +28,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use consensus::{Configuration, Entry, HardState, Index, Kind, Position, Snapshot, Term};
 use serde::{Deserialize, Serialize};
 
+use self::synced::Synced;
 use crate::document::schema::SCHEMA;
 use crate::machine::state::State;
 
@@ -50,6 +57,14 @@ pub enum DiskError {
         path: PathBuf,
         /// What was found.
         what: String,
+    },
+    /// The end of the log is gone, although it was synced.
+    #[error("{} has lost its end: {lost} bytes that were synced are missing; move the folder aside and start again, the other nodes have what this one had", .path.display())]
+    Shortened {
+        /// Which file.
+        path: PathBuf,
+        /// How many bytes.
+        lost: u64,
     },
     /// Written by a later program.
     #[error("{} was written by a newer qu (schema {level}, this one knows {SCHEMA})", .path.display())]
@@ -94,6 +109,7 @@ pub struct Disk {
     hard_state: HardState,
     /// Bytes in the log file.
     length: u64,
+    synced: Synced,
 }
 
 /// What a folder holds when it is opened.
@@ -190,6 +206,10 @@ impl Disk {
             what,
         };
         let read = read_log(&content).map_err(damaged)?;
+        let (synced, lost) = Synced::open(dir, &path, read.length)?;
+        if lost > 0 {
+            return Err(DiskError::Shortened { path, lost });
+        }
         let state = load_snapshot(dir, &read.base)?;
         let mut file = OpenOptions::new()
             .append(true)
@@ -200,6 +220,7 @@ impl Disk {
             file.flush().map_err(io_error("shorten", &path))?;
             file.sync_all().map_err(io_error("sync", &path))?;
         }
+        synced.note(&file, read.length);
         remove_others(dir, &read.base);
         Ok(Some(Loaded {
             meta,
@@ -210,6 +231,7 @@ impl Disk {
                 entries: read.entries.into(),
                 hard_state: read.hard_state,
                 length: read.length,
+                synced,
             },
             state,
         }))
@@ -284,6 +306,7 @@ impl Disk {
             .sync_data()
             .map_err(|error| io_error("sync", &path())(error))?;
         self.length += batch.len() as u64;
+        self.synced.note(&self.file, self.length);
         if let Some(first) = entries.first() {
             cut(&mut self.entries, first.index);
             self.entries.extend(entries.iter().cloned());
@@ -337,6 +360,7 @@ impl Disk {
             );
         }
         let (file, length) = write_log(&self.dir, snapshot, hard_state, &entries)?;
+        self.synced.note(&file, length);
         self.file = file;
         self.length = length;
         self.base = snapshot.clone();

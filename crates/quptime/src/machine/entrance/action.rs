@@ -29,6 +29,8 @@ pub enum Directory {
     Present(RaftFacts),
     /// Written by a newer schema.
     Newer,
+    /// The end of what was synced is gone: what this life acknowledged, or whom it voted for, is not known any more.
+    Shortened,
 }
 
 /// What can happen.
@@ -73,7 +75,7 @@ pub enum Action {
     PendingEdit,
     /// Keep `cluster.yaml` as `cluster.yaml.stale-<time>`.
     KeepStale,
-    /// Move `raft/`, written by a newer schema, aside.
+    /// Move `raft/`, written by a newer schema or shortened, aside.
     MoveAside,
     /// Move `raft/` to `raft.orphan-<time>` if it belongs to anything else, make an empty one for this life, start its replica.
     Enter(Group, Incarnation),
@@ -112,6 +114,8 @@ pub enum Line {
 pub enum Row {
     /// State present, file as written.
     NormalStart,
+    /// State present, and the file is an edit of what was written here that leaves the voters as they are: the edit waits for the group.
+    StartsWithEdit,
     /// State present, placeholder: rewritten.
     PlaceholderReplaced,
     /// State present, file of the same version edited, group runs.
@@ -136,6 +140,8 @@ pub enum Row {
     GivesUpTrial,
     /// State of a newer schema, file readable.
     NewerSchema,
+    /// State that has lost its end: put aside, and the node goes on without any.
+    LostRecords,
     /// The file cannot be taken.
     RefusesFile,
 }

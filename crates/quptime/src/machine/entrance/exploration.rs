@@ -92,6 +92,7 @@ enum Move {
     Put(usize),
     Admit { by: usize, node: usize },
     Wipe(usize),
+    Shorten(usize),
     File(usize, Kind),
 }
 
@@ -174,6 +175,7 @@ impl Model for Exploration {
                 (left.puts, Move::Put(node)),
                 (left.crashes, Move::Crash(node)),
                 (left.wipes, Move::Wipe(node)),
+                (left.wipes, Move::Shorten(node)),
                 (left.zeros, Move::File(node, Kind::Zero)),
                 (left.edits, Move::File(node, Kind::Edited)),
                 (left.surgeries, Move::File(node, Kind::Surgery)),

@@ -93,6 +93,8 @@ pub struct FileFacts {
     pub peers: BTreeSet<NodeId>,
     /// The text is the one that this node wrote last. Never true without a Raft directory, which keeps that text.
     pub as_written: bool,
+    /// The text is none that this node wrote, but has the version of one that it wrote: somebody edited that.
+    pub is_edit: bool,
 }
 
 /// A promise that is told to others: who founds a group with this incarnation may count on exactly this data and file.

@@ -72,4 +72,6 @@ pub enum Mutation {
     NeverGivesUp,
     /// An edited node starts its replica at once.
     StartsEdited,
+    /// An edit that could wait keeps its node from starting.
+    EditsWait,
 }

@@ -22,6 +22,15 @@ fn file(version: u64, digest: Digest, peers: &[u128], as_written: bool) -> FileF
         digest,
         peers,
         as_written,
+        is_edit: false,
+    }
+}
+
+/// The same as an edit of a text that this node wrote.
+fn edit(version: u64, peers: &[u128]) -> FileFacts {
+    FileFacts {
+        is_edit: true,
+        ..file(version, OTHER, peers, false)
     }
 }
 
@@ -158,6 +167,85 @@ fn an_edited_file_waits_and_becomes_a_hand_edit_when_the_group_runs() {
         assert_eq!(rows(&actions), [row]);
         assert!(actions.contains(&Action::PendingEdit) && actions.contains(&Action::StartReplica));
     }
+}
+
+#[test]
+fn an_edit_of_what_was_written_here_does_not_keep_its_node_from_starting() {
+    // Version 4 was written here as well: the state went on before the file did.
+    for version in [4, 5] {
+        let mut node = Node::start(boot(1, Some(state(1, 9)), edit(version, ALL)));
+        assert_eq!(rows(&node.began), [Row::StartsWithEdit]);
+        assert_eq!(node.began[1..], [Action::PendingEdit, Action::StartReplica]);
+        // It is a member like others, and agrees to its state: others may count on it for an election.
+        node.after(1);
+        let told = node.entrance.statement();
+        assert!(told.data.unwrap().votes && told.digest == FILE && told.version == 5);
+        let mut alone = Node::start(boot(3, None, file(5, FILE, ALL, false)));
+        alone.hears(node.entrance.statement());
+        alone.hears(undecided(2, Some(state(2, 9)), file(5, FILE, ALL, true)));
+        alone.after(2);
+        assert_eq!(alone.entrance.waiting(), Some(&Waiting::Electable(GROUP)));
+    }
+}
+
+#[test]
+fn other_edits_wait_for_a_group_that_runs() {
+    let surgery = edit(5, &[1, 2]);
+    let raised = edit(6, ALL);
+    let restored = file(5, OTHER, ALL, false);
+    for file in [surgery, raised, restored] {
+        assert_eq!(Node::start(boot(1, Some(state(1, 9)), file)).began, []);
+    }
+    // The voters are those of the log, also where the group was about to change them.
+    let mut grows = state(1, 9);
+    grows.voters.insert(NodeId(4), Incarnation(4));
+    assert_eq!(Node::start(boot(1, Some(grows), edit(5, ALL))).began, []);
+}
+
+#[test]
+fn an_edit_of_an_older_text_that_was_written_here_is_no_stale_backup() {
+    let surgery = edit(4, &[1, 2]);
+    let mut node = Node::start(boot(1, Some(state(1, 9)), surgery));
+    let actions = node.hears(in_group(3, running(ALL))).after(1);
+    assert_eq!(rows(&actions), [Row::SameVersionEdit]);
+    assert!(!actions.contains(&Action::KeepStale));
+}
+
+#[test]
+fn state_that_has_lost_its_end_is_put_aside_and_its_life_is_over() {
+    let shortened = |note: Note| Boot {
+        raft: Directory::Shortened,
+        note,
+        ..boot(1, None, file(5, FILE, ALL, true))
+    };
+    let mut node = Node::start(shortened(Note::default()));
+    node.fresh = 70;
+    assert_eq!(rows(&node.began), [Row::LostRecords]);
+    assert!(node.began.contains(&Action::MoveAside) && node.entrance.statement().data.is_none());
+    let actions = node.hears(in_group(3, running(ALL))).after(1);
+    assert_eq!(rows(&actions), [Row::EntersRunning]);
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Enter(GROUP, Incarnation(life)) if *life != 1))
+    );
+
+    // A note that would go on with that life is replaced first.
+    let entering = Note {
+        standing: Standing::Entering(GROUP, Incarnation(8)),
+        ..Note::default()
+    };
+    let node = Node::start(shortened(entering));
+    assert_eq!(
+        node.began[..2],
+        [Action::Persist(Note::default()), Action::MoveAside]
+    );
+    assert!(
+        !node
+            .began
+            .iter()
+            .any(|action| matches!(action, Action::Enter(..)))
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Kind, Snapshot};
 
-use super::super::file::written::{Written, carry_over};
+use super::super::file::written::{Seen, Written, carry_over, version_of};
 use super::super::shared::Shared;
 use super::{known_as, name, names_of};
 use crate::document::{self, Digest, Document};
@@ -33,6 +33,10 @@ pub fn boot(home: &Home, me: NodeId, known: Option<&Document>) -> anyhow::Result
         Ok(None) => Directory::Absent,
         Ok(Some(loaded)) => Directory::Present(facts(&loaded, false)),
         Err(DiskError::Newer { .. }) => Directory::Newer,
+        Err(error @ DiskError::Shortened { .. }) => {
+            tracing::error!(target: "quptime", "{error}");
+            Directory::Shortened
+        }
         Err(error) => return Err(error.into()),
     };
     let is_founder = matches!(&note.standing, Standing::Trial(founding) if founding.founder == known_as(me));
@@ -46,6 +50,7 @@ pub fn boot(home: &Home, me: NodeId, known: Option<&Document>) -> anyhow::Result
                 digest: facts.digest,
                 peers: facts.voters.keys().copied().collect(),
                 as_written: true,
+                is_edit: false,
             },
             _ => file_facts(known, false),
         }),
@@ -68,8 +73,21 @@ fn read_file(home: &Home, genuine: bool) -> Result<FileFacts, String> {
     };
     let document = document::parse(&text);
     let document = document.map_err(|mistake| format!("{}: {mistake}", home.cluster_file().display()))?;
-    let as_written = genuine && Written::load(&home.raft()).is(&text);
-    Ok(file_facts(&document, as_written))
+    let written = if genuine {
+        Written::load(&home.raft())
+    } else {
+        Written::default()
+    };
+    let texts = Seen::load(&home.raft());
+    let seen = texts.of(document.version).filter(|_| genuine);
+    let newest = written
+        .newest()
+        .filter(|text| version_of(text) == Some(document.version));
+    let is_edit = !written.is(&text) && (newest.is_some() || seen.is_some_and(|seen| seen != text));
+    Ok(FileFacts {
+        is_edit,
+        ..file_facts(&document, written.is(&text))
+    })
 }
 
 pub(super) fn file_facts(document: &Document, as_written: bool) -> FileFacts {
@@ -78,6 +96,7 @@ pub(super) fn file_facts(document: &Document, as_written: bool) -> FileFacts {
         digest: entrance::Digest(Digest::of(document).0),
         peers: document.peers.iter().map(|peer| known_as(peer.node_id)).collect(),
         as_written,
+        is_edit: false,
     }
 }
 

@@ -64,11 +64,14 @@ fn an_append_that_was_cut_off_is_forgotten_at_every_length() {
     let mut disk = made(&folder.dir, 1);
     disk.write(&[entry(1, 1)], None).unwrap();
     let whole = disk.log_bytes();
+    // The crash comes before the append is synced.
+    let synced = fs::read(folder.dir.join("synced")).unwrap();
     disk.write(&[entry(2, 1)], None).unwrap();
     let path = folder.dir.join("log");
     let content = fs::read(&path).unwrap();
     for length in whole..content.len() as u64 {
         fs::write(&path, &content[..length as usize]).unwrap();
+        fs::write(folder.dir.join("synced"), &synced).unwrap();
         let mut loaded = reopen(&folder.dir);
         assert_eq!(loaded.disk.last().index, 1, "cut to {length}");
         // And what is appended afterwards can be read.
@@ -91,10 +94,52 @@ fn damage_in_the_middle_is_told_and_never_read_over() {
         fs::write(&path, &damaged).unwrap();
         match Disk::open(&folder.dir) {
             Err(DiskError::Damaged { .. }) => {}
-            // Only the last append may be taken for one that was cut off.
-            Ok(Some(loaded)) => assert_eq!(loaded.disk.last().index, 1, "bit of byte {position}"),
+            // Only at the end it may be something else than damage.
+            Err(DiskError::Shortened { lost, .. }) => {
+                assert!(
+                    position as u64 + lost >= content.len() as u64,
+                    "bit of byte {position}"
+                );
+            }
             other => panic!("byte {position}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn an_end_that_was_synced_and_is_gone_is_told() {
+    let folder = folder();
+    let mut disk = made(&folder.dir, 1);
+    disk.write(&[entry(1, 1)], None).unwrap();
+    let whole = disk.log_bytes();
+    disk.write(&[entry(2, 1)], Some(&hard(3))).unwrap();
+    let path = folder.dir.join("log");
+    let content = fs::read(&path).unwrap();
+    for length in whole..content.len() as u64 {
+        fs::write(&path, &content[..length as usize]).unwrap();
+        let lost = match Disk::open(&folder.dir) {
+            Err(DiskError::Shortened { lost, .. }) => lost,
+            other => panic!("cut to {length}: {other:?}"),
+        };
+        assert!(lost >= content.len() as u64 - length, "cut to {length}");
+    }
+    fs::write(&path, &content).unwrap();
+    assert_eq!(reopen(&folder.dir).disk.last().index, 2);
+    // A log that took the place of a longer one has lost nothing, also if the crash came right then.
+    let before = fs::read(folder.dir.join("synced")).unwrap();
+    let snapshot = Snapshot {
+        position: entry(2, 1).position(),
+        configuration: Configuration::default(),
+    };
+    let mut disk = reopen(&folder.dir).disk;
+    disk.rebase(&snapshot, &State::default(), &hard(3), false)
+        .unwrap();
+    fs::write(folder.dir.join("synced"), before).unwrap();
+    drop(reopen(&folder.dir));
+    // Without the file, or with half of it, nothing is known.
+    for left in [&[1_u8, 2, 3][..], &[]] {
+        fs::write(folder.dir.join("synced"), left).unwrap();
+        drop(reopen(&folder.dir));
     }
 }
 

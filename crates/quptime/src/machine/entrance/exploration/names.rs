@@ -7,7 +7,7 @@ use super::group::Log;
 use super::world::State;
 use crate::machine::entrance::{
     Answer, Extent, Founding, Group, Incarnation, NodeId, Note, RaftFacts, Running, Standing, Statement,
-    Ticket,
+    Ticket, Waiting,
 };
 
 pub(super) fn number(state: &State) -> u64 {
@@ -130,5 +130,22 @@ impl Names {
             .trial
             .iter_mut()
             .for_each(|founding| self.founding(founding));
+    }
+}
+
+/// What a reason to wait is called among the things that were seen.
+pub(super) fn waiting_name(waiting: &Waiting) -> &'static str {
+    match waiting {
+        Waiting::Asking => "waits: asking",
+        Waiting::NotListed => "waits: not listed",
+        Waiting::Unreachable(_) => "waits: unreachable",
+        Waiting::Differs(_) => "waits: differs",
+        Waiting::PeerInGroup(..) => "waits: peer in group",
+        Waiting::Electable(_) => "waits: electable",
+        Waiting::Placeholder(_) => "waits: placeholder",
+        Waiting::Undecided(_) => "waits: undecided",
+        Waiting::Founder(_) => "waits: founder",
+        Waiting::Trial(_) => "waits: trial",
+        Waiting::Joining(_) => "waits: joining",
     }
 }

@@ -139,7 +139,48 @@ fn two_members_and_an_edited_file_of_the_same_version() {
         foundings: 2,
         ..NOTHING
     };
-    holds(Rules { budget, ..TWO }, &["FoundsUnanimously", "Follows"], true);
+    holds(Rules { budget, ..TWO }, &["StartsWithEdit", "elected"], true);
+    // Without that the files themselves have to lead to a group, as they do where nobody knows what was written.
+    let mutation = [Mutation::EditsWait, Mutation::None];
+    holds(
+        Rules {
+            budget,
+            mutation,
+            ..TWO
+        },
+        &["FoundsUnanimously", "Follows"],
+        true,
+    );
+}
+
+#[test]
+fn three_members_and_an_edited_file_of_the_same_version() {
+    let budget = Budget {
+        crashes: 1,
+        elections: 2,
+        puts: 1,
+        edits: 3,
+        same_version: true,
+        foundings: 1,
+        ..NOTHING
+    };
+    holds(Rules { budget, ..THREE }, &["StartsWithEdit", "elected"], false);
+}
+
+#[test]
+fn two_members_and_a_log_that_lost_its_end() {
+    let budget = Budget {
+        elections: 2,
+        puts: 1,
+        wipes: 1,
+        foundings: 2,
+        ..NOTHING
+    };
+    holds(
+        Rules { budget, ..TWO },
+        &["LostRecords", "FoundsUnanimously"],
+        false,
+    );
 }
 
 #[test]
@@ -262,6 +303,25 @@ fn three_nodes_at_random() {
         0,
         100,
         &["Adopts", "EntersRunning", "FoundsByMajority", "GivesUpTrial"],
+    );
+}
+
+#[test]
+fn three_nodes_at_random_with_edits_of_the_same_version() {
+    let rules = Rules {
+        budget: Budget {
+            same_version: true,
+            ..MUCH
+        },
+        fair_every: 9,
+        walk: true,
+        ..THREE
+    };
+    walks(
+        rules,
+        0,
+        100,
+        &["Adopts", "EntersRunning", "StartsWithEdit", "LostRecords"],
     );
 }
 

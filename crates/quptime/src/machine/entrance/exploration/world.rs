@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::group::Log;
+use super::names::waiting_name;
 use super::truth::Ghost;
 use super::{Beginning, Budget, Move, Rules};
 use crate::machine::entrance::{
     Action, Boot, Content, Digest, Directory, Entrance, FileFacts, Group, Incarnation, Input, Line, Mutation,
-    NodeId, Note, PATIENCE_TICKS, Position, RaftFacts, Standing, Waiting,
+    NodeId, Note, PATIENCE_TICKS, Position, RaftFacts, Standing,
 };
 
 /// A configuration: the version, which changes are in it, and who is listed.
@@ -56,6 +57,8 @@ pub(super) struct Node {
     pub(super) entrance: Option<Entrance>,
     pub(super) note: Note,
     pub(super) raft: Option<Log>,
+    /// Its log has lost its end.
+    pub(super) shortened: bool,
     pub(super) trial: Option<Log>,
     pub(super) file: Text,
     /// Kept in the Raft directory.
@@ -135,6 +138,7 @@ impl<'m> World<'m> {
                 recovering: false,
                 excuses: 0,
             }),
+            shortened: false,
             trial: None,
             file,
             written: grouped.then_some(file),
@@ -229,7 +233,19 @@ impl<'m> World<'m> {
                 self.stop(node);
                 let wiped = self.node_mut(node);
                 (wiped.raft, wiped.trial, wiped.written) = (None, None, None);
+                wiped.shortened = false;
                 wiped.note = Note::default();
+                self.state.ghost.wipe(node);
+            }
+            Move::Shorten(node) => {
+                let spent = spend(&mut left.wipes);
+                let known = self.node(node);
+                let is_empty = known.raft.as_ref().is_none_or(|log| log.last.index == 0);
+                if !spent || is_empty || known.shortened {
+                    return Ok(false);
+                }
+                self.stop(node);
+                self.node_mut(node).shortened = true;
                 self.state.ghost.wipe(node);
             }
             Move::File(node, kind) => {
@@ -299,7 +315,10 @@ impl<'m> World<'m> {
             version: node.file.version.into(),
             digest: node.file.digest(),
             peers: peers_of(node.file).map(id).collect(),
-            as_written: node.written == Some(node.file),
+            as_written: node.written == Some(node.file) && !node.shortened,
+            is_edit: node
+                .written
+                .is_some_and(|written| written != node.file && written.version == node.file.version),
         }
     }
 
@@ -308,10 +327,11 @@ impl<'m> World<'m> {
         let boot = Boot {
             node: id(at),
             note: node.note.clone(),
-            raft: node
-                .raft
-                .as_ref()
-                .map_or(Directory::Absent, |log| Directory::Present(log.facts())),
+            raft: match &node.raft {
+                None => Directory::Absent,
+                Some(_) if node.shortened => Directory::Shortened,
+                Some(log) => Directory::Present(log.facts()),
+            },
             trial: node.trial.as_ref().map(Log::facts),
             file: Ok(self.file_facts(at)),
         };
@@ -406,6 +426,8 @@ impl<'m> World<'m> {
         for action in actions {
             match action {
                 Action::Ask(_) | Action::Exit(_) | Action::Log(Line::Waiting(_)) => {}
+                // A note that is written before anything else happens; nobody waits for it.
+                Action::Persist(note) if self.node(at).shortened => self.node_mut(at).note = note,
                 Action::Persist(_) => {
                     if !self.rules.slow_disk {
                         self.written(at)?;
@@ -425,7 +447,10 @@ impl<'m> World<'m> {
                 }
                 Action::RewriteFile => self.rewrite(at)?,
                 Action::KeepStale => self.see("kept a stale file"),
-                Action::MoveAside => self.node_mut(at).raft = None,
+                Action::MoveAside => {
+                    let node = self.node_mut(at);
+                    (node.raft, node.written, node.shortened) = (None, None, false);
+                }
                 Action::Enter(group, life) => {
                     let node = self.node_mut(at);
                     (node.trial, node.written) = (None, None);
@@ -569,21 +594,5 @@ impl<'m> World<'m> {
             }
         }
         Ok(())
-    }
-}
-
-fn waiting_name(waiting: &Waiting) -> &'static str {
-    match waiting {
-        Waiting::Asking => "waits: asking",
-        Waiting::NotListed => "waits: not listed",
-        Waiting::Unreachable(_) => "waits: unreachable",
-        Waiting::Differs(_) => "waits: differs",
-        Waiting::PeerInGroup(..) => "waits: peer in group",
-        Waiting::Electable(_) => "waits: electable",
-        Waiting::Placeholder(_) => "waits: placeholder",
-        Waiting::Undecided(_) => "waits: undecided",
-        Waiting::Founder(_) => "waits: founder",
-        Waiting::Trial(_) => "waits: trial",
-        Waiting::Joining(_) => "waits: joining",
     }
 }
