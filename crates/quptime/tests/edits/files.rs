@@ -107,7 +107,7 @@ fn what_looks_cut_off_waits_until_it_is_whole_and_removals_at_the_end_are_meant(
     for (text, why) in [
         (String::new(), "the file is empty"),
         (
-            good[..good.find("\nalerts:").unwrap() + 1].to_owned(),
+            good[..=good.find("\nalerts:").unwrap()].to_owned(),
             "sections are missing at the end",
         ),
         (

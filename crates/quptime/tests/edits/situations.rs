@@ -9,8 +9,11 @@ use testkit::{Qu, QuCluster, wait_until};
 use super::model::{Checks, Edit, checks_of};
 use super::{LIMIT, equal, kept, replace, says, status};
 
+/// A name, and what is done.
+type Situation = (&'static str, fn(&mut Round));
+
 /// Every kind by name.
-pub(crate) const ALL: [(&str, fn(&mut Round)); 15] = [
+pub(crate) const ALL: [Situation; 15] = [
     ("one edit", one_edit),
     ("two nodes, different entries", two_entries),
     ("two nodes, one entry", one_entry),
