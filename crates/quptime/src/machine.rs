@@ -31,6 +31,8 @@ pub mod preference;
 pub mod retell;
 pub mod role;
 pub mod rounds;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 
 /// Milliseconds since 1970, or since any other moment that all inputs of one machine share.
