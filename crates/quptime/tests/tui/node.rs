@@ -203,6 +203,7 @@ fn the_terminal_is_given_back_however_it_ends() {
     screen.lacks("before");
     screen.write("q");
     screen.shows("before");
+    screen.shows("over-42");
     is_sane("q");
     screen.start("NO_COLOR=1 ");
     screen.shows("[2 Checks 0]");
@@ -211,7 +212,7 @@ fn the_terminal_is_given_back_however_it_ends() {
     let painted = screen.painted();
     assert!(!is_green(&painted), "{painted:?}");
     screen.press(&["C-c"]);
-    screen.shows("$");
+    screen.shows("over-42");
     is_sane("c");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let file = node.dir().join("pid");

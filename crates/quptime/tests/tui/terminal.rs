@@ -111,9 +111,10 @@ impl Terminal {
         });
     }
 
-    /// Starts `qu tui`, with the shell's settings before it.
+    /// Starts `qu tui`, with the shell's settings before it. The shell says `over-42` when it has ended: what is typed while it ends may
+    /// still be read by it.
     pub(crate) fn start(&self, before: &str) {
-        self.write(&format!("{before}\"$PROGRAM\" qu tui"));
+        self.write(&format!("{before}\"$PROGRAM\" qu tui; echo over-$((6*7))"));
         self.press(&["Enter"]);
     }
 }
