@@ -109,6 +109,11 @@ pub fn number(name: &str, normal: u64) -> u64 {
     given.unwrap_or(normal)
 }
 
+/// Whether one schedule is replayed, which is the time to print what happens.
+pub fn is_traced() -> bool {
+    std::env::var_os("SIM_SEED").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

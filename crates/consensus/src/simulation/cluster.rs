@@ -143,7 +143,7 @@ impl Cluster {
             forming: BTreeMap::new(),
             repaired: false,
             steps: 0,
-            trace: std::env::var_os("SIM_SEED").is_some(),
+            trace: sim::seeds::is_traced(),
             election_ticks: u32::try_from(rng.between(5, 10)).unwrap(),
             tick: 50_000,
             sync: (100, 300 + rng.below(30_000)),

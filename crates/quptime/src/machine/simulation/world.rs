@@ -199,7 +199,7 @@ impl World {
                 .into(),
             ledger: Ledger::default(),
             fair: false,
-            traced: std::env::var_os("SIM_SEED").is_some(),
+            traced: sim::seeds::is_traced(),
             fault: None,
         };
         for node in 0..count {
