@@ -84,6 +84,10 @@ struct Round {
     opened: Millis,
     /// Probes that began earlier do not count.
     not_before: Millis,
+    /// When the first round after a question was closed; nothing while one is open.
+    answered: Option<Millis>,
+    /// When a round last found it down.
+    found_down: Option<Millis>,
     /// With the begin of the probe.
     reports: BTreeMap<NodeId, (Finding, Millis)>,
     /// Transitions, and whether announced work covers the check: the circumstances that reports are about.
@@ -117,6 +121,7 @@ impl Rounds {
         if let Some(round) = self.checks.get_mut(check) {
             round.opened = now;
             round.not_before = now;
+            round.answered = None;
             round.reports.clear();
         }
     }
@@ -126,6 +131,17 @@ impl Rounds {
         self.checks
             .get(check)
             .is_some_and(|round| round.not_before >= since)
+    }
+
+    /// When the first round was closed that answers a question of this moment or later.
+    pub fn answered(&self, check: &str, since: Millis) -> Option<Millis> {
+        let round = self.checks.get(check)?;
+        round.answered.filter(|_| round.not_before >= since)
+    }
+
+    /// When a round last found a check down, as far as this master saw.
+    pub fn found_down(&self, check: &str) -> Option<Millis> {
+        self.checks.get(check)?.found_down
     }
 
     /// Since when a check is what it is, and covered by announced work or not, as far as this master saw.
@@ -247,6 +263,10 @@ impl Round {
             began,
         };
         let Some(verdict) = verdict else { return };
+        self.answered.get_or_insert(now);
+        if verdict == Status::Down {
+            self.found_down = Some(now);
+        }
         if verdict == status {
             self.streak = None;
             return;
@@ -272,6 +292,7 @@ impl Round {
             && (verdict == Status::Down || status == Status::Unknown)
         {
             self.not_before = now;
+            self.answered = None;
             verdicts.push(Verdict::LookAgain {
                 check: check.id.clone(),
             });

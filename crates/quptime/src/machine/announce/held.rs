@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use super::window_of;
 use crate::document::{Check, Document};
 use crate::machine::Millis;
-use crate::machine::command::Hold;
 use crate::machine::mutation::broken;
 use crate::machine::rounds::Rounds;
 use crate::machine::state::{State, Status};
@@ -46,30 +45,44 @@ fn ancestors<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
 
 /// Whether a held outage is to be told now: nothing that excuses it is left, and a round since then shows that it is still there.
 pub(super) fn is_over(state: &State, rounds: &Rounds, check: &Check, wall: Millis) -> bool {
-    let Some(mut since) = rounds.changed(&check.id) else {
+    let Some(since) = excused_until(state, rounds, check) else {
         return false;
     };
-    let began = since;
-    for parent in parents(&state.document, check) {
-        let status = status(state, parent);
-        if status == Status::Down || window_of(state, parent, wall).is_some() {
-            return false;
-        }
-        let Some(last) = rounds.last(&parent.id) else {
-            return false;
-        };
-        let well = last.verdict == Some(Status::Up) && last.began > began;
-        // A parent of which nothing is heard excuses nobody for ever.
-        if !well && !last.is_stale() {
-            return false;
-        }
-        since = since.max(rounds.changed(&parent.id).unwrap_or(since));
+    let parents = parents(&state.document, check);
+    if parents
+        .iter()
+        .any(|parent| window_of(state, parent, wall).is_some())
+    {
+        return false;
     }
     let own = rounds.last(&check.id);
     broken!(NoOwnRound) || own.is_some_and(|own| own.verdict == Some(Status::Down) && own.began > since)
 }
 
-/// Checks that all nodes should look at again at once, because a held outage waits for them.
+/// The moment from which on nothing excused this outage any more; nothing while something may.
+///
+/// An outage of a parent can be long enough for a verdict about the child and too short for one about the parent. So it is not enough that
+/// a parent is well: it must have been found well when it was asked for the child's sake, and what the child shows counts from then on.
+fn excused_until(state: &State, rounds: &Rounds, check: &Check) -> Option<Millis> {
+    let began = rounds.changed(&check.id)?;
+    let mut until = began;
+    for parent in parents(&state.document, check) {
+        let last = rounds.last(&parent.id)?;
+        // A parent of which nothing is heard excuses nobody for ever.
+        if !last.is_stale() {
+            let well = status(state, parent) == Status::Up && last.verdict == Some(Status::Up);
+            let found_well = rounds.answered(&parent.id, began).filter(|_| well)?;
+            until = until.max(found_well);
+        } else if status(state, parent) == Status::Down {
+            return None;
+        }
+        until = until.max(rounds.changed(&parent.id).unwrap_or(until));
+        until = until.max(rounds.found_down(&parent.id).unwrap_or(until));
+    }
+    Some(until)
+}
+
+/// Checks that all nodes should look at again at once, because a held outage waits for them: first what it depends on, then itself.
 pub fn to_ask(state: &State, rounds: &Rounds) -> Vec<String> {
     let mut ask = BTreeSet::new();
     for check in state.document.checks.iter().filter(|check| !check.disabled) {
@@ -77,18 +90,19 @@ pub fn to_ask(state: &State, rounds: &Rounds) -> Vec<String> {
             .checks
             .get(&check.id)
             .and_then(|known| known.incident.as_ref());
-        let holds = incident.and_then(|incident| incident.held.as_ref());
-        let (Some(Hold::Dependency(_)), Some(mut since)) = (holds, rounds.changed(&check.id)) else {
+        let is_held = incident.is_some_and(|incident| incident.held.is_some());
+        let parents = parents(&state.document, check);
+        let (true, false, Some(began)) = (is_held, parents.is_empty(), rounds.changed(&check.id)) else {
             continue;
         };
-        let began = since;
-        for parent in parents(&state.document, check) {
+        for parent in parents {
             if status(state, parent) == Status::Up && !rounds.was_asked(&parent.id, began) {
                 ask.insert(parent.id.clone());
             }
-            since = since.max(rounds.changed(&parent.id).unwrap_or(since));
         }
-        if !rounds.was_asked(&check.id, since) {
+        if let Some(until) = excused_until(state, rounds, check)
+            && !rounds.was_asked(&check.id, until)
+        {
             ask.insert(check.id.clone());
         }
     }

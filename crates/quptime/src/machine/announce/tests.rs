@@ -97,6 +97,15 @@ impl Stage {
         verbs
     }
 
+    /// Who is asked to look again now.
+    fn ask(&mut self) -> Vec<String> {
+        let asked = to_ask(&self.state, &self.rounds);
+        for check in &asked {
+            self.rounds.ask(self.now, check);
+        }
+        asked
+    }
+
     fn round_of(&mut self, check: &str, finding: Finding) {
         self.tick();
         self.rounds.report(self.now, check, node(), finding);
@@ -209,7 +218,7 @@ fn a_child_is_silent_while_its_parent_is_down() {
         "held for a round of the parent"
     );
     stage.tick();
-    assert_eq!(to_ask(&stage.state, &stage.rounds), ["c", "gateway"]);
+    assert_eq!(stage.ask(), ["gateway"]);
     assert_eq!(stage.becomes("gateway", Status::Down), [Verb::Down]);
     stage.now += 60_000;
     stage.round_of("gateway", Stage::bad());
@@ -221,6 +230,7 @@ fn a_child_is_silent_while_its_parent_is_down() {
     stage.now += 30_000;
     stage.round_of("gateway", Finding::Good);
     assert!(stage.due().is_empty(), "it may have come back with its parent");
+    assert_eq!(stage.ask(), ["c"]);
     stage.now += 30_000;
     stage.round_of("c", Stage::bad());
     assert_eq!(stage.due(), [Verb::Down], "it is broken by itself");
@@ -256,10 +266,39 @@ fn a_child_alone_is_told_after_a_round_of_its_parent_and_one_of_its_own() {
     stage.becomes("c", Status::Down);
     stage.tick();
     assert!(stage.due().is_empty(), "that round was before");
+    assert_eq!(stage.ask(), ["gateway"]);
     stage.now += 30_000;
     stage.round_of("gateway", Finding::Good);
     stage.round_of("c", Stage::bad());
+    assert!(stage.due().is_empty(), "it looked at the same time as its parent");
+    assert_eq!(stage.ask(), ["c"]);
+    stage.now += 1000;
+    stage.round_of("c", Stage::bad());
     assert_eq!(stage.due(), [Verb::Down]);
+}
+
+#[test]
+fn an_outage_of_the_parent_that_nobody_noticed_excuses_its_child_too() {
+    let mut stage = Stage::new(depends);
+    for check in ["gateway", "c"] {
+        stage.becomes(check, Status::Up);
+        stage.round_of(check, Finding::Good);
+    }
+    // The parent is out between two of its own rounds.
+    stage.now += 1000;
+    assert!(stage.becomes("c", Status::Down).is_empty());
+    stage.tick();
+    assert_eq!(stage.ask(), ["gateway"]);
+    stage.now += 1000;
+    stage.round_of("c", Stage::bad());
+    stage.now += 1000;
+    stage.round_of("gateway", Finding::Good);
+    assert!(stage.due().is_empty(), "the parent may have come back since");
+    assert_eq!(stage.ask(), ["c"]);
+    stage.now += 1000;
+    stage.round_of("c", Finding::Good);
+    assert!(stage.due().is_empty());
+    assert!(stage.becomes("c", Status::Up).is_empty());
 }
 
 #[test]

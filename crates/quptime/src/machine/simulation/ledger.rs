@@ -175,13 +175,13 @@ impl Ledger {
         }
         let lately = |at: Option<Millis>| at.is_some_and(|at| now.saturating_sub(at) < 90_000);
         let own = lately(self.faults.get(&check.id).copied());
-        // An outage of the parent that was too short for a verdict about the parent may just have been long enough for one about the child.
-        let brief = check.depends_on.iter().any(|parent| {
-            let changed = self.changed.get(parent).copied();
-            lately(self.faults.get(parent).copied())
-                && changed.is_none_or(|at| now.saturating_sub(at) > 20_000)
-        });
-        if !check.depends_on.is_empty() && !own && !brief && !lately(self.blind) {
+        // A parent that goes down while its child is looked at for the last time is not known to be down yet: that race cannot be won.
+        let just_now = |at: &Millis| now.saturating_sub(*at) < 10_000;
+        let race = check
+            .depends_on
+            .iter()
+            .any(|parent| self.faults.get(parent).is_some_and(just_now));
+        if !check.depends_on.is_empty() && !own && !race && !lately(self.blind) {
             return Err(format!("{name} is told, but only what it depends on was down"));
         }
         Ok(())
