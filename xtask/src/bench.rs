@@ -13,7 +13,10 @@ use crate::toolchain;
 use crate::workspace::Workspace;
 
 /// Systems with a benchmark, each with the packages of the rival.
-const SYSTEMS: &[(&str, &[&str])] = &[("chainfire", packages::BENCH_CHAINFIRE)];
+const SYSTEMS: &[(&str, &[&str])] = &[
+    ("chainfire", packages::BENCH_CHAINFIRE),
+    ("qu", packages::BENCH_QU),
+];
 
 /// The command.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {

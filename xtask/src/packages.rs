@@ -48,6 +48,9 @@ pub(crate) const TEST: &[&str] = &[
 /// What the Chainfire benchmark compares with.
 pub(crate) const BENCH_CHAINFIRE: &[&str] = &["etcd-server"];
 
+/// What the benchmark of qu compares with.
+pub(crate) const BENCH_QU: &[&str] = &["prometheus", "prometheus-blackbox-exporter"];
+
 /// What a trial of Chainfire takes: the rival for calibration, networks to cut.
 pub(crate) const TRIAL_CHAINFIRE: &[&str] = &["etcd-server", "iproute2", "nftables"];
 

@@ -24,8 +24,9 @@ pub(crate) struct Bench {
     pub(crate) workers: usize,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
-    mainstay: PathBuf,
-    dir: PathBuf,
+    pub(crate) mainstay: PathBuf,
+    /// Where servers keep their data.
+    pub(crate) dir: PathBuf,
 }
 
 impl Bench {
@@ -55,9 +56,15 @@ pub(crate) fn scenarios(options: &Options) -> Result<Vec<Box<dyn Scenario>>> {
     let million_keys = options
         .keys
         .unwrap_or(if options.quick { 100_000 } else { 1_000_000 });
-    let all = match options.nodes {
-        1 => scenario::all(million_keys),
-        nodes => scenario::cluster::all(&scenario::cluster::Extent {
+    let all = match (options.subject, options.nodes) {
+        (Subject::Qu, 1) => scenario::qu::all(&scenario::qu::Extent {
+            quick: options.quick,
+            checks: options.checks.unwrap_or(if options.quick { 300 } else { 10_000 }),
+            kills: options.kills.unwrap_or(if options.quick { 3 } else { 30 }),
+        }),
+        (Subject::Qu, _) => bail!("--nodes: the scenarios of qu say themselves how many nodes they have"),
+        (Subject::Chainfire, 1) => scenario::all(million_keys),
+        (Subject::Chainfire, nodes) => scenario::cluster::all(&scenario::cluster::Extent {
             nodes: usize::from(nodes),
             clients_on: options.clients_on,
             kills: options.kills.unwrap_or(if options.quick { 3 } else { 30 }),
@@ -76,20 +83,18 @@ pub(crate) fn run(options: &Options, scenarios: &[Box<dyn Scenario>]) -> Result<
         }
         return Ok(true);
     }
-    let bench = prepare(options)?;
+    let systems = systems(options)?;
+    let bench = prepare(options, &systems)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
     let mut report = Report {
-        subject: match options.subject {
-            Subject::Chainfire => "chainfire",
-        },
-        nodes: options.nodes,
+        subject: options.subject.name(),
+        nodes: (options.subject == Subject::Chainfire).then_some(options.nodes),
         quick: options.quick,
         rounds,
         measured_s: bench.measured.as_secs(),
         workers: bench.workers,
         machine: Machine::probe(&bench.dir)?,
-        versions: options
-            .systems
+        versions: systems
             .iter()
             .map(|&system| Ok((system.name(), system.version(&bench.mainstay)?)))
             .collect::<Result<_>>()?,
@@ -99,7 +104,7 @@ pub(crate) fn run(options: &Options, scenarios: &[Box<dyn Scenario>]) -> Result<
         println!("{}", report.head());
     }
     for scenario in scenarios {
-        let measured = measure(scenario.as_ref(), &bench, &options.systems, rounds);
+        let measured = measure(scenario.as_ref(), &bench, &systems, rounds);
         if options.format == Format::Table {
             println!("{}", measured.table());
         }
@@ -132,7 +137,24 @@ fn chosen(options: &Options, all: Vec<Box<dyn Scenario>>) -> Result<Vec<Box<dyn 
         .collect())
 }
 
-fn prepare(options: &Options) -> Result<Bench> {
+/// The systems that take turns.
+fn systems(options: &Options) -> Result<Vec<System>> {
+    let known = options.subject.systems();
+    if options.systems.is_empty() {
+        return Ok(known.into());
+    }
+    if let Some(stranger) = options.systems.iter().find(|system| !known.contains(system)) {
+        let known = known.map(System::name).join(", ");
+        bail!(
+            "--systems {}: not measured with {}; known are {known}",
+            stranger.name(),
+            options.subject.name()
+        );
+    }
+    Ok(options.systems.clone())
+}
+
+fn prepare(options: &Options, systems: &[System]) -> Result<Bench> {
     let own = std::env::current_exe().context("find the path of this program")?;
     let own_dir = own.parent().unwrap_or_else(|| Path::new("."));
     let mainstay = match &options.mainstay {
@@ -155,7 +177,7 @@ fn prepare(options: &Options) -> Result<Bench> {
         .dir
         .canonicalize()
         .with_context(|| format!("find the directory {}", bench.dir.display()))?;
-    if options.systems.contains(&System::Chainfire) {
+    if systems.iter().any(|system| system.is_ours()) {
         bench.mainstay = bench.mainstay.canonicalize().with_context(|| {
             format!(
                 "find the program {}; `cargo build --release -p mainstay` makes it, --mainstay names another",
@@ -168,8 +190,11 @@ fn prepare(options: &Options) -> Result<Bench> {
 
 /// All rounds of one scenario. A system that fails is not tried again in it; the other goes on.
 fn measure(scenario: &dyn Scenario, bench: &Bench, systems: &[System], rounds: u32) -> ScenarioReport {
-    let mut runs: Vec<(System, Vec<Vec<Figure>>, Option<String>)> =
-        systems.iter().map(|&system| (system, Vec::new(), None)).collect();
+    let mut runs: Vec<(System, Vec<Vec<Figure>>, Option<String>)> = systems
+        .iter()
+        .filter(|system| scenario.takes(**system))
+        .map(|&system| (system, Vec::new(), None))
+        .collect();
     for round in 1..=rounds {
         for (system, done, failure) in &mut runs {
             if failure.is_some() {

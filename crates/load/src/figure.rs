@@ -11,6 +11,7 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Mebibytes,
+    Percent,
     Count,
 }
 
@@ -23,6 +24,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Seconds => "s",
             Self::Mebibytes => "MiB",
+            Self::Percent => "%",
             Self::Count => "",
         }
     }
@@ -104,24 +106,28 @@ pub(crate) struct Verdict {
 }
 
 impl Goal {
-    /// Judges the medians of ours and the rival's; `None` if a figure it needs was not measured.
-    pub(crate) fn judge(&self, ours: &[Figure], rival: &[Figure]) -> Option<Verdict> {
+    /// Judges the medians of ours and of the rival, which is called `other`; `None` if a figure it needs was not measured.
+    pub(crate) fn judge(&self, ours: &[Figure], rival: &[Figure], other: &str) -> Option<Verdict> {
         let value = find(ours, self.figure)?;
         let unit = ours
             .iter()
             .find(|figure| figure.name == self.figure)?
             .unit
             .symbol();
-        let ratio = || find(rival, self.figure).map(|other| value / other);
+        let ratio = || find(rival, self.figure).map(|against| value / against);
         let name = self.figure;
         let (goal, measured, pass) = match self.bound {
             Bound::RatioAtLeast(bound) => {
                 let ratio = ratio()?;
-                (format!("{name} at least {bound} x etcd"), ratio, ratio >= bound)
+                (
+                    format!("{name} at least {bound} x {other}"),
+                    ratio,
+                    ratio >= bound,
+                )
             }
             Bound::RatioAtMost(bound) => {
                 let ratio = ratio()?;
-                (format!("{name} at most {bound} x etcd"), ratio, ratio <= bound)
+                (format!("{name} at most {bound} x {other}"), ratio, ratio <= bound)
             }
             Bound::AtMost(bound) => {
                 let goal = format!("{name} at most {bound} {unit}");
@@ -155,13 +161,13 @@ mod tests {
         };
         let pass = |bound| {
             goal(bound)
-                .judge(&run(30.0), &run(20.0))
+                .judge(&run(30.0), &run(20.0), "etcd")
                 .map(|verdict| verdict.pass)
         };
         assert_eq!(pass(Bound::RatioAtLeast(1.5)), Some(true));
         assert_eq!(pass(Bound::RatioAtLeast(1.6)), Some(false));
         assert_eq!(pass(Bound::RatioAtMost(1.0)), Some(false));
         assert_eq!(pass(Bound::AtMost(30.0)), Some(true));
-        assert_eq!(goal(Bound::RatioAtMost(1.0)).judge(&run(30.0), &[]), None);
+        assert_eq!(goal(Bound::RatioAtMost(1.0)).judge(&run(30.0), &[], "etcd"), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The load generator behind `cargo xtask bench`: Chainfire and etcd under the same load, alternately, on one disk.
+//! The load generator behind `cargo xtask bench`: a system of ours and its rival under the same load, alternately, on one disk: Chainfire
+//! and etcd, qu and Prometheus with its blackbox exporter.
 //!
 //! One run starts one fresh server on an empty directory, warms it up, loads it over gRPC and reads its CPU time and memory from
 //! `/proc`. Runs of the two systems take turns (A, B, A, B, ...), so that a slow minute of the machine hits both; the median of the
@@ -27,10 +28,12 @@ mod interrupt;
 mod machine;
 mod options;
 mod procfs;
+mod qu;
 mod report;
 mod scenario;
 mod server;
 mod system;
+mod uptime;
 mod writer;
 
 use std::process::ExitCode;

@@ -23,9 +23,13 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = ClientsOn::All)]
     pub(crate) clients_on: ClientsOn,
 
-    /// With --nodes 3: how often `leader-kill` kills the leader [default: 30, with --quick 3].
+    /// How often `leader-kill` (with --nodes 3) or `master-kill` (of qu) kills it [default: 30, with --quick 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) kills: Option<u32>,
+
+    /// Checks of `checks` [default: 10000, with --quick 300].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    pub(crate) checks: Option<u32>,
 
     /// Keys that `million` and `catch-up` load [default: 1000000, with --quick 100000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
@@ -43,8 +47,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
 
-    /// The systems, in the order in which they take turns.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [System::Etcd, System::Chainfire])]
+    /// The systems, in the order in which they take turns [default: the rival and ours].
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) systems: Vec<System>,
 
     /// The `mainstay` program to measure [default: the one beside this program].
@@ -82,6 +86,26 @@ pub(crate) struct Options {
 pub(crate) enum Subject {
     /// Chainfire against etcd.
     Chainfire,
+    /// qu against Prometheus with its blackbox exporter, where that does the same.
+    Qu,
+}
+
+impl Subject {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chainfire => "chainfire",
+            Self::Qu => "qu",
+        }
+    }
+
+    /// The rival and ours.
+    pub(crate) fn systems(self) -> [System; 2] {
+        match self {
+            Self::Chainfire => [System::Etcd, System::Chainfire],
+            Self::Qu => [System::Blackbox, System::Qu],
+        }
+    }
 }
 
 /// Where clients of a cluster connect.

@@ -13,8 +13,8 @@ use crate::system::System;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) subject: &'static str,
-    /// Members of each system's cluster.
-    pub(crate) nodes: u8,
+    /// Members of each system's cluster, if that is the same in all scenarios.
+    pub(crate) nodes: Option<u8>,
     pub(crate) quick: bool,
     pub(crate) rounds: u32,
     pub(crate) measured_s: u64,
@@ -36,7 +36,7 @@ impl Report {
             .map(|(name, version)| format!("{name}: {version}\n"))
             .collect();
         format!(
-            "machine: {} cores, {}, {} MiB, Linux {}\ndisk: fdatasync median {:.0} µs\n{}nodes: {} of each system, on this machine and disk\nruns: {} per system and scenario, {} s each, \
+            "machine: {} cores, {}, {} MiB, Linux {}\ndisk: fdatasync median {:.0} µs\n{}{}\nruns: {} per system and scenario, {} s each, \
              median reported; generator with {} threads\n",
             machine.cores,
             machine.processor,
@@ -44,11 +44,18 @@ impl Report {
             machine.kernel,
             machine.fdatasync_median_us,
             versions.concat(),
-            self.nodes,
+            self.nodes(),
             self.rounds,
             self.measured_s,
             self.workers,
         )
+    }
+
+    fn nodes(&self) -> String {
+        match self.nodes {
+            Some(nodes) => format!("nodes: {nodes} of each system, on this machine and disk"),
+            None => "nodes: as each scenario says, on this machine and disk".to_owned(),
+        }
     }
 
     /// The whole as JSON.
@@ -82,13 +89,15 @@ pub(crate) struct SystemReport {
 impl ScenarioReport {
     /// Compares and judges. A system that failed in any round is not compared.
     pub(crate) fn new(scenario: &dyn Scenario, systems: Vec<SystemReport>) -> Self {
-        let sound = |system| {
+        let sound = |is_ours| {
             systems
                 .iter()
-                .find(|report| report.system == system && report.failure.is_none())
+                .find(|report| report.system.is_ours() == is_ours && report.failure.is_none())
                 .map_or(&[][..], |report| &report.medians)
         };
-        let (ours, rival) = (sound(System::Chainfire), sound(System::Etcd));
+        let (ours, rival) = (sound(true), sound(false));
+        let other = systems.iter().find(|report| !report.system.is_ours());
+        let other = other.map_or("the rival", |report| report.system.name());
         let ratios = ours
             .iter()
             .filter_map(|figure| Some((figure.name, figure.value / find(rival, figure.name)?)))
@@ -96,7 +105,7 @@ impl ScenarioReport {
         let verdicts = scenario
             .goals()
             .iter()
-            .filter_map(|goal| goal.judge(ours, rival))
+            .filter_map(|goal| goal.judge(ours, rival, other))
             .collect();
         Self {
             name: scenario.name(),

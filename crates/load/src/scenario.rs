@@ -5,6 +5,7 @@ mod get;
 mod million;
 mod preload;
 mod put;
+pub(crate) mod qu;
 mod range;
 mod watch;
 
@@ -34,6 +35,11 @@ pub(crate) trait Scenario {
 
     /// What it is to reach.
     fn goals(&self) -> Vec<Goal>;
+
+    /// Whether this system can do it.
+    fn takes(&self, _system: System) -> bool {
+        true
+    }
 
     /// One run on a fresh server, which is gone afterwards.
     fn run(&self, bench: &Bench, system: System) -> Result<Vec<Figure>>;

@@ -36,7 +36,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// Ports of so many servers that were free a moment ago: neither system can be handed open sockets.
-    fn free(servers: usize) -> std::io::Result<Vec<Self>> {
+    pub(crate) fn free(servers: usize) -> std::io::Result<Vec<Self>> {
         let listeners = (0..servers * 3)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<std::io::Result<Vec<_>>>()?;
@@ -62,6 +62,7 @@ pub(crate) struct Site {
     pub(crate) system: System,
     command: Vec<String>,
     ports: Ports,
+    ready: &'static str,
     dir: TempDir,
 }
 
@@ -86,18 +87,42 @@ impl Site {
         member: usize,
         ports: &[Ports],
     ) -> Result<Self> {
+        Self::with(system, parent, ports[member], system.ready_path(), |dir| {
+            system.command(mainstay, dir, member, ports)
+        })
+    }
+
+    /// A place for a server whose command is made for its directory, and which answers 200 at `ready` once it serves.
+    pub(crate) fn with(
+        system: System,
+        parent: &Path,
+        ports: Ports,
+        ready: &'static str,
+        command: impl FnOnce(&Path) -> Result<Vec<String>>,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix(&format!("{}-", system.name()))
             .tempdir_in(parent)
             .with_context(|| format!("make a directory in {}", parent.display()))?;
         interrupt::created(dir.path());
-        let command = system.command(mainstay, dir.path(), member, ports)?;
+        let command = command(dir.path())?;
         Ok(Self {
             system,
             command,
-            ports: ports[member],
+            ports,
+            ready,
             dir,
         })
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its ports.
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
     }
 
     /// Where its server answers clients.
@@ -126,7 +151,7 @@ impl Site {
         // Settings of the user's own servers must not reach these.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["ETCD_", "CHAINFIRE__"]
+            if ["ETCD_", "CHAINFIRE__", "QUPTIME_"]
                 .iter()
                 .any(|prefix| text.starts_with(prefix))
             {
@@ -141,6 +166,7 @@ impl Site {
         })?;
         Ok(Server {
             system: self.system,
+            ready: self.ready,
             child: Some(child),
             address: self.address(),
             log: log_path,
@@ -187,6 +213,7 @@ fn allocated(dir: &Path) -> std::io::Result<u64> {
 #[derive(Debug)]
 pub(crate) struct Server {
     system: System,
+    ready: &'static str,
     /// Present until the process was waited for.
     child: Option<Child>,
     pub(crate) address: SocketAddr,
@@ -256,7 +283,7 @@ impl Server {
                     "start {}: not ready at http://{}{} after {} s; its last lines:\n{}",
                     self.system.name(),
                     self.address,
-                    self.system.ready_path(),
+                    self.ready,
                     PATIENCE.as_secs(),
                     self.last_lines()
                 );
@@ -271,7 +298,7 @@ impl Server {
         let ask = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            let path = self.system.ready_path();
+            let path = self.ready;
             write!(
                 stream,
                 "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",

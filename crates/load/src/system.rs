@@ -1,9 +1,9 @@
-//! The two systems: how each is started and asked whether it is ready.
+//! The systems: how each is called, which of two is ours, and how the stores are started and asked whether they are ready.
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -20,6 +20,10 @@ pub(crate) enum System {
     Etcd,
     /// Ours.
     Chainfire,
+    /// Debian's Prometheus with its blackbox exporter, the rival of qu.
+    Blackbox,
+    /// Ours.
+    Qu,
 }
 
 impl System {
@@ -28,14 +32,22 @@ impl System {
         match self {
             Self::Etcd => "etcd",
             Self::Chainfire => "chainfire",
+            Self::Blackbox => "blackbox",
+            Self::Qu => "qu",
         }
+    }
+
+    /// Whether it is held against the other.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Chainfire | Self::Qu)
     }
 
     /// The path that answers 200 once the server serves.
     pub(crate) fn ready_path(self) -> &'static str {
         match self {
             Self::Etcd => "/health",
-            Self::Chainfire => "/readyz",
+            Self::Chainfire | Self::Qu => "/readyz",
+            Self::Blackbox => "/-/ready",
         }
     }
 
@@ -101,6 +113,7 @@ impl System {
                     text(&file)?,
                 ])
             }
+            Self::Blackbox | Self::Qu => bail!("{} is no store", self.name()),
         }
     }
 
@@ -113,6 +126,12 @@ impl System {
                 command.arg("chainfire");
                 command
             }
+            Self::Blackbox => Command::new("prometheus"),
+            Self::Qu => {
+                let mut command = Command::new(mainstay);
+                command.arg("qu");
+                command
+            }
         };
         let output = command
             .arg("--version")
@@ -123,7 +142,8 @@ impl System {
     }
 }
 
-fn text(path: &Path) -> Result<String> {
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| {
         format!(
             "path {} is not UTF-8, which the configuration needs",
