@@ -1,6 +1,7 @@
 //! What went wrong lately, for `qu doctor`: every line of level error that this program has logged, from whichever part of it.
 //!
-//! The log itself is the source, so nothing that operators find there is missing here. It outlives runs, as the log does.
+//! The log itself is the source, so nothing that operators find there is missing here. It outlives runs, as the log does. Only attempts
+//! to reach a peer are left out: every restart of another node makes some, and whether peers hear each other now is a finding of its own.
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,9 @@ const REMEMBERED_MS: u128 = 600_000;
 const LINES_MAX: usize = 256;
 /// Of a line so many bytes are kept.
 const LINE_MAX: usize = 400;
+
+/// How the transport begins a line about an attempt that failed.
+const ATTEMPT: &str = "Failed to connect to peer";
 
 /// The last of these lines.
 pub struct Troubles {
@@ -42,6 +46,9 @@ impl Troubles {
             .split_once(": ")
             .filter(|(begin, _)| begin.starts_with("ERROR "))
             .map_or(line, |(_, text)| text);
+        if text.starts_with(ATTEMPT) {
+            return;
+        }
         let text = &text[..text.floor_char_boundary(LINE_MAX)];
         let now = self.clock.now();
         let mut lines = self.lines.lock();
@@ -78,6 +85,7 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let troubles = Troubles::new(clock.clone());
         troubles.note("ERROR quptime: Not delivered, delivery=a: b\n");
+        troubles.note("ERROR quptime: Failed to connect to peer, node_id=7, error=connection refused\n");
         troubles.note("something else: b");
         troubles.note("ERROR quptime: Not delivered, delivery=a: b\n");
         let both = ["something else: b", "Not delivered, delivery=a: b"];
