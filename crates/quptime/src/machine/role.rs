@@ -50,7 +50,7 @@ impl Role {
         }
         let reason = match (self.master, master) {
             (Some(old), Some(new)) if old == new => "elected again",
-            (Some(_), Some(_)) => "handed over",
+            (Some(_), Some(_)) => "another one was elected",
             (_, None) => "no leader is heard",
             (None, Some(_)) => "elected",
         };
@@ -117,7 +117,7 @@ mod tests {
             reasons,
             [
                 "elected",
-                "handed over",
+                "another one was elected",
                 "no leader is heard",
                 "elected",
                 "elected again"

@@ -70,6 +70,12 @@ fn lost_quorum_is_told_once_by_each_node_and_so_is_its_return() {
     let told = subjects(&sink, other).len();
     assert!(told <= noise + 3, "{:?}", subjects(&sink, other));
 
+    // What is heard and not yet noted down is told again after a crash.
+    let note = cluster.nodes[other].config_dir().join("quorum.note");
+    wait_until(LIMIT, "the note to be kept as told", || {
+        std::fs::read_to_string(&note).is_ok_and(|text| text.contains("\"told\":true"))
+    });
+
     // A restart repeats nothing, and nobody pretends to be well meanwhile.
     cluster.nodes[other].kill9().unwrap();
     cluster.nodes[other].start().unwrap();
@@ -93,5 +99,5 @@ fn lost_quorum_is_told_once_by_each_node_and_so_is_its_return() {
         .map(|told| told.body["dedup_key"].as_str().unwrap())
         .collect();
     assert_eq!(keys[0], keys[1]);
-    assert!(!cluster.nodes[other].config_dir().join("quorum.note").exists());
+    wait_until(LIMIT, "the note to be gone", || !note.exists());
 }

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::document::Digest;
@@ -133,8 +135,7 @@ impl Seen {
         let content = format!("{}\n{text}", Digest::of_text(text));
         let path = self.dir.join(self.next.to_string());
         // A text that cannot be kept is one that nobody will be able to refer to after the next start; the node can go on.
-        drop(fs::create_dir_all(&self.dir));
-        drop(fs::write(path, content));
+        drop(self.keep(&path, content.as_bytes()));
         self.next += 1;
         self.texts.push_back((version, text.to_owned()));
         let mut bytes: usize = self.texts.iter().map(|(_, text)| text.len()).sum();
@@ -142,6 +143,17 @@ impl Seen {
             bytes -= self.texts.pop_front().map_or(0, |(_, text)| text.len());
         }
         self.remove_old();
+    }
+
+    /// For nobody else's eyes: configurations hold the secrets of alerts.
+    fn keep(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)?;
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600);
+        file.open(path)?.write_all(content)
     }
 
     fn remove_old(&self) {
@@ -172,6 +184,8 @@ pub fn carry_over(from: &Path, to: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn text(version: u64) -> String {
@@ -190,6 +204,17 @@ mod tests {
         }
         let files = fs::read_dir(dir.path().join("seen")).unwrap().count();
         assert_eq!(files, TEXTS_MAX);
+        for (path, mode) in [
+            ("seen".to_owned(), 0o700),
+            (format!("seen/{}", versions - 1), 0o600),
+        ] {
+            let known = fs::metadata(dir.path().join(path)).unwrap();
+            assert_eq!(
+                known.permissions().mode() & 0o777,
+                mode,
+                "secrets of alerts are in there"
+            );
+        }
         // One that a crash left half written is as good as none.
         let torn = dir.path().join(format!("seen/{}", versions - 2));
         fs::write(&torn, &fs::read(&torn).unwrap()[..70]).unwrap();
