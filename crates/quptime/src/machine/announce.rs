@@ -150,9 +150,6 @@ fn recovered(
                 && !under_way.contains(&delivery.id)
         })
     };
-    if broken!(EndsGoToAll) {
-        return all_alerts(state, check, Verb::Recovered, now);
-    }
     let alerts = state.document.alerts.iter();
     alerts
         .filter(|alert| !alert.disabled && incident.told_to.contains(&alert.id) && !never_told(&alert.id))

@@ -25,13 +25,10 @@ thread_local! {
 /// A clause left out on purpose.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(dead_code, reason = "tests name them one at a time")]
 pub(super) enum Mutation {
     /// Everything holds.
     #[default]
     None,
-    /// A claim counts however long it took.
-    ClaimsHoldForEver,
     /// A message whose master died is sent again without the mark.
     TakeoversUnmarked,
     /// Messages of one check to one alert overtake each other.
@@ -44,8 +41,6 @@ pub(super) enum Mutation {
     NoOwnRound,
     /// Outages are told during announced work.
     WorkIgnored,
-    /// The end of an outage is told to all alerts of the check.
-    EndsGoToAll,
     /// Deliveries wait for the clock alone.
     WaitsFollowClock,
 }

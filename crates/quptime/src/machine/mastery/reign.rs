@@ -330,7 +330,7 @@ impl Reign {
         if !is_own || !look.leads || look.term != self.term {
             return None;
         }
-        if waited < CLAIM_HOLDS_MS || broken!(ClaimsHoldForEver) {
+        if waited < CLAIM_HOLDS_MS {
             let attempts = delivery.attempts.max(1);
             self.flights.insert(id.to_owned(), Flight::Sending { attempts });
             return Some(Action::Send {
