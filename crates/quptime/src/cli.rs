@@ -11,6 +11,7 @@ pub(crate) mod client;
 mod cluster;
 mod doctor;
 mod enroll;
+mod incidents;
 mod init;
 mod json;
 mod maintenance;
@@ -72,7 +73,7 @@ enum Command {
     /// Say that somebody works on an outage: no reminders until recovery.
     Ack(ack::Ack),
     /// Outages under way.
-    Incidents(ack::Incidents),
+    Incidents(incidents::Incidents),
     /// Messages that wait, and what became of the last ones.
     Deliveries(ack::Deliveries),
     /// Look at all nodes and say what is wrong.

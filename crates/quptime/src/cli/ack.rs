@@ -1,4 +1,4 @@
-//! Outages and messages: `qu ack`, `qu incidents`, `qu deliveries`.
+//! Outages and messages: `qu ack`, `qu deliveries`. Outages under way are in [`super::incidents`].
 
 use clap::Args;
 use service::SystemClock;
@@ -6,6 +6,7 @@ use terminal::Table;
 
 use super::client;
 use crate::api::{Answer, Request};
+use crate::document::Document;
 use crate::duration::Span;
 use crate::machine::state::Phase;
 
@@ -22,20 +23,14 @@ pub(super) struct Ack {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Incidents {
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct Deliveries {
     /// As JSON.
     #[arg(long)]
     json: bool,
 }
 
-fn time(at: u64) -> String {
+/// A moment as people read it.
+pub(super) fn time(at: u64) -> String {
     let stamp = jiff::Timestamp::from_millisecond(at as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     stamp.round(jiff::Unit::Second).unwrap_or(stamp).to_string()
 }
@@ -58,53 +53,14 @@ impl Ack {
     }
 }
 
-impl Incidents {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        let state = client::state()?;
-        let open = state.checks.iter().filter_map(|(id, known)| {
-            let check = state.document.checks.iter().find(|check| check.id == *id)?;
-            Some((check, known.incident.as_ref()?))
-        });
-        let open: Vec<_> = open.collect();
-        if self.json {
-            let rows: Vec<_> = open
-                .iter()
-                .map(|(check, incident)| serde_json::json!({"check": check.name, "incident": incident}))
-                .collect();
-            super::json::print(&rows)?;
-            return Ok(());
-        }
-        let mut table = Table::new(["INCIDENT", "CHECK", "SINCE", "TOLD", "ACKNOWLEDGED"]);
-        for (check, incident) in open {
-            let told = match (&incident.held, incident.announced) {
-                (_, true) => "yes".to_owned(),
-                (Some(hold), false) => format!("no: {}", why(hold)),
-                (None, false) => "no: no alerts".to_owned(),
-            };
-            let acknowledged = incident.acknowledged.as_ref();
-            table.row([
-                incident.id.clone(),
-                check.name.clone(),
-                time(incident.since),
-                told,
-                acknowledged.map_or_else(
-                    || "-".to_owned(),
-                    |known| format!("{} {}", time(known.at), known.note),
-                ),
-            ]);
-        }
-        terminal::out(&table.render(None));
-        Ok(())
-    }
-}
-
-fn why(hold: &crate::machine::command::Hold) -> String {
-    use crate::machine::command::Hold;
-    match hold {
-        Hold::Maintenance => "maintenance".to_owned(),
-        Hold::Dependency(parent) => format!("depends on {parent}"),
-        Hold::Flapping => "flapping".to_owned(),
-    }
+/// The check and the alert in the id of a delivery by their names; by their ids if they are not there any more.
+fn names<'a>(document: &'a Document, delivery: &'a str) -> (&'a str, &'a str) {
+    let check = delivery.split('/').next().unwrap_or_default();
+    let alert = delivery.rsplit('/').next().unwrap_or_default();
+    (
+        document.check(check).map_or(check, |check| &check.name),
+        document.alert(alert).map_or(alert, |alert| &alert.name),
+    )
 }
 
 impl Deliveries {
@@ -118,7 +74,7 @@ impl Deliveries {
             super::json::print(&all)?;
             return Ok(());
         }
-        let mut table = Table::new(["DELIVERY", "VERB", "TIME", "ATTEMPTS", "RESULT"]);
+        let mut table = Table::new(["DELIVERY", "CHECK", "ALERT", "VERB", "TIME", "ATTEMPTS", "RESULT"]);
         for finished in state.finished.iter() {
             let repeated = if finished.uncertain {
                 ", perhaps more than once"
@@ -130,8 +86,11 @@ impl Deliveries {
                 Some(reason) => format!("given up: {reason}"),
             };
             let attempts = finished.attempts.to_string();
+            let (check, alert) = names(&state.document, &finished.id);
             table.row([
                 &finished.id,
+                check,
+                alert,
                 finished.verb.name(),
                 &time(finished.at),
                 &attempts,
@@ -145,8 +104,11 @@ impl Deliveries {
                 (Some(error), Phase::Queued { due }) => format!("again at {}: {error}", time(due)),
             };
             let attempts = delivery.attempts.to_string();
+            let (check, alert) = names(&state.document, &delivery.id);
             table.row([
                 &delivery.id,
+                check,
+                alert,
                 delivery.verb.name(),
                 &time(delivery.at),
                 &attempts,

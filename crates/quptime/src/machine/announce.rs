@@ -22,7 +22,7 @@ use super::rounds::Rounds;
 use super::state::{CheckState, Delivery, Incident, Phase, State, Status, Verb};
 use crate::document::Check;
 use crate::document::schema::Window;
-pub use held::to_ask;
+pub use held::{held_by, to_ask};
 
 /// Changes within [`FLAP_WINDOW_MS`] above which a check flaps.
 pub const FLAP_TRANSITIONS: usize = 12;

@@ -20,6 +20,8 @@ pub const PER_ALERT_MAX: usize = 4;
 pub const IN_FLIGHT_MAX: usize = 64;
 /// After so long a delivery is given up.
 pub const DEAD_AFTER_MS: Millis = 24 * 3600 * 1000;
+/// The reason that is given then.
+pub const NOT_TAKEN: &str = "not taken within 24 hours";
 /// A beginning that waits for so long is told together with its end.
 pub const JOIN_AFTER_MS: Millis = 15 * 60 * 1000;
 /// First waiting time after a failure; three times as long each time.
@@ -176,7 +178,7 @@ fn reason_to_drop(
         return Some("told together with its end");
     }
     if now.saturating_sub(delivery.at) >= DEAD_AFTER_MS {
-        return Some("not taken within 24 hours");
+        return Some(NOT_TAKEN);
     }
     None
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::window_of;
 use crate::document::{Check, Document};
 use crate::machine::Millis;
+use crate::machine::command::Hold;
 use crate::machine::mutation::broken;
 use crate::machine::rounds::Rounds;
 use crate::machine::state::{State, Status};
@@ -41,6 +42,28 @@ fn ancestors<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
         }
     }
     found
+}
+
+/// What keeps an outage of this check back at this moment. The replicated reason is that of its beginning: work may have ended since, and
+/// what the check depends on may have gone down. Nothing if only a look at the check itself is missing.
+pub fn held_by(state: &State, check: &Check, wall: Millis) -> Option<Hold> {
+    let known = state.checks.get(&check.id)?;
+    let held = known.incident.as_ref()?.held.as_ref()?;
+    if window_of(state, check, wall).is_some() {
+        return Some(Hold::Maintenance);
+    }
+    if known.flapping.is_some() || *held == Hold::Flapping {
+        return Some(Hold::Flapping);
+    }
+    let parents = parents(&state.document, check);
+    let is_down = |parent: &&&Check| status(state, parent) == Status::Down;
+    let in_work = |parent: &&&Check| window_of(state, parent, wall).is_some();
+    let excuse = parents
+        .iter()
+        .find(is_down)
+        .or_else(|| parents.iter().find(in_work));
+    let excuse = excuse.or_else(|| parents.first());
+    excuse.map(|parent| Hold::Dependency(parent.id.clone()))
 }
 
 /// Whether a held outage is to be told now: nothing that excuses it is left, and a round since then shows that it is still there.
