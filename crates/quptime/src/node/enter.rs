@@ -5,6 +5,7 @@
 //! next run goes on from it, as after a crash.
 
 mod disk;
+mod orphans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +141,7 @@ pub async fn run(shared: Arc<Shared>, starter: Starter, actions: Vec<Action>) {
         starter: Some(starter),
         told: None,
         file: None,
+        swept: false,
     };
     if let Err(error) = entry.go(actions).await {
         shared.end(Ending::Failed(format!("{error:#}")));
@@ -153,6 +155,8 @@ struct Entry {
     told: Option<Running>,
     /// The configuration that was told as the file's content last.
     file: Option<Arc<Document>>,
+    /// Folders that were put aside have been looked through in this run.
+    swept: bool,
 }
 
 impl Entry {
@@ -237,6 +241,12 @@ impl Entry {
             };
             actions.extend(entrance.handle(input));
             self.told = running;
+        }
+        if !self.swept && self.told.is_some() && entrance.is_at_home() {
+            self.swept = true;
+            let home = self.shared.home.dir().to_owned();
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || orphans::sweep(&home)));
         }
         actions
     }

@@ -202,7 +202,7 @@ pub(super) fn set_aside(shared: &Shared) -> anyhow::Result<()> {
     if !raft.exists() {
         return Ok(());
     }
-    let aside = free_path(&raft.with_file_name(format!("raft.orphan-{}", stamp(shared))));
+    let aside = free_path(&raft.with_file_name(super::orphans::name(&stamp(shared))));
     fs::rename(&raft, &aside).with_context(|| format!("move {} aside", raft.display()))?;
     sync_dir(shared.home.dir())?;
     Ok(())
