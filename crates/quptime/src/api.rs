@@ -2,6 +2,8 @@
 //!
 //! Commands read entries and send changes of them (see [`crate::document::change`]), so two people who edit one entry are told.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Change, Document};
@@ -177,6 +179,9 @@ pub struct Examined {
     pub certificate_end: i64,
     /// How it stands with hand edits; nothing if there are none.
     pub edit: Option<String>,
+    /// When alerts last took a test from it, UNIX milliseconds, by id.
+    #[serde(default)]
+    pub tests: BTreeMap<String, Millis>,
 }
 
 /// A line of `doctor`.

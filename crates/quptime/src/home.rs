@@ -140,6 +140,11 @@ impl Home {
         self.dir.join("quorum.note")
     }
 
+    /// `tests.note`: when alerts last took a test from this node.
+    pub fn tests_note(&self) -> PathBuf {
+        self.dir.join("tests.note")
+    }
+
     /// `raft.note`: where the node stands between groups.
     pub fn note(&self) -> PathBuf {
         self.dir.join("raft.note")

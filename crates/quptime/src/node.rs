@@ -9,13 +9,14 @@
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
 //! - [`fallback`]: notes about lost quorum, and the watchdog.
-//! - [`control`]: the socket for commands; [`status`]: what they show; [`trouble`]: errors of late; [`web`]: health and
-//!   pages, [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
+//! - [`control`]: the socket for commands; [`status`]: what they show; [`doctor`]: what it finds, with [`trouble`], errors of late, and
+//!   [`tested`], alerts that took a test; [`web`]: health and pages, [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
 
 pub mod apply;
 pub mod beats;
 pub mod control;
 pub mod counts;
+pub mod doctor;
 pub mod enroll;
 pub mod enter;
 pub mod fallback;
@@ -31,6 +32,7 @@ pub mod schedule;
 pub mod send;
 pub mod shared;
 pub mod status;
+pub mod tested;
 pub mod trouble;
 pub mod web;
 pub mod wire;

@@ -535,6 +535,23 @@ impl Document {
         self.peers.iter().find(|peer| peer.node_id == id)
     }
 
+    /// A text of the transport, which knows peers as `member NUMBER`, with their addresses instead.
+    pub fn with_addresses(&self, text: &str) -> String {
+        const MEMBER: &str = "member ";
+        let mut parts = text.split(MEMBER);
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.find(|letter: char| !letter.is_ascii_digit());
+            let (number, rest) = part.split_at(digits.unwrap_or(part.len()));
+            let mut peers = self.peers.iter();
+            match peers.find(|peer| peer.node_id.number().to_string() == number) {
+                Some(peer) => out.extend([peer.advertise.as_str(), rest]),
+                None => out.extend([MEMBER, part]),
+            }
+        }
+        out
+    }
+
     /// The check with this id or name.
     pub fn check(&self, text: &str) -> Option<&Check> {
         self.checks.iter().find(|check| check.is_called(text))

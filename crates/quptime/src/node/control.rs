@@ -12,7 +12,7 @@ use super::propose::{self, Refused};
 use super::send::TestCall;
 use super::shared::Shared;
 use super::wire::{decode, encode, kind};
-use super::{join, send, status};
+use super::{doctor, join, send, status};
 use crate::api::{Answer, MESSAGE_MAX, Request};
 use crate::identity::NodeId;
 use crate::machine::command::{Acknowledge, Command};
@@ -196,7 +196,7 @@ async fn handle(shared: &Arc<Shared>, request: Request, uid: Option<u32>) -> Ans
             nodes,
         } => test(shared, TestCall { alert, check, verb }, nodes).await,
         Request::Acknowledge { check, note, until } => acknowledge(shared, &check, note, until, uid).await,
-        Request::Doctor => Answer::Doctor(status::doctor(shared).await),
+        Request::Doctor => Answer::Doctor(doctor::doctor(shared).await),
     }
 }
 
@@ -214,7 +214,8 @@ async fn test(shared: &Arc<Shared>, call: TestCall, mut nodes: Vec<NodeId>) -> A
                 Some(transport) => {
                     let asked =
                         transport.request(node.number(), kind::TEST_ALERT, encode(&call), TEST_TIMEOUT);
-                    asked.await.map(drop).map_err(|error| error.to_string())
+                    let asked = asked.await.map(drop);
+                    asked.map_err(|error| shared.document().with_addresses(&error.to_string()))
                 }
             }
         };

@@ -14,7 +14,7 @@ use peer::stranger::StrangerInfo;
 
 use super::shared::Shared;
 use super::wire::{self, Beat, FRAME_MAX, Found, Peers, Proposal, Reports, decode, encode, kind};
-use super::{enroll, join, propose, status, web};
+use super::{doctor, enroll, join, propose, web};
 use crate::machine::Millis;
 use crate::machine::state::State;
 use crate::raft::core::Network;
@@ -184,7 +184,7 @@ async fn answer(
             }))
         }
         kind::ENROLL => Ok(encode(&enroll::as_master(shared, &decode(&body)?).await)),
-        kind::DOCTOR => Ok(encode(&status::examine(shared))),
+        kind::DOCTOR => Ok(encode(&doctor::examine(shared))),
         _ => Err(format!(
             "requests of kind {kind} are not known here; is this node older?"
         )),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::counts::Counts;
 use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
+use super::tested::Tests;
 use super::trouble::Troubles;
 use super::wire::FRAME_MAX;
 use super::{beats, control, enroll, enter, fallback, file, master, schedule, web};
@@ -48,6 +49,8 @@ pub struct Node {
     pub identity: Identity,
     /// What went wrong in this process lately.
     pub troubles: Arc<Troubles>,
+    /// Which alerts took a test.
+    pub tests: Arc<Tests>,
 }
 
 impl Node {
@@ -62,6 +65,7 @@ impl Node {
         settings.overlay(variable).map_err(anyhow::Error::msg)?;
         let identity = Identity::load(&home.keys())?;
         Ok(Node {
+            tests: Arc::new(Tests::load(&home)),
             home,
             settings,
             identity,
@@ -265,6 +269,7 @@ impl Run<'_> {
             counts: self.counts.clone(),
             table: RwLock::default(),
             troubles: self.node.troubles.clone(),
+            tests: self.node.tests.clone(),
             icmp: self.prober.icmp_mode().to_string(),
             sender: sender.map_err(|error| error.to_string()),
             ending,

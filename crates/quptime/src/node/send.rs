@@ -193,6 +193,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
     let sent = send(sender, &channel, &message(&cluster, alert, &event)).await;
     sent.map_err(|failure| failure.text)?;
     tracing::info!(target: "quptime", alert = alert.name, "test sent");
+    shared.tests.taken(&document, &alert.id, shared.wall());
     Ok(Tested {
         alert: alert.name.clone(),
         node: shared.me,

@@ -15,6 +15,7 @@ use super::counts::Counts;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
+use super::tested::Tests;
 use super::trouble::Troubles;
 use super::wire::{Beat, CheckLine, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
@@ -118,6 +119,8 @@ pub struct Shared {
     pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
     /// Errors of the last minutes, for `doctor`.
     pub troubles: Arc<Troubles>,
+    /// Which alerts took a test, for `doctor`.
+    pub tests: Arc<Tests>,
     /// Ends the run.
     pub ending: watch::Sender<Option<Ending>>,
     /// How this node sends echoes: `raw`, `ping` or `none: why`.

@@ -153,6 +153,14 @@ fn a_test_of_an_alert_says_what_went_wrong() {
     assert!(output.stderr.contains("404"), "{output:?}");
     assert!(!output.stderr.contains("with-token"), "{output:?}");
 
+    // A test that was taken is enough for doctor, asked on whichever node; one that was refused is not.
+    let findings = watched.cluster.nodes[0].run(&["doctor"]).unwrap().stdout;
+    assert!(findings.contains(" hook took a test at "), "{findings}");
+    assert!(
+        findings.contains(" gone has delivered nothing yet; run qu alert test gone\n"),
+        "{findings}"
+    );
+
     // From everywhere: each node's own connection is tried.
     let output = node.run(&["alert", "test", "hook", "--all-nodes"]).unwrap().ok();
     for node in &watched.cluster.nodes {

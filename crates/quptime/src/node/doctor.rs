@@ -1,0 +1,468 @@
+//! What `qu doctor` finds: every node examines itself, and one node judges what all of them said.
+//!
+//! A finding that is no `pass` says what to do, with the names that operators use: addresses of nodes, names of alerts.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::{Mastery, Shared};
+use super::wire::{decode, encode, kind};
+use crate::api::{Examined, Finding};
+use crate::document::{Alert, CheckKind, Document};
+use crate::identity::NodeId;
+use crate::machine::Millis;
+use crate::machine::state::State;
+
+/// How long a node may take to examine itself.
+const EXAMINE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Clocks that are further apart make logs hard to compare.
+const OFFSET_MAX_MS: i64 = 5000;
+/// A certificate that ends sooner is told.
+const CERTIFICATE_DAYS: i64 = 30;
+
+/// What this node says of itself.
+pub fn examine(shared: &Shared) -> Examined {
+    let home = &shared.home;
+    let files = [
+        home.node_file(),
+        home.cluster_file(),
+        home.trust_file(),
+        home.keys().join("private.pem"),
+    ];
+    let open = files.iter().filter_map(|path| {
+        let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
+        (mode & 0o077 != 0).then(|| format!("{} has mode {mode:04o}; run chmod 600", path.display()))
+    });
+    let certificate_end =
+        pki::Certificate::parse(&shared.identity.certificate().into()).map_or(0, |known| known.not_after);
+    Examined {
+        beat: shared.beat(),
+        troubles: shared.troubles.recent(),
+        modes: open.collect(),
+        icmp: shared.icmp.clone(),
+        certificate_end,
+        edit: shared.file.lock().note(),
+        tests: shared.tests.all(),
+    }
+}
+
+/// Looks at all nodes.
+pub async fn doctor(shared: &Arc<Shared>) -> Vec<Finding> {
+    let document = shared.document();
+    let mut examined: BTreeMap<NodeId, Result<Examined, String>> = BTreeMap::new();
+    examined.insert(shared.me, Ok(examine(shared)));
+    for peer in document.peers.iter().filter(|peer| peer.node_id != shared.me) {
+        let asked = match shared.transport.get() {
+            None => Err("not started".to_owned()),
+            Some(transport) => {
+                let asked =
+                    transport.request(peer.node_id.number(), kind::DOCTOR, encode(&()), EXAMINE_TIMEOUT);
+                asked
+                    .await
+                    .map_err(|error| error.to_string())
+                    .and_then(|answer| decode(&answer))
+            }
+        };
+        examined.insert(peer.node_id, asked);
+    }
+    let view = shared.view();
+    let facts = Facts {
+        wall: shared.wall(),
+        mastery: shared.mastery(),
+        document: &document,
+        examined: &examined,
+        state: view.as_ref().map(|view| &*view.state),
+    };
+    facts.judge()
+}
+
+/// All that is judged.
+struct Facts<'a> {
+    wall: Millis,
+    mastery: Mastery,
+    document: &'a Document,
+    examined: &'a BTreeMap<NodeId, Result<Examined, String>>,
+    state: Option<&'a State>,
+}
+
+fn finding(verdict: &str, subject: &str, text: impl Into<String>) -> Finding {
+    Finding {
+        verdict: verdict.to_owned(),
+        subject: subject.to_owned(),
+        text: text.into(),
+    }
+}
+
+fn time(at: Millis) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(at as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    stamp.round(jiff::Unit::Second).unwrap_or(stamp).to_string()
+}
+
+impl Facts<'_> {
+    fn judge(&self) -> Vec<Finding> {
+        let mut findings = vec![self.quorum()];
+        self.reachable(&mut findings);
+        findings.extend([
+            self.same("config ver", |known| known.beat.version.to_string()),
+            self.same("content", |known| known.beat.digest.clone()),
+            self.master(),
+        ]);
+        for (node, known) in self.there() {
+            self.node(&mut findings, node, known);
+        }
+        if self.there().all(|(_, known)| known.troubles.is_empty()) {
+            findings.push(finding("pass", "log", "no errors in the last 10 minutes"));
+        }
+        if let Some(state) = self.state {
+            self.alerts(&mut findings, state);
+        }
+        findings
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        let known = self.document.peer(node);
+        known.map_or_else(|| node.to_string(), |peer| peer.advertise.clone())
+    }
+
+    fn there(&self) -> impl Iterator<Item = (NodeId, &Examined)> {
+        let all = self.examined.iter();
+        all.filter_map(|(node, known)| Some((*node, known.as_ref().ok()?)))
+    }
+
+    /// What to do about nodes that do not answer.
+    fn missing(&self) -> String {
+        let silent = self.examined.iter().filter(|(_, known)| known.is_err());
+        let names: Vec<String> = silent.map(|(node, _)| self.name(*node)).collect();
+        if names.is_empty() {
+            "look at what qu status says on the other nodes".to_owned()
+        } else {
+            format!("start the nodes that are missing: {}", names.join(", "))
+        }
+    }
+
+    fn quorum(&self) -> Finding {
+        match self.mastery {
+            Mastery::Is(master) => finding("pass", "quorum", format!("true, master {}", self.name(master))),
+            Mastery::NoQuorum => finding("fail", "quorum", format!("false; {}", self.missing())),
+            Mastery::Election => finding("fail", "quorum", "an election is in progress"),
+            Mastery::Removed => finding("fail", "quorum", "this node was removed from the cluster"),
+        }
+    }
+
+    fn reachable(&self, findings: &mut Vec<Finding>) {
+        let mut all = true;
+        for (node, known) in self.examined {
+            if let Err(error) = known {
+                all = false;
+                let text = self.document.with_addresses(error);
+                findings.push(finding(
+                    "fail",
+                    "reachable",
+                    format!("{}: {text}", self.name(*node)),
+                ));
+            }
+        }
+        if all {
+            let text = format!("all {} nodes answer", self.examined.len());
+            findings.push(finding("pass", "reachable", text));
+        }
+    }
+
+    /// Whether all say the same.
+    fn same(&self, subject: &str, of: impl Fn(&Examined) -> String) -> Finding {
+        let values: Vec<(NodeId, String)> = self.there().map(|(node, known)| (node, of(known))).collect();
+        match values.first() {
+            Some((_, first)) if values.iter().all(|(_, value)| value == first) => {
+                finding("pass", subject, first.clone())
+            }
+            _ => {
+                let each = values
+                    .iter()
+                    .map(|(node, value)| format!("{} {value}", self.name(*node)));
+                finding("fail", subject, each.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    /// That nobody has a master is nothing to agree on.
+    fn master(&self) -> Finding {
+        let none = self.there().all(|(_, known)| known.beat.master.is_none());
+        match self.mastery {
+            _ if !none => self.same("master", |known| {
+                known
+                    .beat
+                    .master
+                    .map_or_else(|| "none".to_owned(), |master| self.name(master))
+            }),
+            Mastery::Removed => finding(
+                "fail",
+                "master",
+                "none; ask a node that belongs to the cluster, or begin anew here",
+            ),
+            Mastery::NoQuorum => finding(
+                "fail",
+                "master",
+                format!(
+                    "none, so nothing is told and nothing can be changed; {}",
+                    self.missing()
+                ),
+            ),
+            // Whoever had one a moment ago is in an election as well.
+            Mastery::Election | Mastery::Is(_) => finding(
+                "warn",
+                "master",
+                "none at this moment; run qu doctor again when the election is over",
+            ),
+        }
+    }
+
+    fn node(&self, findings: &mut Vec<Finding>, node: NodeId, known: &Examined) {
+        let name = self.name(node);
+        let mut say = |verdict: &str, subject: &str, text: String| {
+            findings.push(finding(verdict, subject, format!("{name}{text}")));
+        };
+        let peers = self.document.peers.iter().map(|peer| peer.node_id);
+        let deaf: Vec<String> = peers
+            .filter(|peer| *peer != node && !known.beat.hears.contains(peer))
+            .map(|peer| self.name(peer))
+            .collect();
+        if !deaf.is_empty() {
+            say("fail", "hears", format!(" does not hear {}", deaf.join(", ")));
+        }
+        for trouble in &known.troubles {
+            say(
+                "fail",
+                "log",
+                format!(": {}", self.document.with_addresses(trouble)),
+            );
+        }
+        for mode in &known.modes {
+            say("fail", "files", format!(": {mode}"));
+        }
+        if let Some(edit) = &known.edit {
+            say("warn", "hand edit", format!(": {edit}"));
+        }
+        let mut checks = self.document.checks.iter();
+        let uses_icmp = checks.any(|check| check.kind == CheckKind::Icmp);
+        let fails = uses_icmp && known.icmp.starts_with("none");
+        say(
+            if fails { "fail" } else { "pass" },
+            "icmp",
+            format!(": {}", known.icmp),
+        );
+        let days = (known.certificate_end - self.wall as i64 / 1000) / 86_400;
+        let verdict = if days < CERTIFICATE_DAYS { "warn" } else { "pass" };
+        say(verdict, "certificate", format!(": ends in {days} days"));
+        let offset = known.beat.clock as i64 - self.wall as i64;
+        if offset.abs() > OFFSET_MAX_MS {
+            say(
+                "warn",
+                "clock",
+                format!(": {} s apart from this node", offset / 1000),
+            );
+        }
+    }
+
+    fn alerts(&self, findings: &mut Vec<Finding>, state: &State) {
+        let waiting = state
+            .deliveries
+            .values()
+            .filter(|delivery| delivery.error.is_some());
+        let waiting = waiting.count();
+        let verdict = if waiting == 0 { "pass" } else { "fail" };
+        findings.push(finding(verdict, "alerts", format!("{waiting} undelivered")));
+        for alert in &self.document.alerts {
+            findings.push(self.alert(state, alert));
+        }
+    }
+
+    /// Whether an alert has reached anybody: with a message, or with a test from any node.
+    fn alert(&self, state: &State, alert: &Alert) -> Finding {
+        let name = &alert.name;
+        let sent = state.finished.iter().filter(|finished| {
+            finished.dropped.is_none() && finished.id.rsplit('/').next() == Some(alert.id.as_str())
+        });
+        let sent = sent.map(|finished| finished.at).max();
+        let tested = self.there().filter_map(|(_, known)| known.tests.get(&alert.id));
+        let tested = tested.copied().max();
+        match (sent, tested) {
+            (Some(sent), tested) if tested.is_none_or(|tested| tested <= sent) => finding(
+                "pass",
+                "alert",
+                format!("{name} has delivered, last {}", time(sent)),
+            ),
+            (_, Some(tested)) => finding("pass", "alert", format!("{name} took a test at {}", time(tested))),
+            (_, None) => finding(
+                "warn",
+                "alert",
+                format!("{name} has delivered nothing yet; run qu alert test {name}"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::document::{AlertKind, Peer};
+    use crate::machine::state::{Finished, Verb};
+    use crate::node::wire::Beat;
+
+    const NOW: Millis = 1_778_853_600_000;
+
+    fn node(number: u8) -> NodeId {
+        format!("{number:08x}-0c1d-4e2f-8a3b-4c5d6e7f8091")
+            .parse()
+            .unwrap()
+    }
+
+    fn document() -> Document {
+        let peer = |number: u8, host: &str| Peer {
+            node_id: node(number),
+            advertise: format!("{host}:9901"),
+            fingerprint: String::new(),
+            cert_pem: String::new(),
+            location: None,
+        };
+        Document {
+            version: 7,
+            peers: vec![peer(1, "alpha"), peer(2, "bravo"), peer(3, "charlie")],
+            alerts: vec![Alert {
+                id: "a".to_owned(),
+                ..Alert::new("oncall", AlertKind::Webhook)
+            }],
+            ..Document::default()
+        }
+    }
+
+    fn well(number: u8, master: Option<NodeId>) -> Examined {
+        Examined {
+            beat: Beat {
+                node: node(number),
+                version: 7,
+                digest: "d".to_owned(),
+                group: 1,
+                term: 2,
+                master,
+                protocol: 1,
+                schema: 1,
+                program: "0".to_owned(),
+                clock: NOW,
+                hears: vec![node(1), node(2), node(3)],
+            },
+            troubles: Vec::new(),
+            modes: Vec::new(),
+            icmp: "ping".to_owned(),
+            certificate_end: NOW as i64 / 1000 + 400 * 86_400,
+            edit: None,
+            tests: BTreeMap::new(),
+        }
+    }
+
+    type All = BTreeMap<NodeId, Result<Examined, String>>;
+
+    fn all(master: Option<NodeId>) -> All {
+        (1..=3)
+            .map(|number| (node(number), Ok(well(number, master))))
+            .collect()
+    }
+
+    /// The findings about this, as `VERDICT TEXT`.
+    fn about(subject: &str, mastery: Mastery, examined: &All, state: &State) -> Vec<String> {
+        let facts = Facts {
+            wall: NOW,
+            mastery,
+            document: &document(),
+            examined,
+            state: Some(state),
+        };
+        let findings = facts.judge().into_iter();
+        let ours = findings.filter(|finding| finding.subject == subject);
+        ours.map(|finding| format!("{} {}", finding.verdict, finding.text))
+            .collect()
+    }
+
+    #[test]
+    fn nobody_passes_for_having_no_master() {
+        let mut examined = all(None);
+        for number in [2, 3] {
+            let error = format!(
+                "request not sent to member {}: connection refused",
+                node(number).number()
+            );
+            examined.insert(node(number), Err(error));
+        }
+        let state = State::default();
+        assert_eq!(
+            document().with_addresses("a member 77 and member "),
+            "a member 77 and member "
+        );
+        let missing = "start the nodes that are missing: bravo:9901, charlie:9901";
+        assert_eq!(
+            about("master", Mastery::NoQuorum, &examined, &state),
+            [format!(
+                "fail none, so nothing is told and nothing can be changed; {missing}"
+            )]
+        );
+        assert_eq!(
+            about("quorum", Mastery::NoQuorum, &examined, &state),
+            [format!("fail false; {missing}")]
+        );
+        // Nodes go by their addresses, also in what the transport says.
+        assert_eq!(
+            about("reachable", Mastery::NoQuorum, &examined, &state)[1],
+            "fail charlie:9901: request not sent to charlie:9901: connection refused"
+        );
+        let election = about("master", Mastery::Election, &all(None), &state);
+        assert!(
+            election[0].starts_with("warn none at this moment"),
+            "{election:?}"
+        );
+    }
+
+    #[test]
+    fn all_have_one_master() {
+        let mut examined = all(Some(node(1)));
+        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
+        assert_eq!(about("master", mastery, &examined, &state), ["pass alpha:9901"]);
+        examined.insert(node(2), Ok(well(2, None)));
+        assert_eq!(
+            about("master", mastery, &examined, &state),
+            ["fail alpha:9901 alpha:9901, bravo:9901 none, charlie:9901 alpha:9901"]
+        );
+    }
+
+    #[test]
+    fn a_test_that_was_taken_counts_wherever_it_was_sent_from() {
+        let mut examined = all(Some(node(1)));
+        let (mut state, mastery) = (State::default(), Mastery::Is(node(1)));
+        assert_eq!(
+            about("alert", mastery, &examined, &state),
+            ["warn oncall has delivered nothing yet; run qu alert test oncall"]
+        );
+        let mut tested = well(3, Some(node(1)));
+        tested.tests.insert("a".to_owned(), NOW);
+        examined.insert(node(3), Ok(tested));
+        assert_eq!(
+            about("alert", mastery, &examined, &state),
+            ["pass oncall took a test at 2026-05-15T14:00:00Z"]
+        );
+        Arc::make_mut(&mut state.finished).push_back(Finished {
+            id: "c/1/a".to_owned(),
+            verb: Verb::Down,
+            at: NOW + 1000,
+            node: node(1),
+            attempts: 1,
+            uncertain: false,
+            dropped: None,
+        });
+        assert_eq!(
+            about("alert", mastery, &examined, &state),
+            ["pass oncall has delivered, last 2026-05-15T14:00:01Z"]
+        );
+    }
+}
