@@ -91,7 +91,7 @@ pub fn command() -> clap::Command {
 }
 
 /// Wrong usage: the seed of this program says 2.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// Runs the program; `args` includes its name.
 pub fn main(args: Vec<OsString>) -> ExitCode {

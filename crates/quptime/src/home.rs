@@ -52,6 +52,14 @@ pub enum HomeError {
         /// The file that says so.
         path: PathBuf,
     },
+    /// Somebody else's daemon would not get at what is written.
+    #[error("{} is the directory of the user {SERVICE_USER}; run sudo -u {SERVICE_USER} qu {command} ...", .path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What to run as that user.
+        command: &'static str,
+    },
     /// Others may read a secret.
     #[error("{}: mode {mode:04o} lets others read a secret; run chmod 600 {}", .path.display(), .path.display())]
     Open {
@@ -220,6 +228,24 @@ impl Home {
         let path = self.enrolling();
         if path.exists() && !self.node_file().exists() {
             return Err(HomeError::Enrolling { path });
+        }
+        Ok(())
+    }
+
+    /// Whether what this user writes here can be read by the daemon's user, if the directory is his.
+    ///
+    /// # Errors
+    /// It could not; `command` is how to say it as that user.
+    pub fn refuse_foreign_user(&self, command: &'static str) -> Result<(), HomeError> {
+        let Ok(Some(service)) = nix::unistd::User::from_name(SERVICE_USER) else {
+            return Ok(());
+        };
+        let is_his = fs::metadata(&self.dir).is_ok_and(|known| known.uid() == service.uid.as_raw());
+        if is_his && nix::unistd::geteuid() != service.uid {
+            return Err(HomeError::Foreign {
+                path: self.dir.clone(),
+                command,
+            });
         }
         Ok(())
     }
@@ -480,7 +506,7 @@ impl NodeFile {
                 .ok_or_else(|| format!("QUPTIME_BIND_PORT: \"{port}\" is no port; write 1 to 65535"))?;
         }
         if let Some(advertise) = set("QUPTIME_ADVERTISE") {
-            document::review::address(&advertise).map_err(|error| format!("QUPTIME_ADVERTISE: {error}"))?;
+            document::review::advertise(&advertise).map_err(|error| format!("QUPTIME_ADVERTISE: {error}"))?;
             self.advertise = advertise;
         }
         if let Some(secret) = set("QUPTIME_CLUSTER_SECRET") {

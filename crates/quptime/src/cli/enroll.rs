@@ -48,7 +48,7 @@ pub(super) struct Create {
     /// What for, such as the name of the host.
     #[arg(long, default_value = "")]
     name: String,
-    /// How long the token lives; the host has to be let in within this time. At most 168h.
+    /// How long the token lives; the host has to be let in within this time. 10s to 168h.
     #[arg(long, default_value = "1h", value_name = "DURATION")]
     ttl: Span,
     /// Let in whichever host shows the token first, without qu enroll approve.
@@ -173,7 +173,7 @@ impl Create {
             token.reveal()
         ));
         terminal::note(
-            "the token is shown this once and good for one host; there: qu enroll join TOKEN --advertise HOST:PORT",
+            "the token is shown this once and good for one host; there, with the token on standard input: qu enroll join - --advertise HOST:PORT",
         );
         Ok(())
     }

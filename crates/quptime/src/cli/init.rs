@@ -139,7 +139,7 @@ impl Init {
         terminal::out(&text);
         if generated {
             terminal::note(
-                "the secret is shown this once; store it, every further node needs it for qu init --secret",
+                "the secret is shown this once; store it, every further node needs it for qu init --secret-file",
             );
         }
         Ok(())
@@ -167,7 +167,8 @@ pub(super) fn create(
         );
     }
     home.refuse_enrolling()?;
-    review::address(advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+    review::advertise(advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+    home.refuse_foreign_user("init")?;
     home.create()?;
     let node_id = new_node_id()?;
     let clock = SystemClock::shared();

@@ -85,8 +85,8 @@ fn add(address: &str, yes: bool, discard: bool) -> anyhow::Result<()> {
         anyhow::bail!("the daemon answers something else; is it another version?");
     };
     terminal::out(&format!("node id      {node}\nfingerprint  {fingerprint}\n"));
-    if !yes && !confirmed("Add this node to the cluster? [y/N] ")? {
-        anyhow::bail!("not added");
+    if !yes {
+        confirm("Add this node to the cluster? [y/N] ", "not added")?;
     }
     let invited = client::ask(&Request::Invite {
         address: address.to_owned(),
@@ -102,7 +102,10 @@ fn add(address: &str, yes: bool, discard: bool) -> anyhow::Result<()> {
 }
 
 /// Asks at the terminal, or reads the answer of a script; the end of the input is a no.
-pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// The answer is no: `otherwise`, and how not to be asked if nobody was there to answer.
+pub(super) fn confirm(question: &str, otherwise: &'static str) -> anyhow::Result<()> {
     let mut stderr = std::io::stderr();
     stderr.write_all(question.as_bytes())?;
     stderr.flush()?;
@@ -112,7 +115,14 @@ pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !stdin.is_terminal() || read == 0 {
         stderr.write_all(b"\n")?;
     }
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        read > 0 || stdin.is_terminal(),
+        "{otherwise}: there is no terminal to answer at; say --yes to go on without being asked"
+    );
+    anyhow::bail!(otherwise)
 }
 
 fn remove(node_id: NodeId, force: bool) -> anyhow::Result<()> {
@@ -133,7 +143,8 @@ fn edit(node_id: NodeId, address: Option<String>, location: Option<String>) -> a
         .ok_or_else(|| anyhow::anyhow!("there is no node {node_id}; see qu node list"))?;
     let mut after = before.clone();
     if let Some(address) = address {
-        crate::document::review::address(&address).map_err(anyhow::Error::msg)?;
+        crate::document::review::advertise(&address)
+            .map_err(|error| anyhow::anyhow!("--address: {error}"))?;
         after.advertise = address;
     }
     if let Some(location) = location {

@@ -2,6 +2,7 @@
 //! [`super::integrity`] this may become stricter or milder from version to version, since replicas never ask it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::change::Change;
 use super::integrity::Place;
@@ -16,6 +17,8 @@ pub const CHECKS_MAX: usize = 10_000;
 pub const ALERTS_MAX: usize = 200;
 /// Voters that a cluster takes.
 pub const PEERS_MAX: usize = 9;
+/// Bytes of where a node is: a name of DNS and a port.
+const ADVERTISE_MAX: usize = 260;
 /// Bytes of a name.
 const NAME_MAX: usize = 128;
 
@@ -36,7 +39,7 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
     let mut warnings = Vec::new();
     whole(document)?;
     for (position, peer) in document.peers.iter().enumerate() {
-        address(&peer.advertise).map_err(|text| Objection {
+        advertise(&peer.advertise).map_err(|text| Objection {
             place: Place::Peer(position),
             text: format!("peer {}: advertise: {text}", peer.node_id),
         })?;
@@ -273,6 +276,45 @@ pub fn address(text: &str) -> Result<(), String> {
             "\"{text}\" is no address; write host:port, such as alpha.example.com:9901"
         ))
     }
+}
+
+/// Where the other nodes reach one: `host:port` that means this one host to all of them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn advertise(text: &str) -> Result<(), String> {
+    address(text)?;
+    if let Some(letter) = text.chars().find(|letter| !letter.is_ascii_graphic()) {
+        return Err(format!(
+            "\"{text}\" has the letter {letter:?}; write the name in ASCII, as DNS knows it, such as xn--bcher-kva.example:9901"
+        ));
+    }
+    if text.len() > ADVERTISE_MAX {
+        return Err(format!(
+            "{} bytes are too many; at most {ADVERTISE_MAX}",
+            text.len()
+        ));
+    }
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_nobody = match number.map(|number| number.to_canonical()) {
+        Ok(number) => {
+            number.is_unspecified()
+                || number.is_multicast()
+                || matches!(number, IpAddr::V4(number) if number.is_broadcast())
+        }
+        // Programs read such words as numbers, each in its way; 0 is 0.0.0.0.
+        Err(_) => host
+            .chars()
+            .all(|letter| letter.is_ascii_digit() || letter == '.'),
+    };
+    if is_nobody {
+        return Err(format!(
+            "nobody reaches a node at {text}; write the name or address that the other nodes use for this host, such as \
+             alpha.example.com:9901"
+        ));
+    }
+    Ok(())
 }
 
 /// `address` or `address:port` of a DNS server: a number, not a name, since a name would have to be looked up first.

@@ -14,15 +14,16 @@ use super::Millis;
 use super::state::Audit;
 use crate::document::schema::Enrollment;
 use crate::document::{Change, Document, Entry, Peer, Section, integrity, review};
+use crate::duration::Span;
 use crate::secret::Secret;
 use crate::token::is_secret_of;
 
+/// Shortest life of a token: it has to be carried to another host.
+pub const TTL_MIN: Millis = 10 * 1000;
 /// Longest life of a token.
 pub const TTL_MAX: Millis = 168 * 3600 * 1000;
 /// Enrollments at once: whoever needs more hosts than a cluster may have has a script that went wild.
 pub const ENROLLMENTS_MAX: usize = 64;
-/// Longest address of a host: a name of DNS and a port.
-const ADVERTISE_MAX: usize = 260;
 /// Longest name.
 const NAME_MAX: usize = 100;
 
@@ -152,12 +153,19 @@ pub fn stage(enrollment: &Enrollment, now: Millis) -> Stage {
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn create(document: &Document, enrollment: Enrollment, ttl: Millis) -> Result<Change, String> {
-    if ttl == 0 || ttl > TTL_MAX {
-        return Err("--ttl: a token lives at least a moment and at most 168h".to_owned());
+    if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
+        let ttl = Span::from_millis(ttl);
+        return Err(format!(
+            "--ttl {ttl}: a token lives at least 10s and at most 168h"
+        ));
     }
     let name = &enrollment.name;
-    if name.len() > NAME_MAX || name.chars().any(char::is_control) {
-        return Err(format!("--name: at most {NAME_MAX} bytes in one line"));
+    if name.len() > NAME_MAX {
+        let length = name.len();
+        return Err(format!("--name: {length} bytes are too many; at most {NAME_MAX}"));
+    }
+    if let Some(letter) = name.chars().find(|letter| terminal::is_harmful(*letter)) {
+        return Err(format!("--name: a name cannot contain {letter:?}"));
     }
     let known = &document.pending_enrollments;
     if !name.is_empty() && known.iter().any(|other| is_called(other, name)) {
@@ -285,12 +293,8 @@ fn accept(enrollment: &Enrollment, peer: &Peer) -> Vec<Change> {
 
 /// Whether the host could be a peer, so that nobody waits for what cannot be.
 fn fits(document: &Document, peer: &Peer, accepted: &[Change]) -> Result<(), Refusal> {
-    review::address(&peer.advertise).map_err(|error| Refusal::Unfit(format!("--advertise: {error}")))?;
     // It is shown to people, and comes from a host that nobody knows yet.
-    if !peer.advertise.chars().all(|c| c.is_ascii_graphic()) || peer.advertise.len() > ADVERTISE_MAX {
-        let text = format!("--advertise: at most {ADVERTISE_MAX} letters of ASCII");
-        return Err(Refusal::Unfit(text));
-    }
+    review::advertise(&peer.advertise).map_err(|error| Refusal::Unfit(format!("--advertise: {error}")))?;
     let wanted = crate::document::change::apply(document, accepted)
         .map_err(|_| Refusal::Unfit("the configuration does not fit itself".to_owned()))?;
     integrity::check(&wanted).map_err(|fault| Refusal::Unfit(fault.to_string()))

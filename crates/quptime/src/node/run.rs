@@ -123,15 +123,7 @@ impl Sockets {
     /// # Errors
     /// One of them is taken or makes no sense.
     pub fn open(settings: &NodeFile, places: &[std::path::PathBuf]) -> anyhow::Result<Sockets> {
-        let address = if settings.bind_addr.contains(':') {
-            format!(
-                "[{}]:{}",
-                settings.bind_addr.trim_matches(['[', ']']),
-                settings.bind_port
-            )
-        } else {
-            format!("{}:{}", settings.bind_addr, settings.bind_port)
-        };
+        let address = listen_address(&settings.bind_addr, settings.bind_port);
         let nodes = service::net::bind("bind_addr and bind_port in node.yaml", &address)?;
         let (commands, _) = control::bind(places)?;
         let web = match settings.web_listen.as_deref() {
@@ -141,6 +133,15 @@ impl Sockets {
             None => service::net::bind("web_listen", WEB_LISTEN).ok(),
         };
         Ok(Sockets { nodes, commands, web })
+    }
+}
+
+/// Address and port to listen on as one text; version 6 of addresses with or without brackets.
+pub fn listen_address(address: &str, port: u16) -> String {
+    if address.contains(':') {
+        format!("[{}]:{port}", address.trim_matches(['[', ']']))
+    } else {
+        format!("{address}:{port}")
     }
 }
 

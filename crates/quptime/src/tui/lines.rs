@@ -281,7 +281,7 @@ pub(super) const ALERT: &[Line<Alert>] = &[
 #[rustfmt::skip]
 pub(super) const PEER: &[Line<Peer>] = &[
     line!("address", "where the others reach it: host:port", Kind::Text, |_| true,
-        |p| p.advertise.clone(), |p, t| { crate::document::review::address(t)?; put(&mut p.advertise, Ok(t.to_owned())) }),
+        |p| p.advertise.clone(), |p, t| { crate::document::review::advertise(t)?; put(&mut p.advertise, Ok(t.to_owned())) }),
     line!("location", "where it stands; for people", Kind::Text, |_| true,
         |p| p.location.clone().unwrap_or_default(),
         |p, t| put(&mut p.location, Ok(Some(t.to_owned()).filter(|text| !text.is_empty())))),

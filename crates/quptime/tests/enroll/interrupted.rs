@@ -81,3 +81,46 @@ fn without_quorum_nothing_is_decided_and_the_host_goes_on_asking() {
     let master = cluster.nodes[0].field("master").unwrap();
     host.serve_under(&master);
 }
+
+#[test]
+fn a_host_that_waits_says_so_once_and_gives_up_in_the_end() {
+    let mut first = alone(1);
+    let token = create(&first, &[]);
+    let host = Host::new(2);
+    let joining = host.begin(&token);
+    joining.wait_said("waiting until somebody lets this host in");
+    // Nodes end connections of hosts that wait after a while; so does one that is started again.
+    first.kill9().unwrap();
+    first.start().unwrap();
+    wait_until(LIMIT, "the node to lead itself again", || first.has_quorum());
+    first.run(&["enroll", "approve", &token.id]).unwrap().ok();
+    joining.end();
+    let said = std::fs::read_to_string(host.qu.dir().join("join.stderr")).unwrap();
+    assert_eq!(said.matches("waiting until").count(), 1, "{said}");
+    assert!(!said.contains("closed the connection"), "{said}");
+    // To be copied as it is.
+    let command = format!("qu enroll approve {}", token.id);
+    assert_eq!(said.lines().filter(|line| *line == command).count(), 1, "{said}");
+
+    let token = create(&first, &[]);
+    let other = Host::new(3);
+    let said = other.join_with(&token, &["--wait", "1s"]);
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
+    let last = said.stderr.lines().last().unwrap();
+    let text = format!(
+        "error: nobody has let this host in within 1s; have it approved on a node of the cluster (qu enroll approve {}), then repeat",
+        token.id
+    );
+    assert!(last.starts_with(&text), "{said:?}");
+    // It goes on where it was.
+    first.run(&["enroll", "approve", &token.id]).unwrap().ok();
+    other.join_with(&token, &["--wait", "0s"]).ok();
+
+    let token = create(&first, &[]);
+    first.kill9().unwrap();
+    let said = Host::new(4).join_with(&token, &["--wait", "0s"]);
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
+    let last = said.stderr.lines().last().unwrap();
+    let text = "error: no node of the cluster took the call within 0s (last 127.";
+    assert!(last.starts_with(text), "{said:?}");
+}

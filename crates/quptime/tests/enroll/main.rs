@@ -58,23 +58,21 @@ impl Host {
         }
     }
 
-    /// `qu enroll join` with this token on standard input.
-    fn command(&self, token: &Token) -> std::process::Command {
-        let (bind, advertise) = (self.qu.address().to_string(), self.qu.peer_address());
-        let args = [
-            "enroll",
-            "join",
-            "--yes",
-            "--bind",
-            &bind,
-            "--advertise",
-            &advertise,
-        ];
+    /// `qu enroll join` with this token on standard input, and its own address unless `flags` say another one.
+    fn command(&self, token: &Token, flags: &[&str]) -> std::process::Command {
         let path = self.qu.dir().join("token");
         std::fs::write(&path, token.reveal()).unwrap();
-        let mut command = self.qu.command(&args);
+        let mut command = self.qu.command(&["enroll", "join", "--yes", "-"]);
+        for (flag, value) in [
+            ("--bind", self.qu.address().to_string()),
+            ("--advertise", self.qu.peer_address()),
+        ] {
+            if !flags.contains(&flag) {
+                command.args([flag, &value]);
+            }
+        }
         command
-            .arg("-")
+            .args(flags)
             .stdin(File::open(path).unwrap())
             .env("QUPTIME_NODE_ID", &self.id);
         command
@@ -82,7 +80,12 @@ impl Host {
 
     /// Runs it to its end.
     fn join(&self, token: &Token) -> Output {
-        let output = self.command(token).output().unwrap();
+        self.join_with(token, &[])
+    }
+
+    /// Runs it with more flags to its end.
+    fn join_with(&self, token: &Token, flags: &[&str]) -> Output {
+        let output = self.command(token, flags).output().unwrap();
         Output {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -94,7 +97,7 @@ impl Host {
     fn begin(&self, token: &Token) -> Joining {
         let said = self.qu.dir().join("join.stderr");
         let child = self
-            .command(token)
+            .command(token, &[])
             .stdout(Stdio::null())
             .stderr(File::create(&said).unwrap())
             .spawn()

@@ -23,10 +23,12 @@ use pki::pinned::{CERTIFICATE_FILE, Fingerprint, Identity, KeyKind, PRIVATE_FILE
 use service::SystemClock;
 
 use crate::document::{Peer, review};
+use crate::duration::Span;
 use crate::home::{Enrolling, Home, NodeFile, Trust};
 use crate::identity::NodeId;
 use crate::node::apply;
 use crate::node::network::CLUSTER;
+use crate::node::run::listen_address;
 use crate::node::wire::{EnrollAnswer, EnrollCall, decode, encode, kind};
 use crate::secret::Secret;
 use crate::token::{Endpoint, Token};
@@ -37,13 +39,16 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node may take to answer: it may wait for an election and for a commit, several times.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// Where the token may stand, for scripts that have neither a file nor a pipe.
+const TOKEN_VARIABLE: &str = "QUPTIME_ENROLL_TOKEN";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Join {
-    /// The token; - reads standard input. On the command line others on this host may see it: better - or --token-file.
-    #[arg(required_unless_present = "token_file")]
+    /// - to read the token from standard input; left out, it is taken from $QUPTIME_ENROLL_TOKEN. The token itself is taken here as well,
+    /// but others on this host may see it then.
+    #[arg(value_name = "-")]
     token: Option<String>,
-    /// A file with the token.
+    /// A file with the token, or with all that qu enroll create printed.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<String>,
     /// Where the other nodes reach this one.
@@ -55,6 +60,9 @@ pub(in crate::cli) struct Join {
     /// Port to listen on (9901), also from QUPTIME_BIND_PORT.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// How long to wait to be let in. Whoever gives up can repeat the command.
+    #[arg(long, default_value = "15m", value_name = "DURATION")]
+    wait: Span,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -74,6 +82,7 @@ impl Join {
         }
         refuse_leftovers(&home, begun.is_some())?;
         let enrolling = self.enrolling(&token, begun.as_ref())?;
+        could_serve(&home, &enrolling)?;
         if !self.yes {
             let places: Vec<&str> = token.endpoints.iter().map(|at| at.address.as_str()).collect();
             let question = format!(
@@ -81,7 +90,7 @@ impl Join {
                 places.join(", "),
                 enrolling.advertise
             );
-            anyhow::ensure!(crate::cli::node::confirmed(&question)?, "not joined");
+            crate::cli::node::confirm(&question, "not joined")?;
         }
         home.create()?;
         let dir = File::open(home.dir()).with_context(|| format!("open {}", home.dir().display()))?;
@@ -103,20 +112,32 @@ impl Join {
             .enable_all()
             .build()
             .context("start")?;
-        let peers = runtime.block_on(Box::pin(enroll(&token, &identity, &me)))?;
+        let peers = runtime.block_on(Box::pin(enroll(&token, &identity, &me, self.wait)))?;
         finish(&home, &enrolling, me, peers)
     }
 
     fn read(&self) -> anyhow::Result<String> {
+        // What qu enroll create printed has the token in its last line.
+        let last = |text: String| {
+            let last = text.lines().rev().find(|line| !line.trim().is_empty());
+            last.unwrap_or_default().to_owned()
+        };
         match (&self.token, &self.token_file) {
             (Some(token), _) if token != "-" => Ok(token.clone()),
-            (Some(_), _) => {
-                std::io::read_to_string(std::io::stdin()).context("read the token from standard input")
-            }
-            (None, Some(path)) => {
-                std::fs::read_to_string(path).with_context(|| format!("read the token from {path}"))
-            }
-            (None, None) => anyhow::bail!("say the token, or --token-file"),
+            (Some(_), _) => std::io::read_to_string(std::io::stdin())
+                .context("read the token from standard input")
+                .map(last),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .with_context(|| format!("read the token from {path}"))
+                .map(last),
+            (None, None) => crate::cli::variable(TOKEN_VARIABLE)
+                .filter(|token| !token.is_empty())
+                .ok_or_else(|| {
+                    let text = format!(
+                        "there is no token; write - and give it on standard input, or --token-file FILE, or set {TOKEN_VARIABLE}"
+                    );
+                    service::exit::with_code(crate::cli::USAGE, anyhow::anyhow!(text))
+                }),
         }
     }
 
@@ -132,7 +153,7 @@ impl Join {
             Some(advertise) => advertise,
             None => crate::cli::init::advertise_of_host(bind_port)?,
         };
-        review::address(&advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+        review::advertise(&advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
         let node_id = match begun {
             Some(begun) => begun.node_id,
             None => crate::cli::init::new_node_id()?,
@@ -171,6 +192,14 @@ fn refuse_leftovers(home: &Home, begun: bool) -> anyhow::Result<()> {
             home.dir().display()
         );
     }
+    Ok(())
+}
+
+/// Whether the daemon could start here. A host that becomes a peer and does not come is one more that quorum waits for.
+fn could_serve(home: &Home, enrolling: &Enrolling) -> anyhow::Result<()> {
+    home.refuse_foreign_user("enroll join")?;
+    let address = listen_address(&enrolling.bind_addr, enrolling.bind_port);
+    service::net::bind("--bind and --port", &address)?;
     Ok(())
 }
 
@@ -251,12 +280,71 @@ enum Called {
     Peer(Vec<Peer>),
     /// Another node may do better, or this one later.
     Later(String),
+    /// It has answered, and ends connections of hosts that wait after a while: nothing to speak of.
+    HungUp,
     /// It is not the node that the token means, and is not called again.
     Stranger(String),
 }
 
-/// Asks until this host is a peer. Yields all peers.
-async fn enroll(token: &Token, identity: &Identity, me: &Peer) -> anyhow::Result<Vec<Peer>> {
+/// What is told while this host waits: each thing once.
+struct Told<'a> {
+    call: &'a EnrollCall,
+    wait: Span,
+    /// Whether a node has said that somebody has to let this host in.
+    waits: bool,
+    said: BTreeSet<String>,
+    /// Why the node that was asked last did not help.
+    last: String,
+}
+
+impl Told<'_> {
+    fn say(&mut self, text: &str) {
+        if self.said.insert(text.to_owned()) {
+            terminal::note(text);
+        }
+    }
+
+    fn waiting(&mut self) {
+        self.waits = true;
+        let (wait, me) = (self.wait, &self.call.peer);
+        self.say(&format!(
+            "waiting until somebody lets this host in, for {wait} (--wait); after a look at qu enroll list, on any node of the cluster:"
+        ));
+        self.say(&format!("qu enroll approve {}", self.call.id));
+        self.say(&format!("node id {}, key {}", me.node_id, me.fingerprint));
+    }
+
+    fn later(&mut self, address: &str, reason: String) {
+        // The seconds that are left are others every time.
+        let known = if reason.starts_with(peer::stranger::TOO_MANY) {
+            reason.split(", ").next().unwrap_or_default()
+        } else {
+            &reason
+        };
+        self.say(&format!("{address}: {known}; trying on"));
+        self.last = format!("{address}: {reason}");
+    }
+
+    /// The time is over.
+    fn given_up(&self) -> anyhow::Error {
+        let (wait, id) = (self.wait, &self.call.id);
+        if self.waits {
+            anyhow::anyhow!(
+                "nobody has let this host in within {wait}; have it approved on a node of the cluster (qu enroll approve {id}), then \
+                 repeat this command, which goes on where it was"
+            )
+        } else {
+            anyhow::anyhow!(
+                "no node of the cluster took the call within {wait} (last {}); repeat this command when they can be reached, or with a \
+                 longer --wait",
+                self.last
+            )
+        }
+    }
+}
+
+/// Asks until this host is a peer, at most for as long as `wait`. Yields all peers.
+async fn enroll(token: &Token, identity: &Identity, me: &Peer, wait: Span) -> anyhow::Result<Vec<Peer>> {
     let mut settings = peer::Settings::new(CLUSTER, me.node_id.number(), None);
     settings.tls = Some(peer::Tls::pinned(identity.clone()));
     let transport = Transport::start(settings, Arc::new(Caller { node: me.node_id }));
@@ -267,24 +355,26 @@ async fn enroll(token: &Token, identity: &Identity, me: &Peer) -> anyhow::Result
     };
     let end: jiff::Timestamp = token.expires_at.parse()?;
     let mut strangers = BTreeSet::new();
-    let mut told = String::new();
-    let mut say = |text: &str| {
-        if told != text {
-            terminal::note(text);
-            text.clone_into(&mut told);
-        }
+    let mut told = Told {
+        call: &call,
+        wait,
+        waits: false,
+        said: BTreeSet::new(),
+        last: String::new(),
     };
+    let until = tokio::time::Instant::now() + Duration::from(wait);
     loop {
         for (position, endpoint) in token.endpoints.iter().enumerate() {
             if strangers.contains(&position) {
                 continue;
             }
-            match call_one(&transport, endpoint, &call, &mut say).await? {
+            match call_one(&transport, endpoint, &call, &mut told, until).await? {
                 Called::Peer(peers) => return Ok(peers),
-                Called::Later(text) => say(&format!("{}: {text}; trying on", endpoint.address)),
+                Called::Later(reason) => told.later(&endpoint.address, reason),
+                Called::HungUp => {}
                 Called::Stranger(text) => {
                     strangers.insert(position);
-                    say(&text);
+                    told.say(&text);
                 }
             }
         }
@@ -298,6 +388,9 @@ async fn enroll(token: &Token, identity: &Identity, me: &Peer) -> anyhow::Result
             "the token has expired at {}, and no node could be asked about it; make a new one with qu enroll create",
             token.expires_at
         );
+        if tokio::time::Instant::now() >= until {
+            return Err(told.given_up());
+        }
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
@@ -310,7 +403,8 @@ async fn call_one(
     transport: &Transport,
     endpoint: &Endpoint,
     call: &EnrollCall,
-    say: &mut impl FnMut(&str),
+    told: &mut Told<'_>,
+    until: tokio::time::Instant,
 ) -> anyhow::Result<Called> {
     let pin: Fingerprint = endpoint.fingerprint.parse()?;
     let address = &endpoint.address;
@@ -329,26 +423,30 @@ async fn call_one(
             node.key()
         )));
     }
+    let mut has_answered = false;
     loop {
         match ask(&mut node, call).await {
             Ok(EnrollAnswer::Peer { peers }) => return Ok(Called::Peer(peers)),
             Ok(EnrollAnswer::NotNow(reason)) => return Ok(Called::Later(reason)),
             Ok(EnrollAnswer::Waiting) => {
-                say(&format!(
-                    "waiting until somebody lets this host in, on any node of the cluster: qu enroll approve {}\n\
-                     node id {}, key {}",
-                    call.id, call.peer.node_id, call.peer.fingerprint
-                ));
+                told.waiting();
+                if tokio::time::Instant::now() >= until {
+                    return Err(told.given_up());
+                }
             }
             // Others on this network address have failed too often, and that ends soon.
             Err(RequestError::Refused(text)) if text.starts_with(peer::stranger::TOO_MANY) => {
                 return Ok(Called::Later(text));
             }
             Err(RequestError::Refused(text)) => anyhow::bail!("{address}: {text}"),
+            Err(RequestError::NotSent { .. } | RequestError::Unknown { .. }) if has_answered => {
+                return Ok(Called::HungUp);
+            }
             Err(RequestError::NotSent { reason, .. } | RequestError::Unknown { reason, .. }) => {
                 return Ok(Called::Later(reason));
             }
         }
+        has_answered = true;
         tokio::time::sleep(ASK_EVERY).await;
     }
 }

@@ -215,6 +215,10 @@ fn a_host_that_cannot_be_a_peer_does_not_use_the_token_up() {
             ..peer(2)
         },
         Peer {
+            advertise: "0.0.0.0:9901".to_owned(),
+            ..peer(2)
+        },
+        Peer {
             advertise: "\u{1b}[2Jhost:9901".to_owned(),
             ..peer(2)
         },
@@ -240,20 +244,34 @@ fn new_enrollments_are_named_once_and_bounded() {
         ..self::document(true).pending_enrollments[0].clone()
     };
     assert!(
-        create(&document, new(0, "rack 7"), 1000)
+        create(&document, new(0, "rack 7"), TTL_MIN)
             .unwrap_err()
             .contains("already")
     );
-    assert!(create(&document, new(0, "e"), 1000).is_err());
-    assert!(create(&document, new(0, "a\nb"), 1000).is_err());
-    for ttl in [0, TTL_MAX + 1] {
-        assert!(create(&document, new(0, ""), ttl).unwrap_err().contains("168h"));
+    assert!(create(&document, new(0, "e"), TTL_MIN).is_err());
+    for (name, text) in [
+        ("a\nb", "--name: a name cannot contain '\\n'"),
+        ("a\u{9b}b", "--name: a name cannot contain '\\u{9b}'"),
+        (&"x".repeat(101), "--name: 101 bytes are too many; at most 100"),
+    ] {
+        assert_eq!(create(&document, new(0, name), TTL_MIN).unwrap_err(), text);
+    }
+    for (ttl, text) in [
+        (0, "0s"),
+        (1, "1ms"),
+        (TTL_MIN - 1, "9.999s"),
+        (TTL_MAX + 3_600_000, "169h"),
+    ] {
+        assert_eq!(
+            create(&document, new(0, ""), ttl).unwrap_err(),
+            format!("--ttl {text}: a token lives at least 10s and at most 168h")
+        );
     }
     for id in 1..ENROLLMENTS_MAX {
         let change = create(&document, new(id, ""), TTL_MAX).unwrap();
         document = change::apply(&document, &[change]).unwrap();
     }
-    assert!(create(&document, new(0, ""), 1000).unwrap_err().contains("64"));
+    assert!(create(&document, new(0, ""), TTL_MIN).unwrap_err().contains("64"));
     assert_eq!(find(&document, "rack 7").unwrap().id, "e");
     // Without a name, none is called so.
     assert!(find(&document, "").is_err());
