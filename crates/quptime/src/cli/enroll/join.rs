@@ -44,7 +44,7 @@ const TOKEN_VARIABLE: &str = "QUPTIME_ENROLL_TOKEN";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Join {
-    /// - to read the token from standard input; left out, it is taken from $QUPTIME_ENROLL_TOKEN. The token itself is taken here as well,
+    /// Say "-" to read the token from standard input; left out, it is taken from $QUPTIME_ENROLL_TOKEN. The token itself is taken here too,
     /// but others on this host may see it then.
     #[arg(value_name = "-")]
     token: Option<String>,
