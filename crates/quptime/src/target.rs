@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::document::schema::ICMP_MAX_LOSS;
 use crate::document::{Check, CheckKind, Document};
 
 /// What a check looks at, as a number: a report about another definition does not count. The same on every node and in every version,
@@ -57,10 +58,7 @@ pub fn probe_of(check: &Check, document: &Document) -> Result<probe::Probe, Stri
         probe::Target::Icmp(host) => probe::Kind::Icmp(probe::Icmp {
             host,
             count: check.icmp_count.max(1) as u16,
-            max_loss: match check.icmp_max_loss {
-                0 => 99,
-                percent => percent.min(100) as u8,
-            },
+            max_loss: check.icmp_max_loss.unwrap_or(ICMP_MAX_LOSS).min(100) as u8,
         }),
         probe::Target::Tls(host, port) => {
             let server_name = match check.tls_server_name.as_str() {
@@ -105,4 +103,24 @@ pub fn probe_of(check: &Check, document: &Document) -> Result<probe::Probe, Stri
         timeout: check.timeout.into(),
         resolvers: resolvers.iter().map(nameserver).collect::<Result<_, _>>()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_loss_is_another_wish_than_none() {
+        for (file, wanted) in [("", 99), ("icmp_max_loss: 0\n", 0), ("icmp_max_loss: 40\n", 40)] {
+            let text = format!("version: 1\nchecks:\n  - name: a\n    type: icmp\n    target: h\n    {file}");
+            let document = crate::document::parse(&text).unwrap();
+            let probe = probe_of(&document.checks[0], &document).unwrap();
+            let probe::Kind::Icmp(icmp) = probe.kind else {
+                panic!("{probe:?}");
+            };
+            assert_eq!(icmp.max_loss, wanted, "{file:?}");
+            // It is kept when the file is written.
+            assert!(crate::document::render(&document).contains(file), "{file:?}");
+        }
+    }
 }

@@ -108,7 +108,7 @@ pub(super) struct SmtpArgs {
     #[arg(long)]
     host: Option<String>,
     /// Its port (587).
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Name to log in with.
     #[arg(long)]

@@ -76,11 +76,14 @@ pub(super) struct Common {
     #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
     resolvers: Option<Vec<String>>,
     /// Rounds in a row before it is down (2).
-    #[arg(long)]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
     confirm: Option<u32>,
     /// Rounds in a row before it is up again (2).
-    #[arg(long)]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..))]
     recover: Option<u32>,
+    /// Reports that a verdict needs (0: the quorum).
+    #[arg(long, value_name = "NODES")]
+    min_reports: Option<u32>,
     /// Checks that this one cannot do without, by id or name.
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
     depends_on: Option<Vec<String>>,
@@ -108,9 +111,9 @@ pub(super) struct HttpArgs {
 #[derive(Debug, Default, Args)]
 pub(super) struct IcmpArgs {
     /// Echoes per probe (1).
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20))]
     count: Option<u32>,
-    /// Percentage of lost echoes from which it fails, such as 50%.
+    /// Share of lost echoes up to which it is up, such as 50%; 0% allows no loss. When all are lost it is down (99%).
     #[arg(long, value_name = "PERCENT")]
     max_loss: Option<String>,
 }
@@ -240,7 +243,8 @@ fn percent(text: &str) -> anyhow::Result<u32> {
         .parse()
         .ok()
         .filter(|number| *number <= 100);
-    number.ok_or_else(|| anyhow::anyhow!("--max-loss {text}: write a percentage such as 50%"))
+    number
+        .ok_or_else(|| anyhow::anyhow!("--max-loss {text}: write a percentage from 0% to 100%, such as 50%"))
 }
 
 impl HttpArgs {
@@ -261,7 +265,7 @@ impl IcmpArgs {
             check.icmp_count = count;
         }
         if let Some(loss) = self.max_loss {
-            check.icmp_max_loss = percent(&loss)?;
+            check.icmp_max_loss = Some(percent(&loss)?);
         }
         Ok(())
     }
@@ -313,6 +317,7 @@ impl Common {
         put(without_empty(self.depends_on), &mut check.depends_on);
         put(self.confirm, &mut check.confirm);
         put(self.recover, &mut check.recover);
+        put(self.min_reports, &mut check.min_reports);
         put(
             self.group
                 .map(|group| Some(group).filter(|text| !text.is_empty())),

@@ -175,6 +175,7 @@ fn defaults_are_those_of_the_program() {
         ("### `checks`", "timeout", schema::TIMEOUT.to_string()),
         ("### `checks`", "confirm", schema::CONFIRM.to_string()),
         ("### `checks`", "recover", schema::CONFIRM.to_string()),
+        ("### `checks`", "icmp_max_loss", schema::ICMP_MAX_LOSS.to_string()),
         (
             "### `settings`",
             "master_cooldown",

@@ -145,11 +145,8 @@ fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> 
     if check.expect_status != 0 && !(100..600).contains(&check.expect_status) {
         return Err(format!("expect_status {} is no HTTP status", check.expect_status));
     }
-    if check.icmp_max_loss > 100 {
-        return Err(format!(
-            "icmp_max_loss {} is more than 100 percent",
-            check.icmp_max_loss
-        ));
+    if let Some(percent) = check.icmp_max_loss.filter(|percent| *percent > 100) {
+        return Err(format!("icmp_max_loss {percent} is more than 100 percent"));
     }
     if check.icmp_count > 20 {
         return Err(format!("icmp_count {} is too much; at most 20", check.icmp_count));
@@ -192,7 +189,7 @@ fn foreign_fields(check: &Check) -> Result<(), String> {
         ("dns_resolver", !check.dns_resolver.is_empty(), Dns),
         ("dns_expect", !check.dns_expect.is_empty(), Dns),
         ("icmp_count", check.icmp_count != 0, Icmp),
-        ("icmp_max_loss", check.icmp_max_loss != 0, Icmp),
+        ("icmp_max_loss", check.icmp_max_loss.is_some(), Icmp),
     ] {
         if is_set && check.kind != kind {
             return Err(format!(

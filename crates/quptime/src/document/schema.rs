@@ -108,6 +108,8 @@ pub const INTERVAL: Span = Span::from_secs(30);
 pub const TIMEOUT: Span = Span::from_secs(10);
 /// Days before the end of a certificate from which a new check fails.
 pub const TLS_WARN_DAYS: u32 = 14;
+/// Percentage of lost echoes up to which a check is up that does not say: only when all are lost it is down.
+pub const ICMP_MAX_LOSS: u32 = 99;
 /// Rounds in a row before a new state holds.
 pub const CONFIRM: u32 = 2;
 
@@ -166,9 +168,9 @@ pub struct Check {
     /// icmp: echoes sent; 1 if left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub icmp_count: u32,
-    /// icmp: percentage of lost echoes from which the check fails; any loss of all if left out.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub icmp_max_loss: u32,
+    /// icmp: percentage of lost echoes up to which it is up, 0 to 100; 99 if left out. When all are lost it is down in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_max_loss: Option<u32>,
     /// Alerts by id or name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alert_ids: Vec<String>,
@@ -434,7 +436,7 @@ impl Check {
             dns_resolver: String::new(),
             dns_expect: String::new(),
             icmp_count: 0,
-            icmp_max_loss: 0,
+            icmp_max_loss: None,
             alert_ids: Vec::new(),
             suppress_alert_ids: Vec::new(),
             disabled: false,
@@ -506,7 +508,7 @@ impl Document {
         let check = |check: &Check| {
             check.tls_verify
                 || check.icmp_count != 0
-                || check.icmp_max_loss != 0
+                || check.icmp_max_loss.is_some()
                 || check.confirm != 0
                 || check.recover != 0
                 || check.min_reports != 0

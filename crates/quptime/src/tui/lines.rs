@@ -87,6 +87,13 @@ fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("\"{text}\" is no {what}"))
 }
 
+fn optional_number(text: &str, what: &str) -> Result<Option<u32>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    number(text, what).map(Some)
+}
+
 fn span(text: &str) -> Result<Span, String> {
     text.parse()
         .map_err(|error: crate::duration::BadDuration| error.to_string())
@@ -163,8 +170,9 @@ pub(super) const CHECK: &[Line<Check>] = &[
         |c| c.body_match.clone(), |c, t| put(&mut c.body_match, Ok(t.to_owned()))),
     line!("echoes", "per probe; empty: 1", Kind::Text, is_icmp,
         |c| shown(&c.icmp_count), |c, t| put(&mut c.icmp_count, number(t, "number of echoes"))),
-    line!("max loss", "percentage from which it fails; empty: 100", Kind::Text, is_icmp,
-        |c| shown(&c.icmp_max_loss), |c, t| put(&mut c.icmp_max_loss, number(t.trim_end_matches('%'), "percentage"))),
+    line!("max loss", "percentage of lost echoes up to which it is up; empty: 99", Kind::Text, is_icmp,
+        |c| c.icmp_max_loss.map_or_else(String::new, |percent| percent.to_string()),
+        |c, t| put(&mut c.icmp_max_loss, optional_number(t.trim_end_matches('%'), "percentage"))),
     line!("warn days", "days before the end of the certificate from which it fails", Kind::Text, is_tls,
         |c| shown(&c.tls_warn_days), |c, t| put(&mut c.tls_warn_days, number(t, "number of days"))),
     line!("server name", "to ask for, if not the host", Kind::Text, is_tls,
@@ -195,6 +203,8 @@ pub(super) const CHECK: &[Line<Check>] = &[
         |c| shown(&c.confirm), |c, t| put(&mut c.confirm, number(t, "number of rounds"))),
     line!("recover", "rounds in a row before it is up again; empty: 2", Kind::Text, |_| true,
         |c| shown(&c.recover), |c, t| put(&mut c.recover, number(t, "number of rounds"))),
+    line!("min reports", "that a verdict needs; empty: the quorum", Kind::Text, |_| true,
+        |c| shown(&c.min_reports), |c, t| put(&mut c.min_reports, number(t, "number of nodes"))),
     line!("second opinion", "the first failure is looked at again at once", YES_NO, |_| true,
         |c| yes(c.second_opinion.unwrap_or(true)), |c, t| put(&mut c.second_opinion, Ok(Some(t == "yes")))),
     line!("remind every", "an outage that lasts is told again, such as 1h; empty: never", Kind::Text, |_| true,

@@ -105,6 +105,17 @@ fn checks_are_added_in_every_type() {
         "check host added, id [..]",
     );
     changes.has(&["type: icmp\n", "icmp_count: 3\n", "icmp_max_loss: 50\n"]);
+    // No loss is not the same as nothing said.
+    changes.says(
+        &["check", "edit", "host", "--max-loss", "0%"],
+        "check host changed",
+    );
+    changes.has(&["icmp_max_loss: 0\n"]);
+    changes.says(
+        &["check", "edit", "host", "--min-reports", "1"],
+        "check host changed",
+    );
+    changes.has(&["min_reports: 1\n"]);
     changes.says(
         &[
             "check",
