@@ -28,6 +28,10 @@ pub enum Verb {
     Firing,
     /// A rule that held does so no longer.
     Resolved,
+    /// A check that was down is not there any more; whether it is well nobody knows.
+    Removed,
+    /// A check that was down is not looked at any more.
+    Disabled,
 }
 
 impl Verb {
@@ -43,6 +47,8 @@ impl Verb {
             Self::Notice => "NOTICE",
             Self::Firing => "FIRING",
             Self::Resolved => "RESOLVED",
+            Self::Removed => "REMOVED",
+            Self::Disabled => "DISABLED",
         }
     }
 
@@ -50,7 +56,9 @@ impl Verb {
     fn leaves_open(self) -> bool {
         match self {
             Self::Down | Self::Flapping | Self::Reminder | Self::Notice | Self::Firing => true,
-            Self::Recovered | Self::Up | Self::Stable | Self::Resolved => false,
+            Self::Recovered | Self::Up | Self::Stable | Self::Resolved | Self::Removed | Self::Disabled => {
+                false
+            }
         }
     }
 
@@ -58,7 +66,13 @@ impl Verb {
         match self {
             Self::Down | Self::Reminder | Self::Firing => Severity::Critical,
             Self::Flapping => Severity::Warning,
-            Self::Recovered | Self::Up | Self::Stable | Self::Notice | Self::Resolved => Severity::Info,
+            Self::Recovered
+            | Self::Up
+            | Self::Stable
+            | Self::Notice
+            | Self::Resolved
+            | Self::Removed
+            | Self::Disabled => Severity::Info,
         }
     }
 }

@@ -215,6 +215,22 @@ pub(crate) fn fields() -> std::collections::BTreeSet<String> {
     found
 }
 
+/// How the state changes: `up -> down`. Of a check that nobody looks at any more it says so.
+pub fn changed(event: &Event<'_>) -> String {
+    if event.verb.closes_unseen() {
+        let verb = event.verb.name().to_lowercase();
+        return format!("{} when it was {verb}; nobody looks any more", event.from.name());
+    }
+    format!("{} -> {}", event.from.name(), event.to.name())
+}
+
+/// How many nodes found it down; nothing if nobody looked.
+pub fn reports(event: &Event<'_>) -> Option<String> {
+    let bad = event.snapshot.reports.saturating_sub(event.snapshot.ok);
+    let text = || format!("{bad} of {} nodes found it down", event.snapshot.reports);
+    (!event.verb.closes_unseen()).then(text)
+}
+
 fn default_subject(event: &Event<'_>) -> String {
     let test = if event.test { " (test)" } else { "" };
     format!("[quptime] {}: {}{test}", event.verb.name(), event.check.name)
@@ -255,13 +271,9 @@ fn default_body(event: &Event<'_>) -> String {
         }
         CheckKind::Tcp | CheckKind::Icmp => {}
     }
-    line("state", &format!("{} -> {}", event.from.name(), event.to.name()));
+    line("state", &changed(event));
     line("lasted", &lasted(event));
-    let bad = event.snapshot.reports.saturating_sub(event.snapshot.ok);
-    line(
-        "reports",
-        &format!("{bad} of {} nodes found it down", event.snapshot.reports),
-    );
+    line("reports", &reports(event).unwrap_or_default());
     line("detail", &event.snapshot.detail);
     line("time", &time(event.at));
     line("master", &event.node.to_string());
@@ -346,6 +358,36 @@ mod tests {
         assert_eq!(text.subject, "down \"homepage\"");
         assert_eq!(text.body, "2/3 2026-05-15T14:00:00Z 1h");
         assert!(text.own_body && text.errors.is_empty());
+    }
+
+    #[test]
+    fn a_check_that_is_gone_is_not_said_to_have_recovered() {
+        let (check, snapshot) = (
+            check(),
+            Snapshot {
+                detail: "removed by uid 0 on alpha:9901 (check remove)".to_owned(),
+                ..Snapshot::default()
+            },
+        );
+        let removed = Event {
+            verb: Verb::Removed,
+            from: Status::Down,
+            to: Status::Unknown,
+            ..event(&check, &snapshot)
+        };
+        let text = render(&Alert::new("a", AlertKind::Discord), &removed);
+        assert_eq!(text.subject, "[quptime] REMOVED: homepage");
+        assert_eq!(
+            text.body,
+            "check     homepage (http)\n\
+             target    https://example.com\n\
+             expects   status 200\n\
+             state     down when it was removed; nobody looks any more\n\
+             lasted    1h\n\
+             detail    removed by uid 0 on alpha:9901 (check remove)\n\
+             time      2026-05-15T14:00:00Z\n\
+             master    1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091\n"
+        );
     }
 
     #[test]

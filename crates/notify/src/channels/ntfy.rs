@@ -59,7 +59,13 @@ fn priority(settings: &Ntfy, message: &Message) -> u8 {
     match message.verb {
         Verb::Down | Verb::Firing if message.severity == Severity::Critical => 5,
         Verb::Down | Verb::Firing | Verb::Flapping | Verb::Reminder => 4,
-        Verb::Recovered | Verb::Up | Verb::Stable | Verb::Notice | Verb::Resolved => 3,
+        Verb::Recovered
+        | Verb::Up
+        | Verb::Stable
+        | Verb::Notice
+        | Verb::Resolved
+        | Verb::Removed
+        | Verb::Disabled => 3,
     }
 }
 
@@ -71,7 +77,7 @@ fn tags(message: &Message) -> Vec<&'static str> {
         Verb::Recovered | Verb::Up | Verb::Stable | Verb::Resolved => "white_check_mark",
         Verb::Flapping => "warning",
         Verb::Reminder => "bell",
-        Verb::Notice => "information_source",
+        Verb::Notice | Verb::Removed | Verb::Disabled => "information_source",
     };
     let mut tags = vec![sign];
     if message.test {

@@ -172,6 +172,7 @@ fn why(state: &State, hold: &Hold) -> String {
     match hold {
         Hold::Maintenance => "maintenance".to_owned(),
         Hold::Flapping => "flapping".to_owned(),
+        Hold::Disabled => "the check is disabled".to_owned(),
         Hold::Dependency(parent) => {
             let name = state
                 .document

@@ -54,6 +54,10 @@ pub struct Configure {
     pub at: String,
     /// The level that the result needs.
     pub schema: u32,
+    /// Wall clock of the master: what people were told of checks that end here is closed at this time. Nothing is in entries of programs that
+    /// told nobody.
+    #[serde(default)]
+    pub closes: Option<Millis>,
 }
 
 /// A check's state changes.
@@ -90,6 +94,8 @@ pub enum Hold {
     Dependency(String),
     /// It changes too often.
     Flapping,
+    /// The check was disabled.
+    Disabled,
 }
 
 /// Something is told about a check whose state stays.

@@ -104,6 +104,10 @@ pub fn plan(
             continue;
         }
         if let Some(reason) = reason_to_drop(state, delivery, &ordered[position + 1..], wall) {
+            if is_closed(delivery, &ordered[position + 1..]) {
+                // Whether the closing word goes with it shows once it is given up.
+                begun.insert((&delivery.check, &delivery.alert));
+            }
             plans.push(Plan::Drop {
                 delivery: delivery.id.clone(),
                 reason,
@@ -173,6 +177,9 @@ fn reason_to_drop(
         Phase::Queued { due } if delivery.attempts == 0 => due,
         Phase::Queued { .. } | Phase::Claimed { .. } => delivery.at,
     };
+    if is_closed(delivery, later) {
+        return Some("the check was removed or disabled before it was told");
+    }
     let late = queued && delivery.verb == Verb::Down && now.saturating_sub(wanted) >= JOIN_AFTER_MS;
     if late && has_end {
         return Some("told together with its end");
@@ -181,6 +188,11 @@ fn reason_to_drop(
         return Some(NOT_TAKEN);
     }
     None
+}
+
+/// Whether a message waits behind this one that says that the check was removed or disabled.
+fn is_closed(delivery: &Delivery, later: &[&Delivery]) -> bool {
+    later.iter().any(|other| other.closes(delivery))
 }
 
 /// When a failed attempt is repeated. `attempts` have been made; `asked` is what the channel wants to wait.

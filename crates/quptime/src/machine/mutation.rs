@@ -43,4 +43,8 @@ pub(super) enum Mutation {
     WorkIgnored,
     /// Deliveries wait for the clock alone.
     WaitsFollowClock,
+    /// Checks are removed and disabled without a word to those who know of an outage.
+    EndedSilently,
+    /// Whoever was never told of an outage is told that its check was removed.
+    ClosedUnheard,
 }

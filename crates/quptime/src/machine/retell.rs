@@ -152,6 +152,7 @@ fn again(check: &Check, alert: &Alert, known: &CheckState, incident: &Incident, 
         uncertain: false,
         error: None,
         permanent: false,
+        gone: None,
     }
 }
 

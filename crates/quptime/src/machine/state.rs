@@ -1,5 +1,6 @@
 //! The replicated state: what every node knows after the same entries of the log.
 
+mod closing;
 mod deliveries;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::command::{Acknowledge, Announce, Command, Configure, Hold, Snapshot, Transition};
-use crate::document::{Change, Document, change, integrity};
+use crate::document::{Change, Check, Document, change, integrity};
 use crate::identity::NodeId;
 use deliveries::Told;
 
@@ -60,6 +61,10 @@ pub enum Verb {
     Flapping,
     /// It does not any more.
     Stable,
+    /// The check was removed while people knew of an outage: nobody will tell them of its end.
+    Removed,
+    /// The check was disabled meanwhile.
+    Disabled,
 }
 
 impl Verb {
@@ -72,6 +77,8 @@ impl Verb {
             Verb::Reminder => "REMINDER",
             Verb::Flapping => "FLAPPING",
             Verb::Stable => "STABLE",
+            Verb::Removed => "REMOVED",
+            Verb::Disabled => "DISABLED",
         }
     }
 }
@@ -80,6 +87,11 @@ impl Verb {
     /// Whether somebody who gets it knows of an outage that has not ended.
     pub fn tells_outage(self) -> bool {
         matches!(self, Verb::Down | Verb::Reminder | Verb::Stable)
+    }
+
+    /// Whether it closes what people know of without a word about how it stands: nobody looks any more.
+    pub fn closes_unseen(self) -> bool {
+        matches!(self, Verb::Removed | Verb::Disabled)
     }
 }
 
@@ -125,6 +137,9 @@ pub struct CheckState {
     /// Since when it is announced as flapping.
     #[serde(default)]
     pub flapping: Option<Millis>,
+    /// Alerts, by id, that were told so or will be.
+    #[serde(default)]
+    pub flapping_told_to: BTreeSet<String>,
     /// What was seen at the last transition.
     #[serde(default)]
     pub snapshot: Snapshot,
@@ -202,6 +217,21 @@ pub struct Delivery {
     pub error: Option<String>,
     /// Whether the channel will hardly ever take it.
     pub permanent: bool,
+    /// The check as it was, if it has been removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Box<Check>>,
+}
+
+impl Delivery {
+    /// The transitions of its check when it was made.
+    fn number(&self) -> u64 {
+        let rest = self
+            .id
+            .strip_prefix(&self.check)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let digits = rest.and_then(|rest| rest.split(['.', '/']).next());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// Where a delivery stands.
@@ -323,7 +353,7 @@ impl State {
         wanted.updated_by = Some(configure.by);
         let level = wanted.schema_level().max(configure.schema);
         wanted.schema = (level > 1).then_some(level);
-        self.document = Arc::new(wanted);
+        let before = std::mem::replace(&mut self.document, Arc::new(wanted));
         let audit = Arc::make_mut(&mut self.audit);
         audit.push_back(Audit {
             version: self.document.version,
@@ -336,11 +366,13 @@ impl State {
         if audit.len() > AUDIT_MAX {
             audit.pop_front();
         }
+        self.close_ended(&before, configure);
         self.follow_document();
         self.done()
     }
 
-    /// States go with their checks, deliveries with their alerts, and removed nodes are not impaired.
+    /// States go with their checks, deliveries with their alerts and, but for what must still be told, with their checks; removed nodes
+    /// are not impaired.
     fn follow_document(&mut self) {
         let document = &self.document;
         let wanted: BTreeSet<&String> = document.checks.iter().map(|check| &check.id).collect();
@@ -348,12 +380,18 @@ impl State {
             let checks = Arc::make_mut(&mut self.checks);
             checks.retain(|id, _| wanted.contains(id));
             for id in wanted {
-                checks.entry(id.clone()).or_default();
+                // An id that is used again goes on counting where messages of its first life still wait: theirs are taken.
+                let waiting = self.deliveries.values().filter(|delivery| delivery.check == *id);
+                let transitions = waiting.map(Delivery::number).max().unwrap_or(0);
+                checks.entry(id.clone()).or_insert_with(|| CheckState {
+                    transitions,
+                    ..CheckState::default()
+                });
             }
         }
         let gone = |delivery: &Delivery| {
             !document.alerts.iter().any(|alert| alert.id == delivery.alert)
-                || !document.checks.iter().any(|check| check.id == delivery.check)
+                || delivery.gone.is_none() && !document.checks.iter().any(|check| check.id == delivery.check)
         };
         if self.deliveries.values().any(gone) {
             Arc::make_mut(&mut self.deliveries).retain(|_, delivery| !gone(delivery));
@@ -361,10 +399,19 @@ impl State {
         self.impaired.retain(|node| document.peer(*node).is_some());
     }
 
+    /// Whether a check takes part in rounds: what was proposed before it was disabled and is committed after that is out of date.
+    fn is_watched(&self, id: &str) -> bool {
+        let mut checks = self.document.checks.iter();
+        checks.any(|check| check.id == id && !check.disabled)
+    }
+
     fn transition(&mut self, transition: &Transition) -> Outcome {
         let known = self.checks.get(&transition.check);
-        let Some(before) =
-            known.filter(|state| state.transitions == transition.after && state.status != transition.to)
+        let is_current =
+            |state: &&CheckState| state.transitions == transition.after && state.status != transition.to;
+        let Some(before) = known
+            .filter(is_current)
+            .filter(|_| self.is_watched(&transition.check))
         else {
             return Outcome::Outdated;
         };
@@ -400,6 +447,7 @@ impl State {
             incident,
             recent,
             flapping: before.flapping,
+            flapping_told_to: before.flapping_told_to,
             snapshot: transition.snapshot.clone(),
         };
         Arc::make_mut(&mut self.checks).insert(transition.check.clone(), after);
@@ -412,6 +460,7 @@ impl State {
             at: transition.at,
             since: before.since,
             snapshot: &transition.snapshot,
+            gone: None,
         };
         self.queue(&message, &transition.deliveries);
         self.done()
@@ -420,7 +469,8 @@ impl State {
     fn announce(&mut self, announce: &Announce) -> Outcome {
         let is_current =
             |state: &&CheckState| state.transitions == announce.after && state.notices == announce.notices;
-        let Some(before) = self.checks.get(&announce.check).filter(is_current).cloned() else {
+        let known = self.checks.get(&announce.check).filter(is_current);
+        let Some(before) = known.filter(|_| self.is_watched(&announce.check)).cloned() else {
             return Outcome::Outdated;
         };
         let mut after = before.clone();
@@ -432,14 +482,15 @@ impl State {
                 // Outages of a check that flaps are told by STABLE, if one lasts.
                 tells_outage = false;
                 after.flapping = Some(announce.at);
+                let alerts = announce.deliveries.iter();
+                after.flapping_told_to = alerts.map(|new| new.alert.clone()).collect();
                 about = Some(flapping_id(&announce.check, announce.at));
             }
             Verb::Stable => {
                 about = before.flapping.map(|since| flapping_id(&announce.check, since));
-                after.flapping = None;
-                after.recent.clear();
+                after.end_flapping();
             }
-            Verb::Up | Verb::Down | Verb::Recovered | Verb::Reminder => {}
+            Verb::Up | Verb::Down | Verb::Recovered | Verb::Reminder | Verb::Removed | Verb::Disabled => {}
         }
         if let Some(incident) = &mut after.incident {
             if tells_outage {
@@ -463,6 +514,7 @@ impl State {
             at: announce.at,
             since: before.since,
             snapshot: &announce.snapshot,
+            gone: None,
         };
         Arc::make_mut(&mut self.checks).insert(announce.check.clone(), after);
         self.queue(&message, &announce.deliveries);
@@ -483,6 +535,14 @@ impl State {
             until: acknowledge.until,
         });
         self.done()
+    }
+}
+
+impl CheckState {
+    fn end_flapping(&mut self) {
+        self.flapping = None;
+        self.flapping_told_to.clear();
+        self.recent.clear();
     }
 }
 

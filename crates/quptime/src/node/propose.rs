@@ -151,6 +151,7 @@ pub async fn propose_changes(
         what: what.to_owned(),
         at: at.to_string(),
         schema,
+        closes: None,
     });
     propose(shared, command).await
 }
@@ -298,12 +299,16 @@ async fn pass_on(
 }
 
 /// Proposes a command if this node is the master.
-pub async fn as_master(shared: &Arc<Shared>, command: Command) -> Proposed {
+pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
     let Some(core) = shared.core.get() else {
         return Proposed::NotMaster;
     };
     if *shared.handing_over.borrow() {
         return Proposed::NotMaster;
+    }
+    if let Command::Configure(configure) = &mut command {
+        // Deliveries wait by the clock of who sends them, not by that of who asked.
+        configure.closes = Some(shared.wall());
     }
     let proposed = tokio::time::timeout(COMMIT_WAIT, core.propose(command, None)).await;
     match proposed {

@@ -13,7 +13,7 @@ use crate::identity::NodeId;
 use crate::machine::command::Snapshot;
 use crate::machine::mastery::ATTEMPT_MS;
 use crate::machine::state::{Delivery, State, Status, Verb};
-use crate::message::{Event, render};
+use crate::message::{Event, changed, render, reports};
 use crate::secret::random;
 
 /// How long an attempt may take.
@@ -27,6 +27,8 @@ fn verb_of(verb: Verb) -> notify::Verb {
         Verb::Reminder => notify::Verb::Reminder,
         Verb::Flapping => notify::Verb::Flapping,
         Verb::Stable => notify::Verb::Stable,
+        Verb::Removed => notify::Verb::Removed,
+        Verb::Disabled => notify::Verb::Disabled,
     }
 }
 
@@ -48,16 +50,13 @@ fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
         ("type", event.check.kind.name()),
         ("target", event.check.target.as_str()),
     ]);
-    let bad = event.snapshot.reports.saturating_sub(event.snapshot.ok);
-    message.details = Pairs::from_iter([
-        ("state", format!("{} -> {}", event.from.name(), event.to.name())),
-        (
-            "reports",
-            format!("{bad} of {} nodes found it down", event.snapshot.reports),
-        ),
-        ("detail", event.snapshot.detail.clone()),
-        ("master", event.node.to_string()),
-    ]);
+    message.details = Pairs::new();
+    message.details.set("state", changed(event));
+    if let Some(reports) = reports(event) {
+        message.details.set("reports", reports);
+    }
+    message.details.set("detail", event.snapshot.detail.clone());
+    message.details.set("master", event.node.to_string());
     message.when_unix_ms = event.at;
     message.since_unix_ms = (event.since > 0 && event.verb != Verb::Down).then_some(event.since);
     message.test = event.test;
@@ -76,7 +75,8 @@ pub async fn attempt(sender: &Sender, me: NodeId, state: &State, delivery: &Deli
         .document
         .checks
         .iter()
-        .find(|check| check.id == delivery.check);
+        .find(|check| check.id == delivery.check)
+        .or(delivery.gone.as_deref());
     let (Some(alert), Some(check)) = (alert, check) else {
         return Ok(());
     };
@@ -157,6 +157,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
         Verb::Down | Verb::Reminder | Verb::Flapping => (Status::Up, Status::Down),
         Verb::Up => (Status::Unknown, Status::Up),
         Verb::Recovered | Verb::Stable => (Status::Down, Status::Up),
+        Verb::Removed | Verb::Disabled => (Status::Down, Status::Unknown),
     };
     let voters = document.peers.len() as u32;
     let snapshot = Snapshot {

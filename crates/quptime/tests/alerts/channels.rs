@@ -171,3 +171,36 @@ fn a_test_of_an_alert_says_what_went_wrong() {
     }
     assert_eq!(watched.sink.at("/hook").len(), 4);
 }
+
+#[test]
+fn who_was_told_of_an_outage_hears_that_its_check_was_disabled_or_removed() {
+    let watched = Watched::start();
+    let first = &watched.cluster.nodes[0];
+    watched.target.fail();
+    watched.sink.wait("page", &["DOWN"]);
+    first.run(&["check", "disable", "page"]).unwrap().ok();
+    watched.sink.wait("page", &["DOWN", "DISABLED"]);
+    // It is still down when it is looked at again: that is another outage.
+    first.run(&["check", "enable", "page"]).unwrap().ok();
+    watched.sink.wait("page", &["DOWN", "DISABLED", "DOWN"]);
+    first.run(&["check", "remove", "page"]).unwrap().ok();
+    watched
+        .sink
+        .wait("page", &["DOWN", "DISABLED", "DOWN", "REMOVED"]);
+    let told = watched.sink.at("/hook");
+    let keys: Vec<&str> = told
+        .iter()
+        .map(|told| told.body["dedup_key"].as_str().unwrap())
+        .collect();
+    assert!(
+        keys[0] == keys[1] && keys[2] == keys[3] && keys[1] != keys[2],
+        "{keys:?}"
+    );
+    let open: Vec<bool> = told.iter().map(|told| told.body["open"] == true).collect();
+    assert_eq!(open, [true, false, true, false]);
+    let text = told[3].body["body"].as_str().unwrap();
+    assert!(
+        text.contains("removed by uid ") && text.contains("(check remove)"),
+        "{text}"
+    );
+}

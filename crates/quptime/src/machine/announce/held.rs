@@ -49,6 +49,9 @@ fn ancestors<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
 pub fn held_by(state: &State, check: &Check, wall: Millis) -> Option<Hold> {
     let known = state.checks.get(&check.id)?;
     let held = known.incident.as_ref()?.held.as_ref()?;
+    if check.disabled {
+        return Some(Hold::Disabled);
+    }
     if window_of(state, check, wall).is_some() {
         return Some(Hold::Maintenance);
     }

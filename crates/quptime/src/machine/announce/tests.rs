@@ -1,10 +1,10 @@
 //! What is told when, by example.
 
 use super::*;
-use crate::document::{Alert, AlertKind, CheckKind, Document};
+use crate::document::{Alert, AlertKind, Change, CheckKind, Document, Entry};
 use crate::duration::Span;
 use crate::identity::NodeId;
-use crate::machine::command::Command;
+use crate::machine::command::{Command, Configure};
 use crate::machine::rounds::Finding;
 use crate::machine::state::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,6 +95,25 @@ impl Stage {
             ));
         }
         verbs
+    }
+
+    fn set_disabled(&mut self, check: &str, disabled: bool) {
+        let entry = |check: &Check| Entry::Check(Box::new(check.clone()));
+        let known = self.state.document.check(check).unwrap().clone();
+        let wanted = Check {
+            disabled,
+            ..known.clone()
+        };
+        let outcome = self.state.apply(&Command::Configure(Configure {
+            changes: vec![Change::edit(entry(&known), entry(&wanted))],
+            by: node(),
+            uid: None,
+            what: String::new(),
+            at: String::new(),
+            schema: 1,
+            closes: Some(self.now),
+        }));
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     }
 
     /// Who is asked to look again now.
@@ -436,4 +455,28 @@ fn only_who_was_told_of_an_outage_is_told_of_its_end() {
     stage.now += 3_600_000;
     assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
     assert!(stage.state.deliveries.contains_key("c/2/a"));
+}
+
+#[test]
+fn an_outage_that_outlasts_being_disabled_is_told_after_a_round() {
+    for well in [false, true] {
+        let mut stage = Stage::new(|_| {});
+        stage.becomes("c", Status::Up);
+        assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+        stage.set_disabled("c", true);
+        stage.tick();
+        assert!(stage.due().is_empty());
+        stage.now += 30_000;
+        stage.set_disabled("c", false);
+        stage.tick();
+        assert!(stage.due().is_empty(), "nobody has looked yet");
+        stage.now += 30_000;
+        stage.round_of("c", if well { Finding::Good } else { Stage::bad() });
+        if well {
+            assert!(stage.becomes("c", Status::Up).is_empty(), "it was closed");
+        } else {
+            assert_eq!(stage.due(), [Verb::Down]);
+            assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
+        }
+    }
 }

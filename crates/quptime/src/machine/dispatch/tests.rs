@@ -25,6 +25,7 @@ fn delivery(number: u64, alert: &str, verb: Verb, at: Millis) -> Delivery {
         uncertain: false,
         error: None,
         permanent: false,
+        gone: None,
     }
 }
 

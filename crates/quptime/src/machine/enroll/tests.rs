@@ -73,6 +73,7 @@ impl Cluster {
             by: peer(1).node_id,
             uid: None,
             what: what.to_owned(),
+            closes: None,
             at: "2026-05-15T13:00:00Z".to_owned(),
             schema: 1,
         }))

@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     /// Beginnings that were told, and those whose end may come alone: they were joined with it, or may have been told.
     begun: BTreeSet<Outage>,
     excused: BTreeSet<Outage>,
+    /// Of those: the ones that may have been told.
+    doubtful: BTreeSet<Outage>,
     /// The delivery that told the end.
     ended: BTreeMap<Outage, String>,
     open: BTreeSet<Outage>,
@@ -40,8 +42,7 @@ impl Ledger {
     pub(super) fn sends(truth: &State, node: NodeId, term: u64, delivery: &Delivery) -> Result<(), String> {
         let claimed = truth.deliveries.get(&delivery.id).map(|known| known.phase);
         let own = matches!(claimed, Some(Phase::Claimed { term: claimed, node: by, .. }) if claimed == term && by == node);
-        // A check that was removed meanwhile took its deliveries along.
-        if own || claimed.is_none() {
+        if own {
             return Ok(());
         }
         Err(format!(
@@ -51,7 +52,7 @@ impl Ledger {
     }
 
     /// A channel takes a message.
-    pub(super) fn takes(&mut self, truth: &State, delivery: &Delivery) -> Result<(), String> {
+    pub(super) fn takes(&mut self, delivery: &Delivery) -> Result<(), String> {
         self.taken += 1;
         if !delivery.uncertain {
             let copies = self.unmarked.entry(delivery.id.clone()).or_default();
@@ -72,12 +73,18 @@ impl Ledger {
                 self.begun.insert(outage.clone());
                 if delivery.verb == Verb::Stable && delivery.to == Status::Up {
                     self.open.remove(&outage);
-                } else if truth.checks.contains_key(&delivery.check) {
+                } else {
                     self.open.insert(outage);
                 }
             }
-            Verb::Recovered => {
-                if !self.begun.contains(&outage) && !self.excused.contains(&outage) {
+            Verb::Recovered | Verb::Removed | Verb::Disabled => {
+                // A beginning is told together with its end, but never with the word that nobody looks any more.
+                let excused = if delivery.verb == Verb::Recovered {
+                    &self.excused
+                } else {
+                    &self.doubtful
+                };
+                if !self.begun.contains(&outage) && !excused.contains(&outage) {
                     return Err(format!("{} tells the end of what was never told", delivery.id));
                 }
                 let told = self.ended.entry(outage.clone()).or_insert(delivery.id.clone());
@@ -134,9 +141,12 @@ impl Ledger {
                     && let Some(incident) = delivery.incident.clone()
                 {
                     let outage = (delivery.check.clone(), delivery.alert.clone(), incident);
-                    if delivery.verb == Verb::Recovered {
+                    if delivery.verb == Verb::Recovered || delivery.verb.closes_unseen() {
                         self.open.remove(&outage);
                     } else {
+                        if delivery.uncertain || matches!(delivery.phase, Phase::Claimed { .. }) {
+                            self.doubtful.insert(outage.clone());
+                        }
                         self.excused.insert(outage);
                     }
                 }
@@ -185,12 +195,6 @@ impl Ledger {
             return Err(format!("{name} is told, but only what it depends on was down"));
         }
         Ok(())
-    }
-
-    /// A check or an alert is gone, and what was open with it.
-    pub(super) fn forget(&mut self, gone: &str) {
-        self.open
-            .retain(|(check, alert, _)| check != gone && alert != gone);
     }
 
     /// After a fair time: this check is down by itself, and everybody knows.

@@ -115,6 +115,16 @@ fn announced_work_that_silences_nobody_is_noticed() {
 }
 
 #[test]
+fn a_check_that_ends_without_a_word_is_noticed() {
+    is_noticed(Mutation::EndedSilently, 150, "nobody told the end");
+}
+
+#[test]
+fn a_closing_word_to_whom_nothing_was_told_is_noticed() {
+    is_noticed(Mutation::ClosedUnheard, 150, "never told");
+}
+
+#[test]
 fn waiting_for_a_clock_is_noticed() {
     is_noticed(Mutation::WaitsFollowClock, 150, "");
 }

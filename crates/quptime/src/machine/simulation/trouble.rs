@@ -113,6 +113,7 @@ impl World {
 
     fn configure(&mut self, changes: Vec<Change>) {
         let by = self.nodes[0].id;
+        let closes = self.leader.map(|leader| self.wall(leader));
         self.typed(Command::Configure(Configure {
             changes,
             by,
@@ -120,6 +121,7 @@ impl World {
             what: "test".to_owned(),
             at: String::new(),
             schema: 2,
+            closes,
         }));
     }
 
@@ -132,10 +134,7 @@ impl World {
                 id,
                 if id == "web" { &["gateway"] } else { &[] },
             )))),
-            (Some(known), 0) => {
-                self.ledger.forget(id);
-                Change::remove(Entry::Check(Box::new(known)))
-            }
+            (Some(known), 0) => Change::remove(Entry::Check(Box::new(known))),
             (Some(known), 1) => {
                 let mut wanted = known.clone();
                 wanted.disabled = !known.disabled;

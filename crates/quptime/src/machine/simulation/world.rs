@@ -475,7 +475,7 @@ impl World {
             )
         });
         if matches!(channel, Channel::Takes | Channel::Silent(true)) {
-            let taken = self.ledger.takes(&self.truth, delivery);
+            let taken = self.ledger.takes(delivery);
             self.note(taken);
         }
         let failure = |text: &str, uncertain, asked| Failure {

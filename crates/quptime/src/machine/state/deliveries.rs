@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Delivery, FINISHED_MAX, Finished, Outcome, Phase, State, Status, Verb};
+use crate::document::Check;
 use crate::machine::Millis;
 use crate::machine::command::{Claim, Ending, NewDelivery, Settle, Snapshot};
 use crate::machine::mutation::broken;
@@ -18,6 +19,8 @@ pub(super) struct Told<'a> {
     pub(super) at: Millis,
     pub(super) since: Millis,
     pub(super) snapshot: &'a Snapshot,
+    /// The check, if it is there no more.
+    pub(super) gone: Option<&'a Check>,
 }
 
 impl State {
@@ -43,6 +46,7 @@ impl State {
                 uncertain: false,
                 error: None,
                 permanent: false,
+                gone: told.gone.map(|check| Box::new(check.clone())),
             };
             Arc::make_mut(&mut self.deliveries).insert(id, delivery);
             if new.verb.tells_outage() {
@@ -125,14 +129,19 @@ impl State {
             dropped,
         };
         // Who was certainly not told of an outage is not told of its end.
-        let (check, alert) = (delivery.check.clone(), delivery.alert.clone());
-        let untold = finished.dropped.is_some()
-            && !finished.uncertain
-            && matches!(delivery.verb, Verb::Down | Verb::Stable)
+        let (check, alert, verb) = (delivery.check.clone(), delivery.alert.clone(), delivery.verb);
+        let unheard = finished.dropped.is_some() && !finished.uncertain;
+        let untold = unheard
+            && matches!(verb, Verb::Down | Verb::Stable)
             && self.checks.get(&check).is_some_and(|known| {
                 known.incident.as_ref().map(|incident| &incident.id) == delivery.incident.as_ref()
             });
-        deliveries.remove(&settle.delivery);
+        let about = deliveries.remove(&settle.delivery);
+        if let Some(about) = about.filter(|_| unheard && !broken!(ClosedUnheard))
+            && matches!(verb, Verb::Down | Verb::Flapping)
+        {
+            deliveries.retain(|_, other| !other.closes(&about));
+        }
         if untold {
             self.incident_told(&check, |alerts| {
                 alerts.remove(&alert);

@@ -44,6 +44,7 @@ fn change(state: &mut State, changes: Vec<Change>) -> Outcome {
         what: "test".to_owned(),
         at: "2026-05-15T14:01:00Z".to_owned(),
         schema: 1,
+        closes: Some(1000),
     }))
 }
 
