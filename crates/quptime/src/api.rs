@@ -182,6 +182,18 @@ pub struct Examined {
     /// When alerts last took a test from it, UNIX milliseconds, by id.
     #[serde(default)]
     pub tests: BTreeMap<String, Millis>,
+    /// Where it serves pages; nothing if it was told not to.
+    #[serde(default)]
+    pub web: Option<WebAddress>,
+}
+
+/// Where a node serves pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebAddress {
+    /// `host:port`.
+    pub address: String,
+    /// Why they are not served there.
+    pub error: Option<String>,
 }
 
 /// A line of `doctor`.

@@ -10,7 +10,7 @@
 //!   nodes that come, [`apply`]: what they become.
 //! - [`fallback`]: notes about lost quorum, and the watchdog.
 //! - [`control`]: the socket for commands; [`status`]: what they show; [`doctor`]: what it finds, with [`trouble`], errors of late, and
-//!   [`tested`], alerts that took a test; [`web`]: health and pages, [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
+//!   [`tested`], alerts that took a test; [`web`]: health and pages on [`web_listen`], [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
 
 pub mod apply;
 pub mod beats;
@@ -35,4 +35,5 @@ pub mod status;
 pub mod tested;
 pub mod trouble;
 pub mod web;
+pub mod web_listen;
 pub mod wire;

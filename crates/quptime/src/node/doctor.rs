@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::shared::{Mastery, Shared};
 use super::wire::{decode, encode, kind};
-use crate::api::{Examined, Finding};
+use crate::api::{Examined, Finding, WebAddress};
 use crate::document::{Alert, CheckKind, Document};
 use crate::identity::NodeId;
 use crate::machine::Millis;
@@ -45,6 +45,7 @@ pub fn examine(shared: &Shared) -> Examined {
         certificate_end,
         edit: shared.file.lock().note(),
         tests: shared.tests.all(),
+        web: shared.web.as_ref().map(|web| web.seen()),
     }
 }
 
@@ -252,6 +253,17 @@ impl Facts<'_> {
             "icmp",
             format!(": {}", known.icmp),
         );
+        match &known.web {
+            None => {}
+            Some(WebAddress { address, error: None }) => say("pass", "web_listen", format!(": {address}")),
+            Some(WebAddress {
+                error: Some(error), ..
+            }) => say(
+                "warn",
+                "web_listen",
+                format!(": {error}; it is tried again, or set another web_listen in node.yaml"),
+            ),
+        }
         let days = (known.certificate_end - self.wall as i64 / 1000) / 86_400;
         let verdict = if days < CERTIFICATE_DAYS { "warn" } else { "pass" };
         say(verdict, "certificate", format!(": ends in {days} days"));
@@ -360,6 +372,7 @@ mod tests {
             certificate_end: NOW as i64 / 1000 + 400 * 86_400,
             edit: None,
             tests: BTreeMap::new(),
+            web: None,
         }
     }
 

@@ -18,8 +18,9 @@ use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
 use super::tested::Tests;
 use super::trouble::Troubles;
+use super::web_listen::{self, WebListen};
 use super::wire::FRAME_MAX;
-use super::{beats, control, enroll, enter, fallback, file, master, schedule, web};
+use super::{beats, control, enroll, enter, fallback, file, master, schedule};
 use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
@@ -31,8 +32,6 @@ use crate::secret::random;
 const REPORTS_MAX: usize = 1024;
 /// Connections that have not finished their handshake.
 const HANDSHAKES_MAX: usize = 64;
-/// Where pages are served if nothing is said.
-const WEB_LISTEN: &str = "127.0.0.1:9902";
 /// How long a node that is alone may take to begin its group before it answers all the same. Disks can be slow.
 const ALONE_WAIT: Duration = Duration::from_secs(20);
 /// How long the parts of a run may take to end. A disk that is busy with other things can hold a sync up for seconds.
@@ -113,8 +112,8 @@ pub struct Sockets {
     pub nodes: std::net::TcpListener,
     /// For commands.
     pub commands: std::os::unix::net::UnixListener,
-    /// For pages.
-    pub web: Option<std::net::TcpListener>,
+    /// For pages, if they are wanted. Whether the address could be taken stands in it.
+    pub web: Option<Arc<WebListen>>,
 }
 
 impl Sockets {
@@ -126,12 +125,7 @@ impl Sockets {
         let address = listen_address(&settings.bind_addr, settings.bind_port);
         let nodes = service::net::bind("bind_addr and bind_port in node.yaml", &address)?;
         let (commands, _) = control::bind(places)?;
-        let web = match settings.web_listen.as_deref() {
-            Some("") => None,
-            Some(address) => Some(service::net::bind("web_listen in node.yaml", address)?),
-            // A second node on this machine does without pages unless it is told where to have them.
-            None => service::net::bind("web_listen", WEB_LISTEN).ok(),
-        };
+        let web = WebListen::open(settings.web_listen.as_deref())?.map(Arc::new);
         Ok(Sockets { nodes, commands, web })
     }
 }
@@ -187,12 +181,7 @@ impl Run<'_> {
         shared.trust(&shared.document_at_start, &[]);
         let commands = tokio::net::UnixListener::from_std(self.sockets.commands.try_clone()?)?;
         tokio::spawn(serve_settled(shared.clone(), commands, only_founds));
-        if let Some(web) = &self.sockets.web {
-            tokio::spawn(web::serve(
-                shared.clone(),
-                tokio::net::TcpListener::from_std(web.try_clone()?)?,
-            ));
-        }
+        tokio::spawn(web_listen::run(shared.clone()));
         tokio::spawn(beats::run(shared.clone()));
         tokio::spawn(fallback::run(shared.clone(), self.prober.clone()));
         if self.known.is_none() {
@@ -271,6 +260,7 @@ impl Run<'_> {
             table: RwLock::default(),
             troubles: self.node.troubles.clone(),
             tests: self.node.tests.clone(),
+            web: self.sockets.web.clone(),
             icmp: self.prober.icmp_mode().to_string(),
             sender: sender.map_err(|error| error.to_string()),
             ending,

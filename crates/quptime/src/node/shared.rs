@@ -17,6 +17,7 @@ use super::live::Ears;
 use super::network::Arrived;
 use super::tested::Tests;
 use super::trouble::Troubles;
+use super::web_listen::WebListen;
 use super::wire::{Beat, CheckLine, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
@@ -121,6 +122,8 @@ pub struct Shared {
     pub troubles: Arc<Troubles>,
     /// Which alerts took a test, for `doctor`.
     pub tests: Arc<Tests>,
+    /// Where pages are served, if they are wanted.
+    pub web: Option<Arc<WebListen>>,
     /// Ends the run.
     pub ending: watch::Sender<Option<Ending>>,
     /// How this node sends echoes: `raw`, `ping` or `none: why`.

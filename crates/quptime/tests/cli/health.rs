@@ -1,9 +1,9 @@
 //! What watches qu: pages over HTTP, and `qu doctor`.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use testkit::wait_until;
+use testkit::{QU_SECRET, Qu, wait_until};
 
 use super::{LIMIT, single};
 
@@ -37,6 +37,39 @@ fn readers_who_say_nothing_do_not_keep_others_out() {
         cut.as_ref().err().map(std::io::Error::kind) != Some(std::io::ErrorKind::WouldBlock),
         "{cut:?}"
     );
+}
+
+#[test]
+fn a_taken_web_listen_is_told_and_taken_later() {
+    let mut node = Qu::init(1, QU_SECRET).unwrap();
+    let address = SocketAddr::new(node.address().into(), WEB_PORT);
+    let held = TcpListener::bind(address).unwrap();
+    node.start().unwrap();
+    wait_until(LIMIT, "a master", || node.has_quorum());
+    let output = node.run(&["doctor"]).unwrap();
+    let error = format!(
+        "{}: address in use: {address} (web_listen in node.yaml): another process listens there",
+        node.peer_address()
+    );
+    let told = output
+        .stdout
+        .lines()
+        .any(|line| line.starts_with("warn    web_listen") && line.contains(&error));
+    assert!(told && output.code == 0, "{output:?}");
+    let log = node.log();
+    let warning = log
+        .lines()
+        .find(|line| line.contains("pages and metrics are not served"));
+    assert!(
+        warning.is_some_and(|line| line.contains("WARN") && line.contains(&address.to_string())),
+        "{log}"
+    );
+    drop(held);
+    wait_until(LIMIT, "pages", || {
+        node.get("/healthz").is_ok_and(|answer| answer.status == 200)
+    });
+    let output = node.run(&["doctor"]).unwrap().ok();
+    assert!(!output.contains("warn    web_listen"), "{output}");
 }
 
 #[test]
