@@ -57,18 +57,24 @@ pub struct Text {
 /// The first mistake with its place.
 pub fn check_templates(alert: &Alert) -> Result<(), String> {
     let check = Check::new("example", CheckKind::Http, "https://example.com");
-    let snapshot = Snapshot::default();
+    let node = NodeId::draw();
+    let snapshot = Snapshot {
+        reports: 3,
+        ok: 1,
+        detail: "connect: connection refused".to_owned(),
+        bad_nodes: vec![node, NodeId::draw()],
+    };
     let example = Event {
         check: &check,
         verb: Verb::Down,
         from: Status::Up,
         to: Status::Down,
         snapshot: &snapshot,
-        node: NodeId::draw(),
-        at: 0,
-        since: 0,
-        incident: None,
-        delivery: "",
+        node,
+        at: 1_778_853_600_000,
+        since: 1_778_850_000_000,
+        incident: Some("0123456789abcdef"),
+        delivery: "example/1/example",
         test: true,
         repeat: false,
     };
@@ -401,5 +407,9 @@ mod tests {
         assert_eq!(text.errors.len(), 1);
         alert.body_template = "{{ if }}".to_owned();
         assert!(check_templates(&alert).unwrap_err().contains("body_template"));
+        // A template may rest on what every outage has.
+        alert.body_template =
+            "{{ index .Nodes 0 }} {{ slice .IncidentID 0 8 }} {{ slice .Since 0 10 }} {{ slice .Duration 0 1 }}".to_owned();
+        assert_eq!(check_templates(&alert), Ok(()));
     }
 }

@@ -1,7 +1,8 @@
 //! `qu alert`: who is told.
 
+mod list;
+
 use clap::{Args, Subcommand, ValueEnum};
-use terminal::Table;
 
 use super::client;
 use crate::api::{Answer, Request};
@@ -27,6 +28,9 @@ pub(super) enum AlertCommand {
     Remove {
         /// By id or name.
         alert: String,
+        /// Also if checks name it; they go on without it.
+        #[arg(long)]
+        force: bool,
     },
     /// Tell again.
     Enable {
@@ -105,13 +109,13 @@ pub(super) struct Common {
 #[derive(Debug, Default, Args)]
 pub(super) struct SmtpArgs {
     /// The relay.
-    #[arg(long)]
+    #[arg(long, alias = "server")]
     host: Option<String>,
     /// Its port (587).
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Name to log in with.
-    #[arg(long)]
+    #[arg(long, alias = "username")]
     user: Option<String>,
     /// Its password; - reads standard input.
     #[arg(long)]
@@ -137,7 +141,7 @@ pub(super) struct SmtpArgs {
 #[derive(Debug, Default, Args)]
 pub(super) struct UrlArgs {
     /// discord, slack: the webhook.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", alias = "webhook-url")]
     webhook: Option<String>,
     /// webhook, ntfy, alertmanager, pagerduty: the address.
     #[arg(long, value_name = "URL")]
@@ -149,7 +153,7 @@ pub(super) struct UrlArgs {
     #[arg(long)]
     token: Option<String>,
     /// pagerduty: integration key.
-    #[arg(long)]
+    #[arg(long, aliases = ["integration-key", "key"])]
     routing_key: Option<String>,
 }
 
@@ -296,21 +300,25 @@ impl SmtpArgs {
 impl UrlArgs {
     fn lay_over(self, alert: &mut Alert) -> anyhow::Result<()> {
         let kind = alert.kind;
-        let misfit = |option: &str| anyhow::anyhow!("{option} does not fit an alert of type {}", kind.name());
-        if let Some(url) = self.webhook {
+        let misfit = |option: &str| {
+            let (name, takes) = (kind.name(), takes(kind));
+            anyhow::anyhow!("{option} does not fit an alert of type {name}, which takes {takes}")
+        };
+        // Of these two options each type has one; that it is the other one is easily guessed.
+        let address = match (self.webhook, self.url) {
+            (Some(_), Some(_)) => anyhow::bail!("--webhook and --url are one too many: {}", takes(kind)),
+            (Some(_), None) if kind == AlertKind::Pagerduty => return Err(misfit("--webhook")),
+            (webhook, url) => webhook.or(url),
+        };
+        if let Some(url) = address {
             match kind {
                 AlertKind::Discord => alert.discord_webhook = secret(&url)?,
                 AlertKind::Slack => alert.slack_webhook = secret(&url)?,
-                _ => return Err(misfit("--webhook")),
-            }
-        }
-        if let Some(url) = self.url {
-            match kind {
                 AlertKind::Webhook => alert.webhook_url = secret(&url)?,
                 AlertKind::Ntfy => alert.ntfy_url = secret(&url)?,
                 AlertKind::Alertmanager => alert.alertmanager_url = url,
                 AlertKind::Pagerduty => alert.pagerduty_url = url,
-                _ => return Err(misfit("--url")),
+                AlertKind::Smtp => return Err(misfit("--url")),
             }
         }
         if let Some(key) = self.secret {
@@ -332,6 +340,18 @@ impl UrlArgs {
             }
         }
         Ok(())
+    }
+}
+
+/// The options of a type.
+fn takes(kind: AlertKind) -> &'static str {
+    match kind {
+        AlertKind::Smtp => "--host, --from and --to",
+        AlertKind::Discord | AlertKind::Slack => "--webhook URL",
+        AlertKind::Webhook => "--url URL, and --secret KEY if it signs",
+        AlertKind::Pagerduty => "--routing-key KEY, and --url URL for another place",
+        AlertKind::Ntfy => "--url URL, and --token TOKEN if the topic needs one",
+        AlertKind::Alertmanager => "--url URL",
     }
 }
 
@@ -381,29 +401,20 @@ fn edit(known: &Alert, after: Alert, what: &str, done: &str) -> anyhow::Result<(
     client::configure(changes, what, &format!("alert {} {done}", after.name))
 }
 
-/// A row of the list, without secrets.
-#[derive(serde::Serialize)]
-struct Row<'a> {
-    id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    enabled: bool,
-    default: bool,
-    name: &'a str,
-}
-
 impl AlertCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             AlertCommand::Add(add) => {
                 let alert = add.alert()?;
-                crate::channel::channel(&alert)
-                    .map_err(|error| anyhow::anyhow!("alert {}: {error}", alert.name))?;
+                crate::channel::channel(&alert).map_err(|error| {
+                    let (name, kind) = (&alert.name, alert.kind);
+                    anyhow::anyhow!("alert {name}: {error}; {} takes {}", kind.name(), takes(kind))
+                })?;
                 let done = format!("alert {} added, id {}", alert.name, alert.id);
                 client::configure(vec![Change::add(entry(&alert))], "alert add", &done)
             }
-            AlertCommand::List { json } => list(json),
-            AlertCommand::Remove { alert } => remove(&alert),
+            AlertCommand::List { json } => list::print(&client::document()?, json),
+            AlertCommand::Remove { alert, force } => remove(&alert, force),
             AlertCommand::Enable { alert } => {
                 let document = client::document()?;
                 let known = found(&document, &alert)?;
@@ -459,40 +470,17 @@ impl AlertCommand {
     }
 }
 
-fn list(json: bool) -> anyhow::Result<()> {
-    let document = client::document()?;
-    let rows: Vec<Row<'_>> = document
-        .alerts
-        .iter()
-        .map(|alert| Row {
-            id: &alert.id,
-            kind: alert.kind.name(),
-            enabled: !alert.disabled,
-            default: alert.default,
-            name: &alert.name,
-        })
-        .collect();
-    if json {
-        terminal::print_json(&rows)?;
-        return Ok(());
-    }
-    let mut table = Table::new(["ID", "TYPE", "ENABLED", "DEFAULT", "NAME"]);
-    for row in rows {
-        table.row([
-            row.id,
-            row.kind,
-            &row.enabled.to_string(),
-            &row.default.to_string(),
-            row.name,
-        ]);
-    }
-    terminal::out(&table.render(None));
-    Ok(())
-}
-
-fn remove(alert: &str) -> anyhow::Result<()> {
+fn remove(alert: &str, force: bool) -> anyhow::Result<()> {
     let document = client::document()?;
     let known = found(&document, alert)?;
+    let telling = change::telling(&document, known);
+    anyhow::ensure!(
+        force || telling.is_empty(),
+        "alert {}: {} {} it; name another one there (qu check edit NAME --alerts), or remove it nevertheless with --force",
+        known.name,
+        telling.join(", "),
+        if telling.len() == 1 { "tells" } else { "tell" },
+    );
     let changes = change::without_alert(&document, known);
     client::configure(changes, "alert remove", &format!("alert {} removed", known.name))
 }

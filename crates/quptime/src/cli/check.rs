@@ -1,11 +1,13 @@
 //! `qu check`: what is watched.
 
+mod list;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{client, status};
 use crate::api::{Answer, Request};
 use crate::document::schema::{INTERVAL, TIMEOUT, TLS_WARN_DAYS};
-use crate::document::{Change, Check, CheckKind, Document, Entry};
+use crate::document::{Change, Check, CheckKind, Document, Entry, change};
 use crate::duration::Span;
 use crate::machine::state::Verb;
 
@@ -413,16 +415,14 @@ impl CheckCommand {
             }
             CheckCommand::List { json } => {
                 let status = status::status(false)?;
-                if json {
-                    super::json::print(&status.checks)?;
-                } else {
-                    terminal::out(&status::checks(&status.checks).render(None));
-                }
-                Ok(())
+                list::print(&status.checks, &client::document()?, json)
             }
             CheckCommand::Remove { check } => {
                 let document = client::document()?;
                 let known = found(&document, &check)?;
+                if let Some(reason) = change::in_the_way_of(&document, known) {
+                    anyhow::bail!("check {} cannot be removed: {reason}", known.name);
+                }
                 let done = format!("check {} removed", known.name);
                 client::configure(vec![Change::remove(entry(known))], "check remove", &done)
             }

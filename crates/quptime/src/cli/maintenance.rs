@@ -1,12 +1,14 @@
 //! `qu maintenance`: announced work.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 use service::SystemClock;
 use terminal::Table;
 
 use super::client;
 use crate::document::schema::Window;
-use crate::document::{Change, Entry};
+use crate::document::{Change, Document, Entry};
 use crate::duration::Span;
 use crate::machine::announce::is_open;
 
@@ -87,6 +89,28 @@ impl MaintenanceCommand {
     }
 }
 
+/// A hand edit may name a group before it has a check; whoever types a command has mistyped it.
+fn has_group(document: &Document, group: &str) -> anyhow::Result<()> {
+    let groups: BTreeSet<&str> = document
+        .checks
+        .iter()
+        .filter_map(|check| check.group.as_deref())
+        .collect();
+    if groups.contains(group) {
+        return Ok(());
+    }
+    if groups.is_empty() {
+        anyhow::bail!(
+            "no check has a group; put some into one with qu check edit NAME --group {group}, or name them with --checks"
+        );
+    }
+    let groups: Vec<&str> = groups.into_iter().collect();
+    anyhow::bail!(
+        "no check is in group \"{group}\"; there are {}",
+        groups.join(", ")
+    )
+}
+
 impl Add {
     fn run(self) -> anyhow::Result<()> {
         let start = self.start.unwrap_or_else(now);
@@ -95,6 +119,11 @@ impl Add {
             (None, Some(end)) => end,
             (None, None) => anyhow::bail!("say --for or --end"),
         };
+        let now = now();
+        anyhow::ensure!(end > now, "the end, {end}, is past: it is {now} now");
+        if let Some(group) = &self.group {
+            has_group(&client::document()?, group)?;
+        }
         let window = Window {
             id: super::new_id(),
             name: self.name,

@@ -130,32 +130,37 @@ pub(super) fn head(status: &Status) -> String {
 pub(super) fn checks(lines: &[CheckLine]) -> Table {
     let mut table = Table::new(["ID", "NAME", "STATE", "OK/TOTAL", "ALERTS", "DETAIL"]);
     for line in lines {
-        let state = match &line.mark {
-            Some(mark) => format!("({mark}) {}", line.status.name()),
-            None => line.status.name().to_owned(),
-        };
-        let reports = match (line.total, line.status) {
-            (0, CheckStatus::Unknown) => "-".to_owned(),
-            (total, _) => format!("{}/{total}", line.ok),
-        };
-        let mut detail = line.detail.clone();
-        if line.acknowledged {
-            detail.push_str(if detail.is_empty() {
-                "(acknowledged)"
-            } else {
-                " (acknowledged)"
-            });
-        }
-        table.row([
-            line.id.clone(),
-            line.name.clone(),
-            state,
-            reports,
-            line.alerts.join(","),
-            detail,
-        ]);
+        table.row(check_cells(line));
     }
     table
+}
+
+/// The cells of a check, in the order of the table.
+pub(super) fn check_cells(line: &CheckLine) -> [String; 6] {
+    let state = match &line.mark {
+        Some(mark) => format!("({mark}) {}", line.status.name()),
+        None => line.status.name().to_owned(),
+    };
+    let reports = match (line.total, line.status) {
+        (0, CheckStatus::Unknown) => "-".to_owned(),
+        (total, _) => format!("{}/{total}", line.ok),
+    };
+    let mut detail = line.detail.clone();
+    if line.acknowledged {
+        detail.push_str(if detail.is_empty() {
+            "(acknowledged)"
+        } else {
+            " (acknowledged)"
+        });
+    }
+    [
+        line.id.clone(),
+        line.name.clone(),
+        state,
+        reports,
+        line.alerts.join(","),
+        detail,
+    ]
 }
 
 #[cfg(test)]

@@ -207,6 +207,45 @@ pub fn without_alert(document: &Document, alert: &Alert) -> Vec<Change> {
     changes
 }
 
+/// The checks, by name, that name this alert among those they tell.
+pub fn telling<'a>(document: &'a Document, alert: &Alert) -> Vec<&'a str> {
+    let checks = document.checks.iter();
+    let names = checks.filter(|check| check.alert_ids.iter().any(|text| alert.is_called(text)));
+    names.map(|check| check.name.as_str()).collect()
+}
+
+/// What has to be done before a check can be removed, if anything: others may not name what is not there.
+pub fn in_the_way_of(document: &Document, check: &Check) -> Option<String> {
+    let names = |texts: &[String]| texts.iter().any(|text| check.is_called(text));
+    let children: Vec<&Check> = document
+        .checks
+        .iter()
+        .filter(|child| child.id != check.id && names(&child.depends_on))
+        .collect();
+    if !children.is_empty() {
+        let all: Vec<&str> = children.iter().map(|child| child.name.as_str()).collect();
+        let edits: Vec<String> = children
+            .iter()
+            .map(|child| {
+                let rest = child.depends_on.iter().filter(|text| !check.is_called(text));
+                let rest = rest.cloned().collect::<Vec<_>>().join(",");
+                format!("qu check edit '{}' --depends-on '{rest}'", child.name)
+            })
+            .collect();
+        let verb = if all.len() == 1 { "depends" } else { "depend" };
+        return Some(format!(
+            "{} {verb} on it; first say {}",
+            all.join(", "),
+            edits.join("; ")
+        ));
+    }
+    let window = document.maintenance.iter().find(|window| names(&window.checks))?;
+    Some(format!(
+        "the maintenance {} names it; first say qu maintenance end '{}'",
+        window.name, window.name
+    ))
+}
+
 /// Carries changes out, all or none.
 ///
 /// # Errors

@@ -168,10 +168,17 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
         } else {
             "test".to_owned()
         },
-        bad_nodes: Vec::new(),
+        // As in a real message: on a RECOVERED nobody finds it down any more.
+        bad_nodes: if to == Status::Up {
+            Vec::new()
+        } else {
+            document.peers.iter().map(|peer| peer.node_id).collect()
+        },
     };
     let now = shared.wall();
-    let delivery = format!("test/{}/{}", u64::from_be_bytes(random::<8>()), alert.id);
+    let number = u64::from_be_bytes(random::<8>());
+    let delivery = format!("test/{number}/{}", alert.id);
+    let incident = format!("test-{number}");
     let event = Event {
         check,
         verb: call.verb,
@@ -181,7 +188,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
         node: shared.me,
         at: now,
         since: now.saturating_sub(60_000),
-        incident: None,
+        incident: Some(&incident),
         delivery: &delivery,
         test: true,
         repeat: false,

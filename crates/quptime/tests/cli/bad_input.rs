@@ -69,6 +69,18 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     node.run(&["alert", "add", "webhook", "hook", "--url", "http://127.0.0.1:1/"])
         .unwrap()
         .ok();
+    let args = [
+        "check",
+        "add",
+        "tcp",
+        "child",
+        "127.0.0.1:1",
+        "--group",
+        "office",
+        "--depends-on",
+        "port",
+    ];
+    node.run(&args).unwrap().ok();
     let version = node.version();
     for (args, text) in [
         (
@@ -122,7 +134,35 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         ),
         (&["check", "remove", "nobody"], "there is no check \"nobody\""),
         (&["alert", "remove", "nobody"], "there is no alert \"nobody\""),
-        (&["alert", "add", "discord", "d"], "discord_webhook is missing"),
+        (
+            &["alert", "add", "discord", "d"],
+            "discord_webhook is missing; discord takes --webhook URL",
+        ),
+        (
+            &["alert", "add", "discord", "d", "--token", "t"],
+            "--token does not fit an alert of type discord, which takes --webhook URL",
+        ),
+        (
+            &["maintenance", "add", "w", "--group", "nosuch", "--for", "1h"],
+            "no check is in group \"nosuch\"; there are office",
+        ),
+        (
+            &[
+                "maintenance",
+                "add",
+                "w",
+                "--all",
+                "--start",
+                "2020-01-01T00:00:00Z",
+                "--for",
+                "1h",
+            ],
+            "the end, 2020-01-01T01:00:00Z, is past: it is 20",
+        ),
+        (
+            &["check", "remove", "port"],
+            "check port cannot be removed: child depends on it; first say qu check edit 'child' --depends-on ''",
+        ),
         (
             &["alert", "add", "smtp", "s", "--host", "h"],
             "smtp_from is missing",

@@ -159,7 +159,11 @@ fn checks_are_added_in_every_type() {
         .filter_map(|line| line.split_whitespace().nth(1))
         .collect();
     assert_eq!(names, ["page", "port", "host", "cert", "name"], "{list}");
-    assert!(list.starts_with("ID "), "{list}");
+    let heading: Vec<&str> = list.lines().next().unwrap().split_whitespace().collect();
+    let first = ["ID", "NAME", "STATE", "OK/TOTAL", "ALERTS"];
+    assert_eq!(heading[..5], first, "as in status: {list}");
+    assert_eq!(heading[5..], ["TYPE", "INTERVAL", "TARGET", "DETAIL"]);
+    assert!(list.contains(" dns   30s       example.com"), "{list}");
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn alerts_are_added_in_every_type() {
     let secret = "http://127.0.0.1:1/token-of-the-channel";
     for (kind, args) in [
         ("discord", ["--webhook", secret]),
-        ("slack", ["--webhook", secret]),
+        ("slack", ["--url", secret]),
         ("webhook", ["--url", secret]),
         ("ntfy", ["--url", secret]),
         ("alertmanager", ["--url", "http://127.0.0.1:1/"]),
@@ -259,7 +263,8 @@ fn alerts_are_added_in_every_type() {
     assert!(!changes.node.log().contains("token-of-the-channel"));
     let list = changes.node.run(&["alert", "list"]).unwrap().ok();
     let heading: Vec<&str> = list.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(heading, ["ID", "TYPE", "ENABLED", "DEFAULT", "NAME"]);
+    assert_eq!(heading, ["ID", "TYPE", "ENABLED", "DEFAULT", "NAME", "TO"]);
+    assert!(list.contains("http://127.0.0.1:1 ...nnel\n"), "{list}");
     assert_eq!(list.lines().count(), 8, "{list}");
 }
 
@@ -304,8 +309,22 @@ fn alerts_are_edited_attached_paused_and_removed() {
         "alert hook changed",
     );
     changes.has(&["{{.Check.Name}}", "{{.Verb}}"]);
+    changes.says(
+        &[
+            "check",
+            "edit",
+            "port",
+            "--alerts",
+            "hook",
+            "--suppress-alerts",
+            "",
+        ],
+        "check port changed",
+    );
+    let said = super::refused(changes.node.run(&["alert", "remove", "hook"]).unwrap(), 1);
+    assert!(said.contains("alert hook: port tells it; "), "{said}");
     // The check that names it goes on without it.
-    changes.says(&["alert", "remove", "hook"], "alert hook removed");
+    changes.says(&["alert", "remove", "hook", "--force"], "alert hook removed");
     changes.has_not("hook");
     changes.has(&["name: port\n"]);
 }

@@ -50,6 +50,9 @@ impl State {
         match code {
             KeyCode::Char('e') => Ok(form(Subject::Check(Box::new(check.clone())))),
             KeyCode::Char('d') => {
+                if let Some(reason) = change::in_the_way_of(&look.document, check) {
+                    return Err(format!("check {name} cannot be removed: {reason}"));
+                }
                 let order = Order::Change {
                     changes: vec![Change::remove(check_entry(check))],
                     what: "check remove",
@@ -116,7 +119,13 @@ impl State {
                     what: "alert remove",
                     done: format!("alert {name} removed"),
                 };
-                Ok(confirm(&format!("Remove alert {name}?"), order))
+                let telling = change::telling(document, alert);
+                let and = if telling.is_empty() {
+                    String::new()
+                } else {
+                    format!(" Told by {}.", telling.join(", "))
+                };
+                Ok(confirm(&format!("Remove alert {name}?{and}"), order))
             }
             KeyCode::Char('x') => {
                 let after = Alert {
