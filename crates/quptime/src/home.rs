@@ -471,6 +471,12 @@ impl NodeFile {
             }
             crate::channel::channel(&alert.as_alert()).map_err(|text| ("fallback_alert", text))?;
         }
+        if let Some(web) = self.web_listen.as_deref().filter(|web| self.is_own_place(web)) {
+            let text = format!(
+                "{web} is where other nodes are listened for (bind_addr, bind_port); take another port, such as 127.0.0.1:9902"
+            );
+            return Err(("web_listen", text));
+        }
         let url = self.watchdog_url.reveal();
         if !url.is_empty() && probe::Target::parse(probe::TargetKind::Http, url).is_err() {
             // The address itself is a secret.
@@ -486,6 +492,20 @@ impl NodeFile {
             }
         }
         Ok(())
+    }
+
+    /// Whether this `host:port` cannot be listened on besides where other nodes are listened for.
+    fn is_own_place(&self, place: &str) -> bool {
+        let Some((host, port)) = place.rsplit_once(':') else {
+            return false;
+        };
+        let number = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().ok();
+        let is_all = |host: &str| number(host).is_some_and(|number| number.is_unspecified());
+        let is_same = match (number(host), number(&self.bind_addr)) {
+            (Some(one), Some(other)) => one == other,
+            _ => host == self.bind_addr,
+        };
+        port.parse() == Ok(self.bind_port) && (is_same || is_all(host) || is_all(&self.bind_addr))
     }
 
     /// Lays `QUPTIME_*` over the file. Empty variables count as not there.
@@ -698,6 +718,26 @@ mod tests {
             ),
             ("fallback_alert:\n  type: discord\n", "line 4: "),
             (
+                "fallback_alert: hello\n",
+                "line 3: fallback_alert: write keys with values",
+            ),
+            (
+                "bind_port: 70000\n",
+                "line 3: bind_port: write a whole number from 0 to 65535",
+            ),
+            (
+                "web_listen: 127.0.0.1:9901\n",
+                "line 3: web_listen: 127.0.0.1:9901 is where other nodes are listened for",
+            ),
+            (
+                "web_listen: 127.0.0.1:8\nbind_addr: 127.0.0.1\nbind_port: 8\n",
+                "line 3: web_listen: 127.0.0.1:8 is where",
+            ),
+            (
+                "web_listen: \"[::]:8\"\nbind_addr: 127.0.0.1\nbind_port: 8\n",
+                "line 3: web_listen: [::]:8 is where",
+            ),
+            (
                 "fallback_alert:\n  type: webhook\n  url: http://x/\n",
                 "line 5: unknown field",
             ),
@@ -714,7 +754,7 @@ mod tests {
             );
             assert!(!error.contains("x/secret"), "{error}");
         }
-        let good = "watchdog_url: http://x/\nfallback_alert:\n  type: webhook\n  webhook_url: http://x/\n";
+        let good = "watchdog_url: http://x/\nbind_addr: 127.0.0.1\nweb_listen: 127.0.0.2:9901\nfallback_alert:\n  type: webhook\n  webhook_url: http://x/\n";
         write(&home.node_file(), format!("{begin}{good}").as_bytes()).unwrap();
         assert!(home.read_node().unwrap().is_some());
     }

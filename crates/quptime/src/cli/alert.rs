@@ -9,7 +9,6 @@ use crate::api::{Answer, Request};
 use crate::document::schema::OnUncertain;
 use crate::document::{Alert, AlertKind, Change, Document, Entry, change};
 use crate::duration::Span;
-use crate::identity::NodeId;
 use crate::machine::state::Verb;
 use crate::secret::Secret;
 
@@ -55,9 +54,9 @@ pub(super) enum AlertCommand {
     Test {
         /// By id or name.
         alert: String,
-        /// From this node.
-        #[arg(long, value_name = "NODE_ID", conflicts_with = "all_nodes")]
-        from_node: Option<NodeId>,
+        /// From this node: its id, the beginning of it, or its address.
+        #[arg(long, value_name = "NODE", conflicts_with = "all_nodes")]
+        from_node: Option<String>,
         /// From every node.
         #[arg(long)]
         all_nodes: bool,
@@ -465,7 +464,7 @@ impl AlertCommand {
                 alert,
                 from_node,
                 all_nodes,
-            } => test(&alert, from_node, all_nodes),
+            } => test(&alert, from_node.as_deref(), all_nodes),
         }
     }
 }
@@ -485,11 +484,11 @@ fn remove(alert: &str, force: bool) -> anyhow::Result<()> {
     client::configure(changes, "alert remove", &format!("alert {} removed", known.name))
 }
 
-fn test(alert: &str, from_node: Option<NodeId>, all_nodes: bool) -> anyhow::Result<()> {
+fn test(alert: &str, from_node: Option<&str>, all_nodes: bool) -> anyhow::Result<()> {
     let document = client::document()?;
     let known = found(&document, alert)?;
     let nodes = match (from_node, all_nodes) {
-        (Some(node), _) => vec![node],
+        (Some(node), _) => vec![super::node::meant(&document, node)?],
         (None, true) => document.peers.iter().map(|peer| peer.node_id).collect(),
         (None, false) => Vec::new(),
     };

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{client, status};
 use crate::api::{Answer, Request};
-use crate::document::{Change, Entry};
+use crate::document::{Change, Document, Entry, Peer};
 use crate::identity::NodeId;
 
 #[derive(Debug, Subcommand)]
@@ -153,4 +153,70 @@ fn edit(node_id: NodeId, address: Option<String>, location: Option<String>) -> a
     anyhow::ensure!(after != *before, "nothing to change; see qu node edit --help");
     let change = Change::edit(Entry::Peer(before.clone()), Entry::Peer(after));
     client::configure(vec![change], "node edit", &format!("node {node_id} changed"))
+}
+
+/// The node that is meant: by its id or the beginning of it that no other has, by its address, or by the host in that.
+///
+/// # Errors
+/// There is none, or there are several.
+pub(super) fn meant(document: &Document, text: &str) -> anyhow::Result<NodeId> {
+    let is_called = |peer: &&Peer| {
+        let host = peer.advertise.rsplit_once(':').map(|(host, _)| host);
+        peer.advertise == text || host == Some(text)
+    };
+    let begins =
+        |peer: &&Peer| !text.is_empty() && peer.node_id.to_string().starts_with(&text.to_ascii_lowercase());
+    let mut found: Vec<&Peer> = document.peers.iter().filter(is_called).collect();
+    if found.is_empty() {
+        found = document.peers.iter().filter(begins).collect();
+    }
+    match found[..] {
+        [peer] => Ok(peer.node_id),
+        [] => anyhow::bail!(
+            "there is no node \"{text}\"; write its id, the beginning of it, or its address, see qu node list"
+        ),
+        _ => anyhow::bail!("several nodes are called \"{text}\"; write more of the id, see qu node list"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_meant_by_id_address_host_or_the_beginning_of_its_id() {
+        let ids = [
+            "1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091",
+            "1c99aa41-0c1d-4e2f-8a3b-4c5d6e7f8091",
+            "7f3a5b9e-0c1d-4e2f-8a3b-4c5d6e7f8091",
+        ];
+        let mut text = "version: 1\npeers:\n".to_owned();
+        for (id, host) in ids.iter().zip(["alpha", "bravo", "[::1]"]) {
+            text.push_str(&format!("  - node_id: {id}\n    advertise: \"{host}:9901\"\n"));
+        }
+        let document = crate::document::parse(&text).unwrap();
+        for (text, position) in [
+            (ids[1], 1),
+            ("1C2", 0),
+            ("7", 2),
+            ("bravo", 1),
+            ("bravo:9901", 1),
+            ("[::1]", 2),
+        ] {
+            assert_eq!(
+                meant(&document, text).unwrap().to_string(),
+                ids[position],
+                "{text}"
+            );
+        }
+        for (text, told) in [
+            ("1c", "several nodes are called \"1c\""),
+            ("", "there is no node"),
+            ("charlie", "there is no node"),
+            ("alph", "there is no node"),
+        ] {
+            let error = meant(&document, text).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{text}: {error}");
+        }
+    }
 }

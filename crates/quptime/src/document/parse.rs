@@ -126,7 +126,7 @@ fn read_located(text: &str) -> Result<(Document, Lines), Mistake> {
         return Err(Mistake { line: 0, text });
     }
     let located: Located = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let mut mistake = mistake_of(&error);
+        let mut mistake = mistake_of(text, &error);
         if let Some(level) = level_of(text).filter(|level| *level > SCHEMA) {
             mistake.text = format!(
                 "{} (written by a newer qu: schema {level}, this one knows {SCHEMA})",
@@ -182,7 +182,7 @@ fn read_located(text: &str) -> Result<(Document, Lines), Mistake> {
 /// # Errors
 /// The first mistake.
 pub fn parse_strictly<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Mistake> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| mistake_of(&error))
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| mistake_of(text, &error))
 }
 
 fn options() -> serde_saphyr::Options {
@@ -196,9 +196,73 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
+/// What was meant to stand there, in the words of whoever writes such a file; nothing if the library's own words will do.
+fn plainly(error: &serde_saphyr::Error) -> Option<&'static str> {
+    use serde_saphyr::Error;
+    Some(match error {
+        Error::InvalidScalar { ty, .. } => match *ty {
+            "u64" | "u32" => "write a whole number, 0 or more",
+            "u16" => "write a whole number from 0 to 65535",
+            "bool" | "boolean" => "write true or false",
+            _ => return None,
+        },
+        Error::InvalidBooleanStrict { .. } => "write true or false",
+        Error::NullIntoString { .. } => "write a text, or leave the line out",
+        Error::Unexpected { expected, .. } => match *expected {
+            "mapping start" => "write keys with values, each on a line of its own below it and indented",
+            "sequence start" => "write a list, each entry on a line of its own behind a dash",
+            "string scalar" | "scalar" => "write one word or number",
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// What is wrong with anchors (`&name`) and aliases (`*name`), which hardly anybody writes on purpose.
+fn about_aliases(error: &serde_saphyr::Error) -> Option<&'static str> {
+    use serde_saphyr::Error;
+    Some(match error {
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            "an alias (*name) stands within what its anchor (&name) begins; write the values themselves, and texts with * or & in quotes"
+        }
+        Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "too many aliases (*name); write the values themselves, and texts that begin with * in quotes"
+        }
+        Error::UnknownAnchor { .. } => {
+            "an alias (*name) has no anchor (&name) above it; write the value itself, and texts that begin with * in quotes"
+        }
+        _ => return None,
+    })
+}
+
+/// The key on this line, from 1, if one stands there.
+fn key_on(text: &str, line: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?;
+    let (key, _) = line.trim_start_matches(['-', ' ']).split_once(':')?;
+    let is_key = !key.is_empty()
+        && key
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter == '_');
+    is_key.then_some(key)
+}
+
 /// One line, without the position in front or behind that the library may put there.
-fn mistake_of(error: &serde_saphyr::Error) -> Mistake {
+fn mistake_of(source: &str, error: &serde_saphyr::Error) -> Mistake {
     let line = error.location().map_or(0, |location| location.line());
+    if let Some(text) = about_aliases(error.without_snippet()) {
+        let text = text.to_owned();
+        return Mistake { line, text };
+    }
+    if let Some(text) = plainly(error.without_snippet()) {
+        let text = match key_on(source, line) {
+            Some(key) => format!("{key}: {text}"),
+            None => text.to_owned(),
+        };
+        return Mistake { line, text };
+    }
     let full = error.without_snippet().to_string();
     let first = full.lines().next().unwrap_or("not YAML").trim();
     let text = match first.rfind(" at line ") {
@@ -253,6 +317,42 @@ mod tests {
     fn a_mistake_names_its_line() {
         for (text, expected) in [
             ("version: x\n", "line 1: "),
+            (
+                "version: -1\n",
+                "line 1: version: write a whole number, 0 or more",
+            ),
+            (
+                "version: 1\nschema: 1.5\n",
+                "line 2: schema: write a whole number, 0 or more",
+            ),
+            (
+                "version: 1\nsettings: fast\n",
+                "line 2: settings: write keys with values, each on a line",
+            ),
+            (
+                "version: 1\nchecks: 7\n",
+                "line 2: checks: write a list, each entry on a line",
+            ),
+            (
+                "version: 1\nupdated_at: [a]\n",
+                "line 2: updated_at: write one word or number",
+            ),
+            (
+                "version: 1\nsettings:\n  flap_damping: perhaps\n",
+                "line 3: flap_damping: write true or false",
+            ),
+            (
+                "version: 1\nchecks: &a\n  - *a\n",
+                "an alias (*name) stands within what its anchor (&name) begins",
+            ),
+            (
+                "version: 1\nresolvers: &a [*a]\n",
+                "an alias (*name) stands within what its anchor (&name) begins",
+            ),
+            (
+                "version: 1\nupdated_at: *now\n",
+                "line 2: an alias (*name) has no anchor (&name) above it",
+            ),
             (
                 "version: 1\nversion: 2\n",
                 "line 2: duplicate mapping key: version",

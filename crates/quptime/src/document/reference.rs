@@ -283,3 +283,38 @@ fn templates_see_what_is_listed_and_nothing_else() {
     assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), known);
     assert_eq!(told.len(), known.len());
 }
+
+/// What the receiver on the page, given to Python, says of a request.
+fn judged_by_the_page(header: &str, body: &[u8], secret: &str) -> String {
+    use std::io::Write as _;
+    let page = page();
+    let (_, rest) = page.split_once("#### Signature of webhooks").unwrap();
+    let (_, rest) = rest.split_once("```python\n").unwrap();
+    let (program, _) = rest.split_once("```").unwrap();
+    let program = format!(
+        "{program}\nimport sys\nprint(is_genuine(sys.argv[1], sys.stdin.buffer.read(), sys.argv[2].encode()))\n"
+    );
+    let mut python = std::process::Command::new("python3")
+        .args(["-c", &program, header, secret])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    python.stdin.take().unwrap().write_all(body).unwrap();
+    let output = python.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_receiver_written_from_the_page_knows_what_is_signed() {
+    assert!(page().contains("`Mainstay-Signature: t=SECONDS,v1=DIGITS`"));
+    assert_eq!(notify::SIGNATURE_HEADER, "mainstay-signature");
+    let now = service::SystemClock::shared().unix_ms() / 1000;
+    let body = "{\"verb\":\"DOWN\", \"name\":\"k\u{f6}ln\"}\n".as_bytes();
+    let header = notify::sign("s3cret", now, body);
+    assert_eq!(judged_by_the_page(&header, body, "s3cret"), "True\n");
+    assert_eq!(judged_by_the_page(&header, body, "another"), "False\n");
+    assert_eq!(judged_by_the_page(&header, &body[1..], "s3cret"), "False\n");
+    let late = notify::sign("s3cret", now - 3600, body);
+    assert_eq!(judged_by_the_page(&late, body, "s3cret"), "False\n");
+}

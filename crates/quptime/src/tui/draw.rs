@@ -99,7 +99,7 @@ fn header(state: &State, room: usize) -> Vec<Line<'static>> {
     let Some((look, at)) = &state.look else {
         match &state.unreachable {
             Some(reason) => banner(
-                format!("NO ANSWER FROM THE DAEMON: {reason}. Trying again."),
+                format!("NO ANSWER FROM THE DAEMON: {} Trying again.", sentence(reason)),
                 Tone::Bad,
             ),
             None => banner("asking the daemon ...".to_owned(), Tone::Plain),
@@ -111,8 +111,9 @@ fn header(state: &State, room: usize) -> Vec<Line<'static>> {
     }
     if let Some(reason) = &state.unreachable {
         let age = super::rows::ago(*at, state.now);
+        let reason = sentence(reason);
         let text =
-            format!("NO ANSWER FROM THE DAEMON: {reason}. Trying again; shown is how it stood {age} ago.");
+            format!("NO ANSWER FROM THE DAEMON: {reason} Trying again; shown is how it stood {age} ago.");
         banner(text, Tone::Bad);
     } else if !look.status.quorum {
         let text = match look.status.no_master.as_deref() {
@@ -296,6 +297,12 @@ fn keys(state: &State, room: usize) -> Vec<Line<'static>> {
             Line::styled(text.trim().to_owned(), Style::new().add_modifier(Modifier::DIM))
         })
         .collect()
+}
+
+/// With a full stop, unless it ends as a question: errors of commands have neither.
+fn sentence(text: &str) -> String {
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{text}{end}")
 }
 
 #[cfg(test)]

@@ -246,3 +246,19 @@ fn an_error_is_shown_in_full_and_a_conflict_keeps_the_form() {
     assert!(shown.contains("https://example.com/x"), "{shown}");
     assert!(together.contains("Ctrl-R"), "{shown}");
 }
+
+#[test]
+fn a_question_gets_no_full_stop() {
+    let mut state = state(look());
+    for (reason, shown) in [
+        (
+            "connection refused; is it running?",
+            "is it running? Trying again;",
+        ),
+        ("it does not answer", "it does not answer. Trying again;"),
+    ] {
+        state.unreachable = Some(reason.to_owned());
+        let picture = picture(&state, 160, 20);
+        assert!(picture.contains(shown), "{picture}");
+    }
+}
