@@ -192,7 +192,7 @@ mod tests {
         ];
         let mut text = "version: 1\npeers:\n".to_owned();
         for (id, host) in ids.iter().zip(["alpha", "bravo", "[::1]"]) {
-            text.push_str(&format!("  - node_id: {id}\n    advertise: \"{host}:9901\"\n"));
+            text.extend(["  - node_id: ", id, "\n    advertise: \"", host, ":9901\"\n"]);
         }
         let document = crate::document::parse(&text).unwrap();
         for (text, position) in [
