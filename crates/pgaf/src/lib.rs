@@ -10,6 +10,7 @@
 //! - [`change`]: the order of steps in which names and record change.
 //! - [`election`]: who is promoted, from what members report after they have cut themselves off.
 //! - [`promise`]: what a node that has reported must not do any more.
+//! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
 //! Everything here is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
 //! processes that freeze and wake, all schedules of small groups and random ones of larger groups, and then again with one rule taken
@@ -22,6 +23,7 @@ mod model;
 pub mod names;
 pub mod promise;
 pub mod record;
+pub mod settings;
 
 pub use change::{Change, Work};
 pub use election::{Open, Report, Winner};

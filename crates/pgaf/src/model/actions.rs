@@ -6,7 +6,7 @@ use sim::explore::Model;
 
 use super::Group;
 use super::rules::Rule;
-use super::state::{Entry, Node, Role, Serving, Spent, State, Write};
+use super::state::{Configured, Entry, Node, Role, Serving, Spent, State, Write};
 use crate::{Change, Kind, Names, NodeId, Promise, Record, Report, Work, election};
 
 #[derive(Debug, Clone)]
@@ -437,7 +437,7 @@ impl Group {
         }
         let was_primary = matches!(
             state.nodes[&id].role,
-            Role::Down { standby: None } | Role::Serving(Serving { waiting: false, .. })
+            Role::Down(Configured::Primary) | Role::Serving(Serving { waiting: false, .. })
         );
         let named = state.record.node == id;
         if !named && (self.rules.hold(Rule::NamedOnly) || !was_primary) {
@@ -455,8 +455,8 @@ impl Group {
         let sync = self.sync;
         match &mut state.node(id).role {
             Role::Serving(serving) if !serving.waiting => serving.epoch = epoch,
-            Role::Down { standby } => {
-                let promoted = standby.is_some();
+            Role::Down(configured) => {
+                let promoted = *configured != Configured::Primary;
                 let node = state.node(id);
                 if promoted {
                     node.log.push(Entry::Timeline(epoch as u32));
@@ -491,7 +491,7 @@ impl Group {
             Role::Standby { upstream } if upstream == Some(primary) && log.starts_with(&node.log) => {
                 return false;
             }
-            Role::Standby { .. } | Role::Down { .. } => {}
+            Role::Standby { .. } | Role::Down(_) => {}
             _ => return false,
         }
         let known = Promise {
@@ -524,14 +524,12 @@ impl Group {
         let old_primary = state.epochs[0].0;
         let node = state.node(id);
         node.role = match &node.role {
-            Role::Standby { upstream: None } if !durable && id != old_primary => Role::Down {
-                standby: Some(Some(old_primary)),
-            },
-            Role::Standby { upstream } => Role::Down {
-                standby: Some(*upstream),
-            },
-            Role::Chosen { .. } => Role::Down { standby: Some(None) },
-            Role::Serving(_) | Role::Down { .. } => Role::Down { standby: None },
+            Role::Standby { upstream: None } if !durable && id != old_primary => {
+                Role::Down(Configured::Standby(Some(old_primary)))
+            }
+            Role::Standby { upstream } => Role::Down(Configured::Standby(*upstream)),
+            Role::Chosen { .. } => Role::Down(Configured::Standby(None)),
+            Role::Serving(_) | Role::Down(_) => Role::Down(Configured::Primary),
         };
     }
 }
@@ -589,7 +587,7 @@ impl Model for Group {
                     ]);
                     actions.extend((1..=state.epochs.len() as u64).map(|epoch| Action::Follow(id, epoch)));
                 }
-                Role::Down { .. } => {
+                Role::Down(_) => {
                     actions.extend([Action::Start(id), Action::TakeAgain(id)]);
                     actions.extend((1..=state.epochs.len() as u64).map(|epoch| Action::Follow(id, epoch)));
                 }
@@ -725,10 +723,8 @@ impl Model for Group {
             Action::Start(id) => {
                 // An old primary may be asked where its log ends: it starts cut off from everybody.
                 let upstream = match next.nodes[id].role {
-                    Role::Down {
-                        standby: Some(upstream),
-                    } => upstream,
-                    Role::Down { standby: None } if state.record.node != *id => None,
+                    Role::Down(Configured::Standby(upstream)) => upstream,
+                    Role::Down(Configured::Primary) if state.record.node != *id => None,
                     _ => return Ok(None),
                 };
                 next.node(*id).role = Role::Standby { upstream };
@@ -739,7 +735,7 @@ impl Model for Group {
                     return Ok(None);
                 }
                 next.forget_writes(*id);
-                next.node(*id).role = Role::Down { standby: None };
+                next.node(*id).role = Role::Down(Configured::Primary);
                 true
             }
             Action::Follow(id, epoch) => self.follow(&mut next, *id, *epoch),
@@ -752,7 +748,7 @@ impl Model for Group {
                 }
                 next.spent.releases += 1;
                 let position = next.nodes[id].position(true);
-                next.node(*id).role = Role::Down { standby: None };
+                next.node(*id).role = Role::Down(Configured::Primary);
                 next.lock = None;
                 next.store(state.record.released_at(position));
                 true

@@ -60,10 +60,8 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone, Hash)]
 pub(super) enum Role {
-    /// No PostgreSQL runs. Its configuration makes it a standby, of nobody if it is cut, or a primary.
-    Down {
-        standby: Option<Option<NodeId>>,
-    },
+    /// No PostgreSQL runs.
+    Down(Configured),
     Standby {
         upstream: Option<NodeId>,
     },
@@ -72,6 +70,14 @@ pub(super) enum Role {
         epoch: u64,
     },
     Serving(Serving),
+}
+
+/// What a PostgreSQL that does not run would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Configured {
+    Primary,
+    /// Of nobody if it is cut.
+    Standby(Option<NodeId>),
 }
 
 #[derive(Debug, Clone, Hash)]
