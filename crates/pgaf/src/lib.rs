@@ -10,6 +10,8 @@
 //! - [`change`]: the order of steps in which names and record change.
 //! - [`election`]: who is promoted, from what members report after they have cut themselves off.
 //! - [`promise`]: what a node that has reported must not do any more.
+//! - [`state`]: the states of a node, and which may follow which.
+//! - [`decide`](decide()): what the elected monitor assigns next.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
 //! Everything here is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
@@ -17,6 +19,7 @@
 //! away at a time, which has to be noticed.
 
 pub mod change;
+pub mod decide;
 pub mod election;
 #[cfg(test)]
 mod model;
@@ -24,12 +27,15 @@ pub mod names;
 pub mod promise;
 pub mod record;
 pub mod settings;
+pub mod state;
 
 pub use change::{Change, Work};
+pub use decide::decide;
 pub use election::{Open, Report, Winner};
 pub use names::Names;
 pub use promise::Promise;
 pub use record::{Kind, Position, Record};
+pub use state::NodeState;
 
 /// A node's number in its formation: from 1, given once, never used again.
 pub type NodeId = u32;
