@@ -16,6 +16,7 @@ mod rules;
 mod scenarios;
 mod searches;
 mod state;
+mod steps;
 
 use rules::Rules;
 

@@ -97,15 +97,14 @@ impl View<'_> {
         if record.open {
             return None;
         }
-        let followers = self.others(record.node).find_map(|(id, node)| {
+        self.others(record.node).find_map(|(id, node)| {
             let goal = match node.goal {
                 ReportLsn | FastForward | PreparePromotion | StopReplication => JoinSecondary,
                 Draining | DemoteTimeout => Demoted,
                 _ => return None,
             };
             Some(Step::goal(id, goal, "another node is primary"))
-        });
-        followers
+        })
     }
 
     fn towards_takeover(&self, record: &Record, primary: Option<&Node>) -> Option<Step> {

@@ -181,10 +181,9 @@ impl World {
                 true
             }
             NodeState::CatchingUp => self.follow(id),
-            NodeState::Secondary => self.real(id).pg != Pg::Stopped,
             NodeState::FastForward => self.fetch(id),
             NodeState::ReportLsn | NodeState::StopReplication => self.real(id).pg == Pg::Standby(None),
-            NodeState::PreparePromotion => self.real(id).pg != Pg::Stopped,
+            NodeState::Secondary | NodeState::PreparePromotion => self.real(id).pg != Pg::Stopped,
             _ => true,
         };
         if done {
