@@ -90,6 +90,11 @@ pub(super) fn render(status: &Status) -> String {
     {
         out.push_str("(name*: attached because the alert is a default)\n");
     }
+    if shows_here(&status.checks) {
+        out.push_str(
+            "(STATE is the last verdict, HERE what this node itself finds; nobody is told without quorum)\n",
+        );
+    }
     for note in &status.notes {
         let _ = writeln!(out, "\n{}", terminal::harmless(note));
     }
@@ -128,9 +133,19 @@ pub(super) fn head(status: &Status) -> String {
 
 /// The table of checks.
 pub(super) fn checks(lines: &[CheckLine]) -> Table {
-    let mut table = Table::new(["ID", "NAME", "STATE", "OK/TOTAL", "ALERTS", "DETAIL"]);
+    let mut header = vec!["ID", "NAME", "STATE", "OK/TOTAL", "ALERTS", "DETAIL"];
+    // Scripts know the others by their place.
+    let shows_here = shows_here(lines);
+    if shows_here {
+        header.push("HERE");
+    }
+    let mut table = Table::new(header);
     for line in lines {
-        table.row(check_cells(line));
+        let mut row = Vec::from(check_cells(line));
+        if shows_here {
+            row.push(here(line));
+        }
+        table.row(row);
     }
     table
 }
@@ -163,10 +178,24 @@ pub(super) fn check_cells(line: &CheckLine) -> [String; 6] {
     ]
 }
 
+/// Whether somebody has to make do with what one node finds, because there is no quorum.
+fn shows_here(lines: &[CheckLine]) -> bool {
+    lines.iter().any(|line| line.here.is_some())
+}
+
+fn here(line: &CheckLine) -> String {
+    match &line.here {
+        None => "-".to_owned(),
+        Some(found) if found.detail.is_empty() => found.result.name().to_owned(),
+        Some(found) => format!("{}: {}", found.result.name(), found.detail),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::PeerLine;
+    use crate::node::wire::{Found, Here};
 
     fn example() -> Status {
         let line = |name: &str, status, ok, detail: &str| CheckLine {
@@ -180,6 +209,7 @@ mod tests {
             alerts: vec!["oncall".to_owned(), "ops*".to_owned()],
             detail: detail.to_owned(),
             acknowledged: false,
+            here: None,
         };
         let node = |text: &str| text.parse().unwrap();
         let (alpha, bravo) = (
@@ -235,6 +265,28 @@ id-db        db        down   1/3       oncall,ops*  connect: connection timed o
 (name*: attached because the alert is a default)
 ";
         assert_eq!(render(&example()), expected);
+    }
+
+    #[test]
+    fn without_quorum_it_says_what_this_node_finds() {
+        let mut status = example();
+        status.quorum = false;
+        status.checks[0].mark = Some("stale".to_owned());
+        status.checks[0].here = Some(Here {
+            result: Found::Down,
+            detail: "status 503".to_owned(),
+            at: 1_778_598_092_000,
+        });
+        let text = render(&status);
+        let (_, table) = text.split_once("\nCHECKS\n").unwrap();
+        let expected = "\
+ID           NAME      STATE       OK/TOTAL  ALERTS       DETAIL                         HERE
+id-homepage  homepage  (stale) up  3/3       oncall,ops*                                 down: status 503
+id-db        db        down        1/3       oncall,ops*  connect: connection timed out  -
+(name*: attached because the alert is a default)
+(STATE is the last verdict, HERE what this node itself finds; nobody is told without quorum)
+";
+        assert_eq!(table, expected);
     }
 
     #[test]

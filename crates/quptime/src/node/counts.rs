@@ -110,13 +110,8 @@ impl Counts {
 
     /// A probe has ended.
     pub fn probe_ended(&self, check: &str, kind: CheckKind, found: Found, phases: &Phases) {
-        let result = match found {
-            Found::Up => "up",
-            Found::Down => "down",
-            Found::Unable => "unable",
-        };
         let mut counted = self.inner.lock();
-        *counted.probes.entry((kind, result)).or_default() += 1;
+        *counted.probes.entry((kind, found.name())).or_default() += 1;
         if !counted.phases.contains_key(check) && counted.phases.len() >= CHECKS_MAX {
             return;
         }

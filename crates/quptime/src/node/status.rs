@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::propose;
 use super::shared::{Mastery, Shared, quorum_of};
-use super::wire::{CheckLine, decode, encode, kind};
+use super::wire::{CheckLine, Here, decode, encode, kind};
 use crate::api::{PeerLine, Status};
 use crate::document::Document;
 use crate::identity::NodeId;
@@ -59,6 +59,7 @@ pub fn table(shared: &Shared, state: &State, rounds: Option<&Rounds>) -> Vec<Che
             acknowledged: known
                 .incident
                 .is_some_and(|incident| is_acknowledged(&incident, wall)),
+            here: None,
         }
     };
     document.checks.iter().map(line).collect()
@@ -83,6 +84,10 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         _ => document.quorum(),
     };
     let peers = peers(shared, view.as_deref(), &document);
+    let mut checks = checks(shared, master).await;
+    if master.is_none() {
+        look_here(shared, &mut checks);
+    }
     Status {
         node: shared.me,
         term: view.as_ref().map_or(0, |view| view.term),
@@ -93,7 +98,7 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         config_version: document.version,
         notes: notes(shared, &peers),
         peers,
-        checks: checks(shared, master).await,
+        checks,
     }
 }
 
@@ -144,6 +149,19 @@ async fn checks(shared: &Arc<Shared>, master: Option<NodeId>) -> Vec<CheckLine> 
     match shared.view() {
         Some(view) if view.state.document.version > 0 => table(shared, &view.state, None),
         _ => Vec::new(),
+    }
+}
+
+/// Verdicts stay as they were when there was quorum last, so what this node finds itself stands beside them.
+fn look_here(shared: &Shared, lines: &mut [CheckLine]) {
+    let (now, wall) = (shared.now(), shared.wall());
+    let found = shared.found.lock();
+    for line in lines {
+        line.here = found.get(&line.id).map(|found| Here {
+            result: found.result,
+            detail: found.detail.clone(),
+            at: wall.saturating_sub(now.saturating_sub(found.at)),
+        });
     }
 }
 

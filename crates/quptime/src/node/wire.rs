@@ -155,6 +155,17 @@ pub enum Found {
     Unable,
 }
 
+impl Found {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Found::Up => "up",
+            Found::Down => "down",
+            Found::Unable => "unable",
+        }
+    }
+}
+
 /// A line of the table of checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckLine {
@@ -181,6 +192,20 @@ pub struct CheckLine {
     /// Whether somebody works on it.
     #[serde(default)]
     pub acknowledged: bool,
+    /// What the node that is asked finds itself; only without quorum, when nothing newer is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<Here>,
+}
+
+/// What a node itself finds about a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// What.
+    pub result: Found,
+    /// Why, if not well.
+    pub detail: String,
+    /// When, UNIX milliseconds.
+    pub at: Millis,
 }
 
 /// A stranger asks to be, or to make the called node, part of a cluster.

@@ -36,6 +36,32 @@ fn an_edit_without_quorum_waits_and_is_applied_afterwards() {
 }
 
 #[test]
+fn without_quorum_a_node_says_what_it_finds_itself() {
+    let mut cluster = cluster();
+    let node = &cluster.nodes[2];
+    node.run(&["check", "edit", "port", "--interval", "1s"])
+        .unwrap()
+        .ok();
+    let with_quorum = node.run(&["status", "--no-wait"]).unwrap().ok();
+    assert!(!with_quorum.contains("HERE"), "{with_quorum}");
+    for index in [0, 1] {
+        cluster.nodes[index].kill9().unwrap();
+    }
+    let node = &cluster.nodes[2];
+    wait_until(LIMIT, "what this node finds, beside the verdict", || {
+        let json = node.run(&["status", "--no-wait", "--json"]).unwrap().stdout;
+        let status: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+        let here = &status["checks"][0]["here"];
+        here["result"] == "down" && here["at"].as_str().is_some_and(|at| at.ends_with('Z'))
+    });
+    let text = node.run(&["status", "--no-wait"]).unwrap().stdout;
+    assert!(
+        text.contains("  HERE\n") && text.contains("  down: connect: connection refused\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_edit_that_is_taken_back_before_quorum_is_forgotten() {
     let mut cluster = cluster();
     let (version, good) = (cluster.nodes[2].version(), cluster.nodes[2].cluster_text());

@@ -25,6 +25,7 @@ fn line(name: &str, status: Status, detail: &str) -> CheckLine {
         alerts: vec!["ops*".to_owned()],
         detail: detail.to_owned(),
         acknowledged: false,
+        here: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn look(checks: &[&str]) -> Look {
         alerts: Vec::new(),
         detail: String::new(),
         acknowledged: false,
+        here: None,
     };
     let check = |name: &&str| Check {
         id: format!("id-{name}"),
