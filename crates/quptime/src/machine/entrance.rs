@@ -94,7 +94,7 @@ impl Entrance {
     fn mutated(boot: Boot, mutation: [Mutation; 2]) -> (Entrance, Vec<Action>) {
         let Boot {
             node,
-            mut note,
+            note,
             raft,
             trial,
             file,
@@ -111,23 +111,9 @@ impl Entrance {
         let raft = match raft {
             Directory::Absent => None,
             Directory::Present(facts) => Some(facts),
-            Directory::Newer | Directory::Shortened if refused.is_some() => None,
+            Directory::Newer if refused.is_some() => None,
             Directory::Newer => {
                 actions.extend([Action::MoveAside, took(Row::NewerSchema)]);
-                None
-            }
-            Directory::Shortened => {
-                // A life that may have forgotten something is over, also where the note would go on with it.
-                note.standing = match note.standing {
-                    Standing::Trial(_) if trial.is_none() => Standing::Left,
-                    Standing::Entering(..) => Standing::Own,
-                    standing => standing,
-                };
-                actions.extend([
-                    Action::Persist(note.clone()),
-                    Action::MoveAside,
-                    took(Row::LostRecords),
-                ]);
                 None
             }
         };

@@ -4,6 +4,7 @@
 //! `raft.note`, where the node stands. What a running replica would have to be stopped for ends the run: the note is written first, and the
 //! next run goes on from it, as after a crash.
 
+mod damage;
 mod disk;
 mod orphans;
 

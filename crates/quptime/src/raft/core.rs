@@ -136,7 +136,9 @@ impl std::fmt::Debug for Start {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log and the snapshot do not fit each other.
-    #[error("raft/: {0}; move the folder aside and start again, the other nodes have what this one had")]
+    #[error(
+        "raft/log and its snapshot do not fit each other: {0}; move the folder raft/ aside while a majority of the cluster runs, and start again"
+    )]
     Restore(#[from] consensus::machine::RestoreError),
     /// No thread.
     #[error("start a thread: {0}")]

@@ -13,9 +13,11 @@
 //!   again, and what it says can only be too little.
 //!
 //! Each record carries its length and a CRC-32C. A record that is cut off or wrong at the very end, behind what was synced, is what a crash left of
-//! an append that nobody was told about. If it was synced, others may count on it: a member that has forgotten what it acknowledged, or whom it
-//! voted for, must not take part any more ([`DiskError::Shortened`]). Anywhere else it is damage and the folder is refused.
+//! an append that nobody was told about: it is removed. Whatever else is wrong or missing was synced, or may have been, so others may count on
+//! it. A member that has forgotten what it acknowledged, or whom it voted for, must not take part any more; so the folder is refused
+//! ([`DiskError::Damaged`]) and nothing of it is changed. What people can do then is the matter of `node/enter/damage.rs`.
 
+mod record;
 mod synced;
 
 use std::collections::VecDeque;
@@ -24,18 +26,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _};
 use consensus::{Configuration, Entry, HardState, Index, Kind, Position, Snapshot, Term};
 use serde::{Deserialize, Serialize};
 
 use self::synced::Synced;
 use crate::document::schema::SCHEMA;
 use crate::machine::state::State;
-
-const MAGIC: &[u8; 8] = b"QULOG\x00\x01\n";
-/// A record that is longer is damage: commands are bounded by the frame they come in.
-const RECORD_MAX: usize = 64 << 20;
-const HEADER: usize = 8;
 
 /// What is wrong with the folder, or with the disk under it.
 #[derive(Debug, thiserror::Error)]
@@ -50,21 +47,15 @@ pub enum DiskError {
         /// Why not.
         source: io::Error,
     },
-    /// The content cannot be.
-    #[error("{} is damaged: {what}; move the folder raft/ aside and start again, the other nodes have what this one had", .path.display())]
+    /// The content cannot be: something of what was synced is wrong or missing.
+    #[error("{} is damaged at byte {at}: {what}", .path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// What was found.
+        /// Where what can be read ends.
+        at: u64,
+        /// What was found there.
         what: String,
-    },
-    /// The end of the log is gone, although it was synced.
-    #[error("{} has lost its end: {lost} bytes that were synced are missing; move the folder aside and start again, the other nodes have what this one had", .path.display())]
-    Shortened {
-        /// Which file.
-        path: PathBuf,
-        /// How many bytes.
-        lost: u64,
     },
     /// Written by a later program.
     #[error("{} was written by a newer qu (schema {level}, this one knows {SCHEMA})", .path.display())]
@@ -137,7 +128,13 @@ impl Disk {
         };
         let meta: Meta = serde_json::from_slice(&text).map_err(|error| DiskError::Damaged {
             path: path.clone(),
-            what: error.to_string(),
+            // It is one line.
+            at: error.column().saturating_sub(1) as u64,
+            what: if text.is_empty() {
+                "it is empty".to_owned()
+            } else {
+                error.to_string()
+            },
         })?;
         let inode = fs::metadata(dir).map_err(io_error("look at", dir))?.ino();
         if meta.inode != inode {
@@ -200,15 +197,17 @@ impl Disk {
             return Ok(None);
         };
         let path = dir.join("log");
-        let content = fs::read(&path).map_err(io_error("read", &path))?;
-        let damaged = |what: String| DiskError::Damaged {
+        let content = read_part(&path)?;
+        let damaged = |at: u64, what: String| DiskError::Damaged {
             path: path.clone(),
+            at,
             what,
         };
-        let read = read_log(&content).map_err(damaged)?;
+        let read = record::read_log(&content).map_err(|wrong| damaged(wrong.at, wrong.what))?;
         let (synced, lost) = Synced::open(dir, &path, read.length)?;
         if lost > 0 {
-            return Err(DiskError::Shortened { path, lost });
+            let what = format!("the last {lost} bytes that were synced are wrong or missing");
+            return Err(damaged(read.length, what));
         }
         let state = load_snapshot(dir, &read.base)?;
         let mut file = OpenOptions::new()
@@ -216,6 +215,10 @@ impl Disk {
             .open(&path)
             .map_err(io_error("open", &path))?;
         if read.length < content.len() as u64 {
+            tracing::info!(
+                target: "quptime", file = %path.display(), at = read.length, bytes = content.len() as u64 - read.length,
+                "removed the beginning of an append that a crash cut off; nobody was told of it"
+            );
             file.set_len(read.length).map_err(io_error("shorten", &path))?;
             file.flush().map_err(io_error("shorten", &path))?;
             file.sync_all().map_err(io_error("sync", &path))?;
@@ -228,7 +231,7 @@ impl Disk {
                 dir: dir.to_owned(),
                 file,
                 base: read.base,
-                entries: read.entries.into(),
+                entries: read.entries,
                 hard_state: read.hard_state,
                 length: read.length,
                 synced,
@@ -290,13 +293,15 @@ impl Disk {
     pub fn write(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), DiskError> {
         let mut batch = Vec::new();
         for entry in entries {
-            record(&mut batch, KIND_ENTRY, |out| {
+            record::put(&mut batch, record::KIND_ENTRY, |out| {
                 out.put_u64(entry.index);
                 entry.encode(out);
             });
         }
         if let Some(hard_state) = hard_state {
-            record(&mut batch, KIND_HARD_STATE, |out| out.extend(hard_state.encode()));
+            record::put(&mut batch, record::KIND_HARD_STATE, |out| {
+                out.extend(hard_state.encode())
+            });
         }
         let path = || self.dir.join("log");
         self.file
@@ -308,7 +313,7 @@ impl Disk {
         self.length += batch.len() as u64;
         self.synced.note(&self.file, self.length);
         if let Some(first) = entries.first() {
-            cut(&mut self.entries, first.index);
+            record::cut(&mut self.entries, first.index);
             self.entries.extend(entries.iter().cloned());
         }
         if let Some(hard_state) = hard_state {
@@ -371,130 +376,21 @@ impl Disk {
     }
 }
 
-const KIND_BASE: u8 = 1;
-const KIND_ENTRY: u8 = 2;
-const KIND_HARD_STATE: u8 = 3;
-
-fn record(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
-    let mut content = vec![kind];
-    body(&mut content);
-    out.put_u32(u32::try_from(content.len()).expect("entries are bounded by the frame they come in"));
-    out.put_u32(crc32c::crc32c(&content));
-    out.extend(content);
-}
-
-fn cut(entries: &mut VecDeque<Entry>, from: Index) {
-    while entries.back().is_some_and(|entry| entry.index >= from) {
-        entries.pop_back();
-    }
-}
-
-fn encode_snapshot(out: &mut Vec<u8>, snapshot: &Snapshot) {
-    out.put_u64(snapshot.position.index);
-    out.put_u64(snapshot.position.term.0);
-    let configuration = snapshot.configuration.encode();
-    out.put_u32(configuration.len() as u32);
-    out.extend(configuration);
-}
-
-fn decode_snapshot(bytes: &mut Bytes) -> Result<Snapshot, String> {
-    let short = |_| "cut off".to_owned();
-    let index = bytes.try_get_u64().map_err(short)?;
-    let term = Term(bytes.try_get_u64().map_err(short)?);
-    let length = bytes.try_get_u32().map_err(short)? as usize;
-    if bytes.len() < length {
-        return Err("cut off".to_owned());
-    }
-    let configuration = Configuration::decode(bytes.split_to(length)).map_err(|error| error.to_string())?;
-    Ok(Snapshot {
-        position: Position { term, index },
-        configuration,
-    })
-}
-
-struct ReadLog {
-    base: Snapshot,
-    entries: Vec<Entry>,
-    hard_state: HardState,
-    length: u64,
-}
-
-fn read_log(content: &[u8]) -> Result<ReadLog, String> {
-    let Some(mut rest) = content.strip_prefix(MAGIC) else {
-        return Err("it does not begin like a log".to_owned());
-    };
-    let (mut base, mut hard_state) = (None, None);
-    let mut entries: VecDeque<Entry> = VecDeque::new();
-    while !rest.is_empty() {
-        let at = content.len() - rest.len();
-        let Some((kind, body, after)) = next_record(rest) else {
-            // Whole records behind it would mean that it was not the last append that was cut off.
-            if followed_by_record(rest) {
-                return Err(format!("the record at byte {at} is wrong"));
-            }
-            break;
-        };
-        let mut body = Bytes::copy_from_slice(body);
-        match kind {
-            KIND_BASE if base.is_none() => base = Some(decode_snapshot(&mut body)?),
-            KIND_ENTRY => {
-                let index = body
-                    .try_get_u64()
-                    .map_err(|_| format!("the entry at byte {at} is cut off"))?;
-                let entry = Entry::decode(index, &mut body)
-                    .map_err(|error| format!("the entry at byte {at}: {error}"))?;
-                cut(&mut entries, index);
-                entries.push_back(entry);
-            }
-            KIND_HARD_STATE => {
-                let read = HardState::decode(&body);
-                hard_state = Some(read.ok_or_else(|| format!("the hard state at byte {at} is wrong"))?);
-            }
-            kind => return Err(format!("a record of kind {kind} at byte {at}")),
-        }
-        rest = after;
-    }
-    let length = (content.len() - rest.len()) as u64;
-    Ok(ReadLog {
-        base: base.ok_or("it does not say where it begins")?,
-        entries: entries.into(),
-        hard_state: hard_state.ok_or("it holds no hard state")?,
-        length,
-    })
-}
-
-fn next_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (header, rest) = bytes.split_at_checked(HEADER)?;
-    let (mut length, mut checksum) = header.split_at(4);
-    let (length, checksum) = (length.get_u32() as usize, checksum.get_u32());
-    if length == 0 || length > RECORD_MAX {
-        return None;
-    }
-    let (content, after) = rest.split_at_checked(length)?;
-    if crc32c::crc32c(content) != checksum {
-        return None;
-    }
-    Some((content[0], &content[1..], after))
-}
-
-/// Whether a right record begins anywhere behind the first byte of a wrong one.
-fn followed_by_record(bytes: &[u8]) -> bool {
-    (1..bytes.len()).any(|offset| next_record(&bytes[offset..]).is_some())
-}
-
 fn write_log(
     dir: &Path,
     base: &Snapshot,
     hard_state: &HardState,
     entries: &VecDeque<Entry>,
 ) -> Result<(File, u64), DiskError> {
-    let mut content = MAGIC.to_vec();
-    record(&mut content, KIND_BASE, |out| encode_snapshot(out, base));
-    record(&mut content, KIND_HARD_STATE, |out| {
+    let mut content = record::MAGIC.to_vec();
+    record::put(&mut content, record::KIND_BASE, |out| {
+        record::encode_snapshot(out, base)
+    });
+    record::put(&mut content, record::KIND_HARD_STATE, |out| {
         out.extend(hard_state.encode());
     });
     for entry in entries {
-        record(&mut content, KIND_ENTRY, |out| {
+        record::put(&mut content, record::KIND_ENTRY, |out| {
             out.put_u64(entry.index);
             entry.encode(out);
         });
@@ -524,18 +420,32 @@ fn load_snapshot(dir: &Path, base: &Snapshot) -> Result<State, DiskError> {
         return Ok(State::default());
     }
     let path = dir.join(snapshot_name(base.position));
-    let content = fs::read(&path).map_err(io_error("read", &path))?;
-    let damaged = |what: String| DiskError::Damaged {
+    let content = read_part(&path)?;
+    let damaged = |at: usize, what: String| DiskError::Damaged {
         path: path.clone(),
+        at: at as u64,
         what,
     };
     let Some((mut checksum, body)) = content.split_at_checked(4) else {
-        return Err(damaged("it is cut off".to_owned()));
+        return Err(damaged(content.len(), "it ends there".to_owned()));
     };
     if crc32c::crc32c(body) != checksum.get_u32() {
-        return Err(damaged("its checksum is wrong".to_owned()));
+        let what = format!("the checksum of the {} bytes from there on is wrong", body.len());
+        return Err(damaged(4, what));
     }
-    serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| damaged(4, error.to_string()))
+}
+
+/// A file that a finished folder cannot be without.
+fn read_part(path: &Path) -> Result<Vec<u8>, DiskError> {
+    fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => DiskError::Damaged {
+            path: path.to_owned(),
+            at: 0,
+            what: "the file is missing".to_owned(),
+        },
+        _ => io_error("read", path)(error),
+    })
 }
 
 /// Snapshots that the log does not name, and files that were never finished.

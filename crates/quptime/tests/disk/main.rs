@@ -6,6 +6,7 @@
     reason = "a test says with a panic what failed"
 )]
 
+mod damage;
 mod orphans;
 
 use std::time::Duration;

@@ -29,8 +29,6 @@ pub enum Directory {
     Present(RaftFacts),
     /// Written by a newer schema.
     Newer,
-    /// The end of what was synced is gone: what this life acknowledged, or whom it voted for, is not known any more.
-    Shortened,
 }
 
 /// What can happen.
@@ -75,7 +73,7 @@ pub enum Action {
     PendingEdit,
     /// Keep `cluster.yaml` as `cluster.yaml.stale-<time>`.
     KeepStale,
-    /// Move `raft/`, written by a newer schema or shortened, aside.
+    /// Move `raft/`, written by a newer schema, aside.
     MoveAside,
     /// Move `raft/` to `raft.orphan-<time>` if it belongs to anything else, make an empty one for this life, start its replica.
     Enter(Group, Incarnation),
@@ -140,8 +138,6 @@ pub enum Row {
     GivesUpTrial,
     /// State of a newer schema, file readable.
     NewerSchema,
-    /// State that has lost its end: put aside, and the node goes on without any.
-    LostRecords,
     /// The file cannot be taken.
     RefusesFile,
 }

@@ -92,7 +92,8 @@ enum Move {
     Put(usize),
     Admit { by: usize, node: usize },
     Wipe(usize),
-    Shorten(usize),
+    Damage(usize),
+    DamageTrial(usize),
     File(usize, Kind),
 }
 
@@ -175,7 +176,8 @@ impl Model for Exploration {
                 (left.puts, Move::Put(node)),
                 (left.crashes, Move::Crash(node)),
                 (left.wipes, Move::Wipe(node)),
-                (left.wipes, Move::Shorten(node)),
+                (left.wipes, Move::Damage(node)),
+                (left.wipes, Move::DamageTrial(node)),
                 (left.zeros, Move::File(node, Kind::Zero)),
                 (left.edits, Move::File(node, Kind::Edited)),
                 (left.surgeries, Move::File(node, Kind::Surgery)),

@@ -161,6 +161,32 @@ pub struct Note {
     pub generation: u32,
 }
 
+impl Note {
+    /// What is true when `raft/` is damaged: that life may have promised what nobody knows any more, so it is over, also where the note would
+    /// go on with it. Written before anybody moves the folder aside, and right as well if it can be read after all.
+    #[must_use]
+    pub fn without_log(self, has_trial: bool) -> Note {
+        let standing = match self.standing {
+            // What was adopted, and not written down as such yet.
+            Standing::Trial(_) if !has_trial => Standing::Left,
+            // What the life was made for, or what was left for it.
+            Standing::Entering(..) => Standing::Left,
+            standing => standing,
+        };
+        Note { standing, ..self }
+    }
+
+    /// The same when `raft.trial/` is damaged. What `raft/` holds still counts.
+    #[must_use]
+    pub fn without_trial(self) -> Note {
+        let standing = match self.standing {
+            Standing::Trial(_) => Standing::Left,
+            standing => standing,
+        };
+        Note { standing, ..self }
+    }
+}
+
 /// A group that has a leader, and something committed by that very leader.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Running {

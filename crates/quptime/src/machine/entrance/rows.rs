@@ -212,39 +212,33 @@ fn an_edit_of_an_older_text_that_was_written_here_is_no_stale_backup() {
 }
 
 #[test]
-fn state_that_has_lost_its_end_is_put_aside_and_its_life_is_over() {
-    let shortened = |note: Note| Boot {
-        raft: Directory::Shortened,
-        note,
-        ..boot(1, None, file(5, FILE, ALL, true))
+fn a_life_whose_log_is_damaged_is_over() {
+    let entering = Note {
+        standing: Standing::Entering(GROUP, Incarnation(8)),
+        generation: 3,
     };
-    let mut node = Node::start(shortened(Note::default()));
+    let left = Note {
+        standing: Standing::Left,
+        generation: 3,
+    };
+    assert_eq!(entering.clone().without_log(false), left);
+    // It was not begun, so it is still good.
+    assert_eq!(entering.clone().without_trial(), entering);
+    assert_eq!(Note::default().without_log(false), Note::default());
+
+    // What is told to move the folder aside comes back with another life.
+    let mut node = Node::start(Boot {
+        note: left,
+        ..boot(1, None, file(5, FILE, ALL, false))
+    });
     node.fresh = 70;
-    assert_eq!(rows(&node.began), [Row::LostRecords]);
-    assert!(node.began.contains(&Action::MoveAside) && node.entrance.statement().data.is_none());
+    assert!(node.began.is_empty() && node.entrance.statement().data.is_none());
     let actions = node.hears(in_group(3, running(ALL))).after(1);
     assert_eq!(rows(&actions), [Row::EntersRunning]);
     assert!(
         actions
             .iter()
-            .any(|action| matches!(action, Action::Enter(GROUP, Incarnation(life)) if *life != 1))
-    );
-
-    // A note that would go on with that life is replaced first.
-    let entering = Note {
-        standing: Standing::Entering(GROUP, Incarnation(8)),
-        ..Note::default()
-    };
-    let node = Node::start(shortened(entering));
-    assert_eq!(
-        node.began[..2],
-        [Action::Persist(Note::default()), Action::MoveAside]
-    );
-    assert!(
-        !node
-            .began
-            .iter()
-            .any(|action| matches!(action, Action::Enter(..)))
+            .any(|action| matches!(action, Action::Enter(GROUP, Incarnation(life)) if *life != 8))
     );
 }
 

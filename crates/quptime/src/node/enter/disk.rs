@@ -10,7 +10,7 @@ use consensus::{Configuration, HardState, Kind, Snapshot};
 
 use super::super::file::written::{Seen, Written, carry_over, version_of};
 use super::super::shared::Shared;
-use super::{known_as, name, names_of};
+use super::{damage, known_as, name, names_of};
 use crate::document::{self, Digest, Document};
 use crate::home::{Home, free_path, write};
 use crate::identity::NodeId;
@@ -33,14 +33,13 @@ pub fn boot(home: &Home, me: NodeId, known: Option<&Document>) -> anyhow::Result
         Ok(None) => Directory::Absent,
         Ok(Some(loaded)) => Directory::Present(facts(&loaded, false)),
         Err(DiskError::Newer { .. }) => Directory::Newer,
-        Err(error @ DiskError::Shortened { .. }) => {
-            tracing::error!(target: "quptime", "{error}");
-            Directory::Shortened
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(damage::refuse_log(home, me, note, error)),
     };
     let is_founder = matches!(&note.standing, Standing::Trial(founding) if founding.founder == known_as(me));
-    let trial = Disk::open(&home.trial())?.map(|loaded| facts(&loaded, is_founder));
+    let trial = match Disk::open(&home.trial()) {
+        Ok(trial) => trial.map(|loaded| facts(&loaded, is_founder)),
+        Err(error) => return Err(damage::refuse_trial(home, me, note, error)),
+    };
     let genuine = matches!(raft, Directory::Present(_));
     let file = match (read_file(home, genuine), known) {
         (Err(_), Some(known)) => Ok(match &raft {

@@ -1,7 +1,9 @@
 //! What is there after a start, also after a start that follows a crash or damage.
 
-use super::*;
+use bytes::Bytes;
 use consensus::Incarnation;
+
+use super::*;
 
 fn hard(term: u64) -> HardState {
     HardState {
@@ -93,13 +95,9 @@ fn damage_in_the_middle_is_told_and_never_read_over() {
         damaged[position] ^= 0x10;
         fs::write(&path, &damaged).unwrap();
         match Disk::open(&folder.dir) {
-            Err(DiskError::Damaged { .. }) => {}
-            // Only at the end it may be something else than damage.
-            Err(DiskError::Shortened { lost, .. }) => {
-                assert!(
-                    position as u64 + lost >= content.len() as u64,
-                    "bit of byte {position}"
-                );
+            Err(DiskError::Damaged { path: named, at, .. }) => {
+                assert_eq!(named, path);
+                assert!(at <= position as u64, "byte {position}, told as {at}");
             }
             other => panic!("byte {position}: {other:?}"),
         }
@@ -117,11 +115,11 @@ fn an_end_that_was_synced_and_is_gone_is_told() {
     let content = fs::read(&path).unwrap();
     for length in whole..content.len() as u64 {
         fs::write(&path, &content[..length as usize]).unwrap();
-        let lost = match Disk::open(&folder.dir) {
-            Err(DiskError::Shortened { lost, .. }) => lost,
+        match Disk::open(&folder.dir) {
+            Err(DiskError::Damaged { at, .. }) => assert!((whole..=length).contains(&at), "cut to {length}"),
             other => panic!("cut to {length}: {other:?}"),
-        };
-        assert!(lost >= content.len() as u64 - length, "cut to {length}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().len(), length, "it is left as it is");
     }
     fs::write(&path, &content).unwrap();
     assert_eq!(reopen(&folder.dir).disk.last().index, 2);
@@ -203,4 +201,57 @@ fn a_snapshot_replaces_the_log() {
         })
         .count();
     assert_eq!(snapshots, 1);
+}
+
+#[test]
+fn every_part_that_is_missing_or_empty_is_told_by_name() {
+    let folder = folder();
+    let mut disk = made(&folder.dir, 1);
+    disk.write(&[entry(1, 1), entry(2, 1)], None).unwrap();
+    let snapshot = Snapshot {
+        position: entry(1, 1).position(),
+        configuration: Configuration::default(),
+    };
+    disk.rebase(&snapshot, &State::default(), &hard(1), true).unwrap();
+    drop(disk);
+    let told = || Disk::open(&folder.dir).unwrap_err().to_string();
+    for (name, missing, empty) in [
+        (
+            "log",
+            "byte 0: the file is missing",
+            "byte 0: it does not begin like a log",
+        ),
+        (
+            "snapshot-1-1",
+            "byte 0: the file is missing",
+            "byte 0: it ends there",
+        ),
+        ("meta", "", "byte 0: it is empty"),
+    ] {
+        let path = folder.dir.join(name);
+        let content = fs::read(&path).unwrap();
+        let text = |what: &str| format!("{} is damaged at {what}", path.display());
+        fs::write(&path, "").unwrap();
+        assert_eq!(told(), text(empty));
+        fs::remove_file(&path).unwrap();
+        if !missing.is_empty() {
+            assert_eq!(told(), text(missing));
+        }
+        fs::write(&path, content).unwrap();
+    }
+    // An entry that is whole and cannot stand there.
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(folder.dir.join("log"))
+        .unwrap();
+    let at = file.metadata().unwrap().len();
+    let mut content = Vec::new();
+    record::put(&mut content, record::KIND_ENTRY, |out| {
+        out.put_u64(9);
+        entry(9, 1).encode(out);
+    });
+    file.write_all(&content).unwrap();
+    assert!(told().ends_with(&format!(
+        "raft/log is damaged at byte {at}: entry 9 comes after entry 2"
+    )));
 }

@@ -168,7 +168,7 @@ fn three_members_and_an_edited_file_of_the_same_version() {
 }
 
 #[test]
-fn two_members_and_a_log_that_lost_its_end() {
+fn two_members_and_a_damaged_log() {
     let budget = Budget {
         elections: 2,
         puts: 1,
@@ -176,11 +176,7 @@ fn two_members_and_a_log_that_lost_its_end() {
         foundings: 2,
         ..NOTHING
     };
-    holds(
-        Rules { budget, ..TWO },
-        &["LostRecords", "FoundsUnanimously"],
-        false,
-    );
+    holds(Rules { budget, ..TWO }, &["damaged", "FoundsUnanimously"], false);
 }
 
 #[test]
@@ -321,7 +317,13 @@ fn three_nodes_at_random_with_edits_of_the_same_version() {
         rules,
         0,
         100,
-        &["Adopts", "EntersRunning", "StartsWithEdit", "LostRecords"],
+        &[
+            "Adopts",
+            "EntersRunning",
+            "StartsWithEdit",
+            "damaged",
+            "damaged trial",
+        ],
     );
 }
 

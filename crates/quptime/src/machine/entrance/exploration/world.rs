@@ -57,8 +57,6 @@ pub(super) struct Node {
     pub(super) entrance: Option<Entrance>,
     pub(super) note: Note,
     pub(super) raft: Option<Log>,
-    /// Its log has lost its end.
-    pub(super) shortened: bool,
     pub(super) trial: Option<Log>,
     pub(super) file: Text,
     /// Kept in the Raft directory.
@@ -138,7 +136,6 @@ impl<'m> World<'m> {
                 recovering: false,
                 excuses: 0,
             }),
-            shortened: false,
             trial: None,
             file,
             written: grouped.then_some(file),
@@ -233,20 +230,33 @@ impl<'m> World<'m> {
                 self.stop(node);
                 let wiped = self.node_mut(node);
                 (wiped.raft, wiped.trial, wiped.written) = (None, None, None);
-                wiped.shortened = false;
                 wiped.note = Note::default();
                 self.state.ghost.wipe(node);
             }
-            Move::Shorten(node) => {
+            // The node says that it does not start and why, and somebody moves the folder aside.
+            Move::Damage(node) => {
                 let spent = spend(&mut left.wipes);
                 let known = self.node(node);
-                let is_empty = known.raft.as_ref().is_none_or(|log| log.last.index == 0);
-                if !spent || is_empty || known.shortened {
+                if !spent || known.raft.as_ref().is_none_or(|log| log.last.index == 0) {
                     return Ok(false);
                 }
                 self.stop(node);
-                self.node_mut(node).shortened = true;
+                let damaged = self.node_mut(node);
+                damaged.note = damaged.note.clone().without_log(damaged.trial.is_some());
+                (damaged.raft, damaged.written) = (None, None);
                 self.state.ghost.wipe(node);
+                self.see("damaged");
+            }
+            Move::DamageTrial(node) => {
+                if !spend(&mut left.wipes) || self.node(node).trial.is_none() {
+                    return Ok(false);
+                }
+                self.stop(node);
+                let damaged = self.node_mut(node);
+                damaged.note = damaged.note.clone().without_trial();
+                damaged.trial = None;
+                self.state.ghost.wipe(node);
+                self.see("damaged trial");
             }
             Move::File(node, kind) => {
                 let budget = match kind {
@@ -315,7 +325,7 @@ impl<'m> World<'m> {
             version: node.file.version.into(),
             digest: node.file.digest(),
             peers: peers_of(node.file).map(id).collect(),
-            as_written: node.written == Some(node.file) && !node.shortened,
+            as_written: node.written == Some(node.file),
             is_edit: node
                 .written
                 .is_some_and(|written| written != node.file && written.version == node.file.version),
@@ -329,7 +339,6 @@ impl<'m> World<'m> {
             note: node.note.clone(),
             raft: match &node.raft {
                 None => Directory::Absent,
-                Some(_) if node.shortened => Directory::Shortened,
                 Some(log) => Directory::Present(log.facts()),
             },
             trial: node.trial.as_ref().map(Log::facts),
@@ -426,8 +435,6 @@ impl<'m> World<'m> {
         for action in actions {
             match action {
                 Action::Ask(_) | Action::Exit(_) | Action::Log(Line::Waiting(_)) => {}
-                // A note that is written before anything else happens; nobody waits for it.
-                Action::Persist(note) if self.node(at).shortened => self.node_mut(at).note = note,
                 Action::Persist(_) => {
                     if !self.rules.slow_disk {
                         self.written(at)?;
@@ -449,7 +456,7 @@ impl<'m> World<'m> {
                 Action::KeepStale => self.see("kept a stale file"),
                 Action::MoveAside => {
                     let node = self.node_mut(at);
-                    (node.raft, node.written, node.shortened) = (None, None, false);
+                    (node.raft, node.written) = (None, None);
                 }
                 Action::Enter(group, life) => {
                     let node = self.node_mut(at);
