@@ -163,7 +163,13 @@ impl Keeper {
             .committed
             .as_ref()
             .is_none_or(|known| !Arc::ptr_eq(known, &view.state.document));
-        if changed {
+        // A group that has not begun to run since the start may know less than was committed: its log is taken up again when it has a leader.
+        let is_behind = self.committed.is_none()
+            && !view.runs
+            && (self.written.newest())
+                .and_then(|text| written::version_of(text))
+                .is_some_and(|version| version > view.state.document.version);
+        if changed && !is_behind {
             // Syncing can take seconds, and must not keep beats and messages waiting.
             tokio::task::block_in_place(|| self.follow(&view.state.document));
         }

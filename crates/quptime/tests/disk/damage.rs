@@ -122,6 +122,10 @@ fn a_node_that_is_alone_begins_anew_from_its_file_and_an_append_that_was_cut_off
     let before = node.log().len();
     node.start().unwrap();
     wait_until(LIMIT, "the group to run", || {
+        assert!(
+            node.cluster_text().contains("name: port\n"),
+            "the file never goes back"
+        );
         node.check("port").is_some() && node.has_quorum()
     });
     let log = since(&node, before);
