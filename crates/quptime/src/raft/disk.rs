@@ -300,7 +300,7 @@ impl Disk {
         }
         if let Some(hard_state) = hard_state {
             record::put(&mut batch, record::KIND_HARD_STATE, |out| {
-                out.extend(hard_state.encode())
+                out.extend(hard_state.encode());
             });
         }
         let path = || self.dir.join("log");
@@ -384,7 +384,7 @@ fn write_log(
 ) -> Result<(File, u64), DiskError> {
     let mut content = record::MAGIC.to_vec();
     record::put(&mut content, record::KIND_BASE, |out| {
-        record::encode_snapshot(out, base)
+        record::encode_snapshot(out, base);
     });
     record::put(&mut content, record::KIND_HARD_STATE, |out| {
         out.extend(hard_state.encode());
