@@ -7,6 +7,8 @@ use testkit::{Qu, QuCluster, wait_until};
 
 use super::{LIMIT, named};
 
+type Damage = fn(&Qu);
+
 fn log_of(node: &Qu) -> PathBuf {
     node.config_dir().join("raft/log")
 }
@@ -69,7 +71,7 @@ fn a_damaged_member_says_how_it_comes_back_and_that_works() {
     added.unwrap().ok();
     cluster.settled().unwrap();
 
-    let cases: [(fn(&Qu), &str, &str); 3] = [
+    let cases: [(Damage, &str, &str); 3] = [
         (
             flip_in_the_middle,
             "raft/log is damaged at byte ",
