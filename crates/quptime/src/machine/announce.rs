@@ -12,6 +12,7 @@
 //! - Whoever acknowledges an outage stops reminders and escalation until recovery, or until the time they named.
 
 mod held;
+mod reminders;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ use super::state::{CheckState, Delivery, Incident, Phase, State, Status, Verb};
 use crate::document::Check;
 use crate::document::schema::Window;
 pub use held::{held_by, to_ask};
+pub use reminders::Reminders;
 
 /// Changes within [`FLAP_WINDOW_MS`] above which a check flaps.
 pub const FLAP_TRANSITIONS: usize = 12;
@@ -180,13 +182,20 @@ fn all_alerts(state: &State, check: &Check, verb: Verb, now: Millis) -> Vec<NewD
 }
 
 /// What is to be told at this moment although no state changes.
-pub fn due(state: &State, rounds: &Rounds, now: Millis) -> Vec<Announce> {
+/// `now` is of the wall clock, `steady` of the monotonic one.
+pub fn due(
+    state: &State,
+    rounds: &Rounds,
+    reminders: &Reminders,
+    steady: Millis,
+    now: Millis,
+) -> Vec<Announce> {
     let document = &state.document;
     let checks = document.checks.iter().filter(|check| !check.disabled);
     checks
         .filter_map(|check| {
             let known = state.checks.get(&check.id)?;
-            let verb = verb_due(state, rounds, check, known, now)?;
+            let verb = verb_due(state, rounds, (reminders, steady), check, known, now)?;
             let mut deliveries = match verb {
                 Verb::Down => down(state, check, now),
                 verb => all_alerts(state, check, verb, now),
@@ -214,7 +223,14 @@ pub fn due(state: &State, rounds: &Rounds, now: Millis) -> Vec<Announce> {
         .collect()
 }
 
-fn verb_due(state: &State, rounds: &Rounds, check: &Check, known: &CheckState, now: Millis) -> Option<Verb> {
+fn verb_due(
+    state: &State,
+    rounds: &Rounds,
+    (reminders, steady): (&Reminders, Millis),
+    check: &Check,
+    known: &CheckState,
+    now: Millis,
+) -> Option<Verb> {
     if window_of(state, check, now).is_some() {
         return None;
     }
@@ -230,7 +246,7 @@ fn verb_due(state: &State, rounds: &Rounds, check: &Check, known: &CheckState, n
         return held::is_over(state, rounds, check, now).then_some(Verb::Down);
     }
     let every = check.remind_every?.millis();
-    let due = every > 0 && incident.announced && now.saturating_sub(incident.told) >= every;
+    let due = every > 0 && incident.announced && reminders.is_over(&check.id, incident, every, steady, now);
     (due && !is_acknowledged(incident, now)).then_some(Verb::Reminder)
 }
 

@@ -5,6 +5,7 @@ use crate::document::{Alert, AlertKind, Change, CheckKind, Document, Entry};
 use crate::duration::Span;
 use crate::identity::NodeId;
 use crate::machine::command::{Command, Configure};
+use crate::machine::mutation::{BROKEN, Mutation};
 use crate::machine::rounds::Finding;
 use crate::machine::state::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,10 @@ const NOW: Millis = 1_778_853_600_000;
 struct Stage {
     state: State,
     rounds: Rounds,
+    reminders: Reminders,
     now: Millis,
+    /// Where the clock was set to last: by how much it is ahead of what it was.
+    ahead: i64,
 }
 
 fn node() -> NodeId {
@@ -59,7 +63,9 @@ impl Stage {
                 ..State::default()
             },
             rounds: Rounds::default(),
+            reminders: Reminders::default(),
             now: NOW,
+            ahead: 0,
         }
     }
 
@@ -72,7 +78,7 @@ impl Stage {
             &check,
             to,
             Snapshot::default(),
-            self.now,
+            self.wall(),
             &nothing,
             || "i".to_owned(),
         );
@@ -86,7 +92,9 @@ impl Stage {
 
     /// What is due, carried out.
     fn due(&mut self) -> Vec<Verb> {
-        let announces = due(&self.state, &self.rounds, self.now);
+        let wall = self.wall();
+        self.reminders.look(self.now, wall, &self.state);
+        let announces = due(&self.state, &self.rounds, &self.reminders, self.now, wall);
         let verbs = announces.iter().map(|announce| announce.verb).collect();
         for announce in announces {
             assert!(matches!(
@@ -95,6 +103,26 @@ impl Stage {
             ));
         }
         verbs
+    }
+
+    /// All channels have taken what was told.
+    fn taken(&mut self) {
+        Arc::make_mut(&mut self.state.deliveries).clear();
+    }
+
+    fn wall(&self) -> Millis {
+        self.now.checked_add_signed(self.ahead).unwrap()
+    }
+
+    /// Reminders of so many minutes, looked at every minute: when they came.
+    fn reminded(&mut self, minutes: u64) -> Vec<u64> {
+        let due = (1..=minutes).filter(|_| {
+            self.now += 60_000;
+            let verbs = self.due();
+            assert!(verbs.is_empty() || verbs == [Verb::Reminder], "{verbs:?}");
+            !verbs.is_empty()
+        });
+        due.collect()
     }
 
     fn set_disabled(&mut self, check: &str, disabled: bool) {
@@ -479,4 +507,49 @@ fn an_outage_that_outlasts_being_disabled_is_told_after_a_round() {
             assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
         }
     }
+}
+
+#[test]
+fn a_clock_that_is_set_moves_no_reminder() {
+    const HOUR: i64 = 3_600_000;
+    for jump in [HOUR, -HOUR, 24 * HOUR] {
+        let mut stage = Stage::new(|document| {
+            document.checks[0].remind_every = Some(Span::from_secs(20 * 60));
+        });
+        // Everything is taken at once: whoever has not got the last message needs no reminder.
+        stage.becomes("c", Status::Down);
+        stage.taken();
+        assert!(stage.due().is_empty());
+        assert_eq!(stage.reminded(5), [0; 0]);
+        stage.ahead += jump;
+        assert_eq!(stage.reminded(16), [15], "clock set by {jump} ms");
+        stage.taken();
+        stage.ahead -= jump;
+        assert_eq!(stage.reminded(20), [19], "clock set back by {jump} ms");
+    }
+}
+
+#[test]
+fn a_master_whose_clock_differs_reminds_once_early_or_one_interval_late() {
+    for (ahead, minutes) in [(3_600_000, 1), (-3_600_000, 21)] {
+        let mut stage = Stage::new(|document| {
+            document.checks[0].remind_every = Some(Span::from_secs(20 * 60));
+        });
+        stage.becomes("c", Status::Down);
+        stage.taken();
+        assert_eq!(stage.reminded(10), [0; 0]);
+        // Another node is master from now on.
+        (stage.ahead, stage.reminders) = (ahead, Reminders::default());
+        assert_eq!(stage.reminded(minutes), [minutes], "clock ahead by {ahead} ms");
+        stage.taken();
+        assert_eq!(stage.reminded(20), [20], "and as always from then on");
+    }
+}
+
+#[test]
+fn a_reminder_that_follows_the_clock_is_noticed() {
+    BROKEN.set(Mutation::RemindersFollowClock);
+    let noticed = std::panic::catch_unwind(a_clock_that_is_set_moves_no_reminder);
+    BROKEN.set(Mutation::None);
+    assert!(noticed.is_err());
 }

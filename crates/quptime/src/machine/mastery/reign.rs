@@ -9,6 +9,7 @@ use super::leaving::{self, Leaving, Reason, Step};
 use super::{Action, Answer, Failure, Ids, Look, Report, Ticket};
 use crate::document::Document;
 use crate::identity::NodeId;
+use crate::machine::announce::Reminders;
 use crate::machine::command::{Claim, Command, Ending, Settle};
 use crate::machine::dispatch::{self, Plan, UnderWay, Waits};
 use crate::machine::impaired::Judge;
@@ -48,6 +49,7 @@ pub(super) struct Reign {
     flights: BTreeMap<String, Flight>,
     retell: Retell,
     waits: Waits,
+    reminders: Reminders,
     /// Whether a change of members is under way.
     changing: bool,
     leaving: Option<Leaving>,
@@ -85,6 +87,7 @@ impl Reign {
             flights: BTreeMap::new(),
             retell: Retell::default(),
             waits: Waits::default(),
+            reminders: Reminders::default(),
             changing: false,
             leaving: None,
             gave_up: false,
@@ -207,7 +210,9 @@ impl Reign {
     }
 
     fn announce(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
-        for announce in announce::due(look.state, &self.rounds, look.wall) {
+        self.reminders.look(look.now, look.wall, look.state);
+        let due = announce::due(look.state, &self.rounds, &self.reminders, look.now, look.wall);
+        for announce in due {
             self.propose_for(announce.check.clone(), Command::Announce(announce), actions);
         }
     }
