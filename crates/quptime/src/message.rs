@@ -221,13 +221,25 @@ pub(crate) fn fields() -> std::collections::BTreeSet<String> {
     found
 }
 
-/// How the state changes: `up -> down`. Of a check that nobody looks at any more it says so.
+/// How the state changes: `up -> down`. Of a check that nobody looks at any more it says so. What is told later than it happened, or again,
+/// tells the state.
 pub fn changed(event: &Event<'_>) -> String {
     if event.verb.closes_unseen() {
         let verb = event.verb.name().to_lowercase();
         return format!("{} when it was {verb}; nobody looks any more", event.from.name());
     }
+    if is_told_late(event) {
+        return format!("{}, held back until now", event.to.name());
+    }
+    if event.from == event.to {
+        return event.to.name().to_owned();
+    }
     format!("{} -> {}", event.from.name(), event.to.name())
+}
+
+/// Whether an outage that was held back is told: it began when the state did, not now.
+pub fn is_told_late(event: &Event<'_>) -> bool {
+    event.verb == Verb::Down && event.from == event.to
 }
 
 /// How many nodes found it down; nothing if nobody looked.
@@ -278,7 +290,11 @@ fn default_body(event: &Event<'_>) -> String {
         CheckKind::Tcp | CheckKind::Icmp => {}
     }
     line("state", &changed(event));
-    line("lasted", &lasted(event));
+    let lasted = lasted(event);
+    if !lasted.is_empty() {
+        // Nobody shall take the time that it was up for that of the outage.
+        line("lasted", &format!("{lasted} ({})", event.from.name()));
+    }
     line("reports", &reports(event).unwrap_or_default());
     line("detail", &event.snapshot.detail);
     line("time", &time(event.at));
@@ -338,12 +354,33 @@ mod tests {
              target    https://example.com\n\
              expects   status 200\n\
              state     up -> down\n\
-             lasted    1h\n\
+             lasted    1h (up)\n\
              reports   2 of 3 nodes found it down\n\
              detail    status 503\n\
              time      2026-05-15T14:00:00Z\n\
              master    1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091\n"
         );
+    }
+
+    #[test]
+    fn an_outage_that_was_held_back_says_so_and_for_how_long_it_lasts() {
+        let (check, snapshot) = (check(), Snapshot::default());
+        let late = Event {
+            from: Status::Down,
+            ..event(&check, &snapshot)
+        };
+        let alert = Alert::new("a", AlertKind::Discord);
+        let text = render(&alert, &late).body;
+        assert!(
+            text.contains("\nstate     down, held back until now\nlasted    1h (down)\n"),
+            "{text}"
+        );
+        let reminder = Event {
+            verb: Verb::Reminder,
+            ..late
+        };
+        let text = render(&alert, &reminder).body;
+        assert!(text.contains("\nstate     down\nlasted    1h (down)\n"), "{text}");
     }
 
     #[test]
@@ -389,7 +426,7 @@ mod tests {
              target    https://example.com\n\
              expects   status 200\n\
              state     down when it was removed; nobody looks any more\n\
-             lasted    1h\n\
+             lasted    1h (down)\n\
              detail    removed by uid 0 on alpha:9901 (check remove)\n\
              time      2026-05-15T14:00:00Z\n\
              master    1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091\n"

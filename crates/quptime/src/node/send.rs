@@ -13,7 +13,7 @@ use crate::identity::NodeId;
 use crate::machine::command::Snapshot;
 use crate::machine::mastery::ATTEMPT_MS;
 use crate::machine::state::{Delivery, State, Status, Verb};
-use crate::message::{Event, changed, render, reports};
+use crate::message::{Event, changed, is_told_late, render, reports};
 use crate::secret::random;
 
 /// How long an attempt may take.
@@ -58,7 +58,8 @@ fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
     message.details.set("detail", event.snapshot.detail.clone());
     message.details.set("master", event.node.to_string());
     message.when_unix_ms = event.at;
-    message.since_unix_ms = (event.since > 0 && event.verb != Verb::Down).then_some(event.since);
+    let tells_since = event.verb != Verb::Down || is_told_late(event);
+    message.since_unix_ms = (event.since > 0 && tells_since).then_some(event.since);
     message.test = event.test;
     message.repeat = event.repeat;
     message
