@@ -1,6 +1,6 @@
 //! The generated protocol types, and what travels beside them.
 //!
-//! Everything below `gen/` is made by `cargo xtask codegen` from `proto/`. Decisions never see these modules' services, only
+//! Everything below `gen/` is made by `cargo xtask codegen` from `proto/`; what is etcd's own comes from the crate [`etcd`]. Decisions never see these modules' services, only
 //! their plain messages.
 
 /// Generated code: the lints of hand-written code do not apply.
@@ -20,19 +20,8 @@ macro_rules! generated {
     };
 }
 
-generated!(
-    etcdserverpb,
-    "etcdserverpb.rs",
-    "KV, Watch, Lease, Cluster, Maintenance and Auth of etcd v3."
-);
-generated!(mvccpb, "mvccpb.rs", "Keys, values and events of etcd v3.");
-generated!(authpb, "authpb.rs", "Users, roles and permissions of etcd v3.");
-generated!(v3lockpb, "v3lockpb.rs", "The lock service of etcd v3.");
-generated!(
-    v3electionpb,
-    "v3electionpb.rs",
-    "The election service of etcd v3."
-);
+pub use etcd::wire::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};
+
 generated!(
     health,
     "grpc.health.v1.rs",

@@ -1,0 +1,34 @@
+//! The generated protocol types of etcd v3.
+//!
+//! Everything below `gen/` is made by `cargo xtask codegen` from `proto/`.
+
+/// Generated code: the lints of hand-written code do not apply.
+macro_rules! generated {
+    ($name:ident, $file:literal, $what:literal) => {
+        #[doc = $what]
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
+            missing_docs,
+            unreachable_pub,
+            reason = "generated code"
+        )]
+        pub mod $name {
+            include!(concat!("gen/", $file));
+        }
+    };
+}
+
+generated!(
+    etcdserverpb,
+    "etcdserverpb.rs",
+    "KV, Watch, Lease, Cluster, Maintenance and Auth of etcd v3."
+);
+generated!(mvccpb, "mvccpb.rs", "Keys, values and events of etcd v3.");
+generated!(authpb, "authpb.rs", "Users, roles and permissions of etcd v3.");
+generated!(v3lockpb, "v3lockpb.rs", "The lock service of etcd v3.");
+generated!(
+    v3electionpb,
+    "v3electionpb.rs",
+    "The election service of etcd v3."
+);
