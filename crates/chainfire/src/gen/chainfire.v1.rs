@@ -13,7 +13,7 @@ pub struct MemberAddRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberAddResponse {
     #[prost(message, optional, tag = "1")]
-    pub header: ::core::option::Option<super::super::etcdserverpb::ResponseHeader>,
+    pub header: ::core::option::Option<::etcd::wire::etcdserverpb::ResponseHeader>,
     #[prost(message, optional, tag = "2")]
     pub member: ::core::option::Option<MemberStatus>,
     /// It was a member already, under the same address.
@@ -32,7 +32,7 @@ pub struct LeaderTransferRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderTransferResponse {
     #[prost(message, optional, tag = "1")]
-    pub header: ::core::option::Option<super::super::etcdserverpb::ResponseHeader>,
+    pub header: ::core::option::Option<::etcd::wire::etcdserverpb::ResponseHeader>,
     #[prost(uint64, tag = "2")]
     pub leader: u64,
 }
@@ -41,7 +41,7 @@ pub struct StatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusResponse {
     #[prost(message, optional, tag = "1")]
-    pub header: ::core::option::Option<super::super::etcdserverpb::ResponseHeader>,
+    pub header: ::core::option::Option<::etcd::wire::etcdserverpb::ResponseHeader>,
     #[prost(uint64, tag = "2")]
     pub node_id: u64,
     #[prost(string, tag = "3")]
@@ -108,7 +108,7 @@ pub struct GossipRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GossipResponse {
     #[prost(message, optional, tag = "1")]
-    pub header: ::core::option::Option<super::super::etcdserverpb::ResponseHeader>,
+    pub header: ::core::option::Option<::etcd::wire::etcdserverpb::ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub nodes: ::prost::alloc::vec::Vec<GossipNode>,
 }

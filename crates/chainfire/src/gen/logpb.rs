@@ -32,51 +32,51 @@ pub mod command {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Request {
         #[prost(message, tag = "10")]
-        Put(super::super::etcdserverpb::PutRequest),
+        Put(::etcd::wire::etcdserverpb::PutRequest),
         #[prost(message, tag = "11")]
-        DeleteRange(super::super::etcdserverpb::DeleteRangeRequest),
+        DeleteRange(::etcd::wire::etcdserverpb::DeleteRangeRequest),
         #[prost(message, tag = "12")]
-        Txn(super::super::etcdserverpb::TxnRequest),
+        Txn(::etcd::wire::etcdserverpb::TxnRequest),
         #[prost(message, tag = "13")]
-        Compaction(super::super::etcdserverpb::CompactionRequest),
+        Compaction(::etcd::wire::etcdserverpb::CompactionRequest),
         #[prost(message, tag = "20")]
-        LeaseGrant(super::super::etcdserverpb::LeaseGrantRequest),
+        LeaseGrant(::etcd::wire::etcdserverpb::LeaseGrantRequest),
         #[prost(message, tag = "21")]
-        LeaseRevoke(super::super::etcdserverpb::LeaseRevokeRequest),
+        LeaseRevoke(::etcd::wire::etcdserverpb::LeaseRevokeRequest),
         #[prost(message, tag = "22")]
         LeaseExpire(super::LeaseExpire),
         #[prost(message, tag = "23")]
-        LeaseCheckpoint(super::super::etcdserverpb::LeaseCheckpointRequest),
+        LeaseCheckpoint(::etcd::wire::etcdserverpb::LeaseCheckpointRequest),
         #[prost(message, tag = "30")]
-        Alarm(super::super::etcdserverpb::AlarmRequest),
+        Alarm(::etcd::wire::etcdserverpb::AlarmRequest),
         #[prost(message, tag = "40")]
-        AuthEnable(super::super::etcdserverpb::AuthEnableRequest),
+        AuthEnable(::etcd::wire::etcdserverpb::AuthEnableRequest),
         #[prost(message, tag = "41")]
-        AuthDisable(super::super::etcdserverpb::AuthDisableRequest),
+        AuthDisable(::etcd::wire::etcdserverpb::AuthDisableRequest),
         /// Passwords never enter the log: the node that took the request sends `hashedPassword` and clears `password`.
         #[prost(message, tag = "42")]
-        AuthUserAdd(super::super::etcdserverpb::AuthUserAddRequest),
+        AuthUserAdd(::etcd::wire::etcdserverpb::AuthUserAddRequest),
         #[prost(message, tag = "43")]
-        AuthUserDelete(super::super::etcdserverpb::AuthUserDeleteRequest),
+        AuthUserDelete(::etcd::wire::etcdserverpb::AuthUserDeleteRequest),
         #[prost(message, tag = "44")]
         AuthUserChangePassword(
-            super::super::etcdserverpb::AuthUserChangePasswordRequest,
+            ::etcd::wire::etcdserverpb::AuthUserChangePasswordRequest,
         ),
         #[prost(message, tag = "45")]
-        AuthUserGrantRole(super::super::etcdserverpb::AuthUserGrantRoleRequest),
+        AuthUserGrantRole(::etcd::wire::etcdserverpb::AuthUserGrantRoleRequest),
         #[prost(message, tag = "46")]
-        AuthUserRevokeRole(super::super::etcdserverpb::AuthUserRevokeRoleRequest),
+        AuthUserRevokeRole(::etcd::wire::etcdserverpb::AuthUserRevokeRoleRequest),
         #[prost(message, tag = "47")]
-        AuthRoleAdd(super::super::etcdserverpb::AuthRoleAddRequest),
+        AuthRoleAdd(::etcd::wire::etcdserverpb::AuthRoleAddRequest),
         #[prost(message, tag = "48")]
-        AuthRoleDelete(super::super::etcdserverpb::AuthRoleDeleteRequest),
+        AuthRoleDelete(::etcd::wire::etcdserverpb::AuthRoleDeleteRequest),
         #[prost(message, tag = "49")]
         AuthRoleGrantPermission(
-            super::super::etcdserverpb::AuthRoleGrantPermissionRequest,
+            ::etcd::wire::etcdserverpb::AuthRoleGrantPermissionRequest,
         ),
         #[prost(message, tag = "50")]
         AuthRoleRevokePermission(
-            super::super::etcdserverpb::AuthRoleRevokePermissionRequest,
+            ::etcd::wire::etcdserverpb::AuthRoleRevokePermissionRequest,
         ),
         /// The first entry of a leader's term, in logs of single nodes.
         #[prost(message, tag = "60")]
