@@ -36,6 +36,8 @@ pub struct Failure {
     /// Whether the other end may have taken the message all the same, since the connection broke, or the time was over, after
     /// it was handed over. The next attempt then sets [`crate::Message::repeat`].
     pub uncertain: bool,
+    /// Whether nothing was handed over because the caller's [`crate::Gate`] was closed.
+    pub held: bool,
     /// One line: type of the channel, host, what happened. Never a secret.
     pub text: String,
 }
@@ -46,6 +48,7 @@ impl Failure {
             kind: Kind::Permanent,
             retry_after: None,
             uncertain: false,
+            held: false,
             text: text.into(),
         }
     }
@@ -54,6 +57,13 @@ impl Failure {
         Self {
             kind: Kind::Temporary,
             ..Self::permanent(text)
+        }
+    }
+
+    pub(crate) fn held() -> Self {
+        Self {
+            held: true,
+            ..Self::temporary("held back at the last moment")
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::channel::origin;
 use crate::failure::{self, Failure, Receipt};
+use crate::gate::{Gate, Gated, Held};
 use crate::tls::Roots;
 
 /// Bytes of an answer that are read. What servers say about a failure is shorter; more is nobody's explanation.
@@ -94,6 +95,7 @@ pub(crate) fn client(roots: &Roots, proxy: bool) -> Result<Client, String> {
 pub(crate) async fn post(
     client: &Client,
     outgoing: Outgoing,
+    gate: &Gate,
     clock: &SharedClock,
 ) -> Result<Receipt, Failure> {
     let Outgoing {
@@ -103,8 +105,12 @@ pub(crate) async fn post(
         wait_in_body,
     } = outgoing;
     let scheme = url.scheme().to_owned();
+    let body = reqwest::Body::wrap(Gated::new(body, gate.clone()));
     let sent = client.post(url).headers(headers).body(body).send().await;
     let response = sent.map_err(|error| {
+        if is_held(&error) {
+            return Failure::held();
+        }
         let connecting = error.is_connect();
         let timed_out = error.is_timeout();
         let cause = root_cause(error);
@@ -142,6 +148,7 @@ pub(crate) async fn post(
         kind,
         retry_after: None,
         uncertain: failure::is_from_gateway(status.as_u16()),
+        held: false,
         text: match quoted {
             "" => text,
             quoted => format!("{text}: {quoted}"),
@@ -178,6 +185,18 @@ async fn read(mut response: Response) -> Vec<u8> {
     })
     .await;
     body
+}
+
+/// Whether the gate was closed.
+fn is_held(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<Held>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost error: `Connection refused (os error 111)` instead of three layers of libraries. Without the address.

@@ -9,6 +9,9 @@
 //! crash of the caller). The next attempt sets [`Message::repeat`]. Channels that [`Channel::deduplicates`] send the same key
 //! again and the receiver drops the second copy; the others add `(may be a repeat)` to the text.
 //!
+//! **Late.** Between the caller's decision to send and the first byte on the wire lie a name, a connection and a handshake, and anything
+//! can have happened meanwhile. A [`Gate`] is asked once more when all of that is done.
+//!
 //! **Invariant:** no text of a failure, no `Debug` output and no error contains a secret. Addresses of webhooks are secrets
 //! themselves, so texts name scheme and host only, and whatever a server answers is searched for secrets before it is quoted.
 //!
@@ -20,6 +23,7 @@ mod channel;
 mod channels;
 mod check;
 mod failure;
+mod gate;
 mod http;
 mod message;
 mod sender;
@@ -30,6 +34,7 @@ mod tls;
 pub use channel::{Alertmanager, Channel, Discord, Ntfy, PagerDuty, Slack, Smtp, Webhook};
 pub use channels::webhook::{SIGNATURE_HEADER, sign};
 pub use failure::{Failure, Kind, Receipt};
+pub use gate::Gate;
 pub use message::{Link, Message, Pairs, Severity, Verb};
 pub use sender::{DEFAULT_DEADLINE, Options, Sender, SenderError};
 pub use service::settings::Secret;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::channel::Channel;
 use crate::channels;
 use crate::failure::{Failure, Receipt};
+use crate::gate::Gate;
 use crate::http::{self, Outgoing};
 use crate::message::Message;
 use crate::smtp;
@@ -73,9 +74,23 @@ impl Sender {
         message: &Message,
         deadline: Duration,
     ) -> Result<Receipt, Failure> {
+        self.send_through(channel, message, deadline, &Gate::open()).await
+    }
+
+    /// The same, if the gate is open when the connection stands.
+    ///
+    /// # Errors
+    /// As above; [`Failure::held`] says that the gate was closed and nothing was sent.
+    pub async fn send_through(
+        &self,
+        channel: &Channel,
+        message: &Message,
+        deadline: Duration,
+        gate: &Gate,
+    ) -> Result<Receipt, Failure> {
         let until = Instant::now() + deadline;
         let mut secrets = channel.secrets();
-        let outcome = self.attempt(channel, message, until, &mut secrets).await;
+        let outcome = self.attempt(channel, message, until, gate, &mut secrets).await;
         match outcome {
             Ok(receipt) => Ok(receipt.without(&secrets)),
             Err(Outcome::TimeUp { during, maybe_taken }) => {
@@ -93,6 +108,7 @@ impl Sender {
         channel: &Channel,
         message: &Message,
         until: Instant,
+        gate: &Gate,
         secrets: &mut Vec<String>,
     ) -> Result<Receipt, Outcome> {
         let problems = crate::check::of(channel);
@@ -102,7 +118,7 @@ impl Sender {
         let now_unix_ms = self.clock.unix_ms();
         let outgoing = match channel {
             Channel::Smtp(settings) => {
-                let attempt = smtp::send(settings, message, &self.roots, now_unix_ms, until, secrets);
+                let attempt = smtp::send(settings, message, &self.roots, now_unix_ms, until, gate, secrets);
                 return Box::pin(attempt).await;
             }
             Channel::Discord(settings) => channels::discord::request(settings, message),
@@ -114,11 +130,11 @@ impl Sender {
                 channels::alertmanager::request(settings, message, now_unix_ms)
             }
         }?;
-        self.post(outgoing, until).await
+        self.post(outgoing, until, gate).await
     }
 
-    async fn post(&self, outgoing: Outgoing, until: Instant) -> Result<Receipt, Outcome> {
-        let attempt = Box::pin(http::post(&self.client, outgoing, &self.clock));
+    async fn post(&self, outgoing: Outgoing, until: Instant, gate: &Gate) -> Result<Receipt, Outcome> {
+        let attempt = Box::pin(http::post(&self.client, outgoing, gate, &self.clock));
         match timeout_at(until, attempt).await {
             Ok(outcome) => outcome.map_err(Outcome::Failed),
             Err(_) => Err(Outcome::TimeUp {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::channel::{Smtp, login_secrets};
 use crate::failure::{Failure, Receipt};
+use crate::gate::Gate;
 use crate::message::Message;
 use crate::sender::Outcome;
 use crate::tls::Roots;
@@ -67,6 +68,7 @@ pub(crate) async fn send(
     roots: &Roots,
     now_unix_ms: u64,
     until: Instant,
+    gate: &Gate,
     secrets: &mut Vec<String>,
 ) -> Result<Receipt, Outcome> {
     let progress = Progress(Mutex::new(Stage::Connecting));
@@ -76,7 +78,7 @@ pub(crate) async fn send(
         login_secrets(&settings.user, &password, secrets);
         let mut session = session::Session::open(settings, roots, &progress).await?;
         session.log_in(settings, password).await?;
-        let receipt = session.deliver(&letter).await?;
+        let receipt = session.deliver(&letter, gate).await?;
         Ok::<_, Failure>((receipt, session))
     };
     match timeout_at(until, attempt).await {

@@ -31,6 +31,7 @@ pub mod run;
 pub mod schedule;
 pub mod send;
 pub mod shared;
+pub mod standstill;
 pub mod status;
 pub mod tested;
 pub mod trouble;

@@ -21,6 +21,7 @@ use super::wire::Wire;
 use super::{Progress, Stage};
 use crate::channel::Smtp;
 use crate::failure::{Failure, Receipt};
+use crate::gate::Gate;
 use crate::tls::Roots;
 
 /// Time for each address of the relay but the last, so that one that is away does not use up the deadline.
@@ -110,7 +111,7 @@ impl<'a> Session<'a> {
 
     /// Delivers to all recipients that the relay takes. If it takes some, that is a success with remarks: trying again for the
     /// others would send the mail twice to the first.
-    pub(super) async fn deliver(&mut self, letter: &Letter) -> Result<Receipt, Failure> {
+    pub(super) async fn deliver(&mut self, letter: &Letter, gate: &Gate) -> Result<Receipt, Failure> {
         self.progress.set(Stage::Addressing);
         self.connection
             .command(Mail::new(Some(letter.from.clone()), vec![]))
@@ -124,6 +125,10 @@ impl<'a> Session<'a> {
             .command(Data)
             .await
             .map_err(|error| failure("mail", &error))?;
+        if !gate.is_open() {
+            // The relay takes nothing of a mail whose end it has not seen.
+            return Err(Failure::held());
+        }
         self.progress.set(Stage::HandedOver);
         let response = self.connection.message(&letter.bytes).await.map_err(|error| {
             // An answer is certain; a connection that ended without one is not.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{
-    Alertmanager, Channel, DEFAULT_DEADLINE, Discord, Failure, Kind, Message, Ntfy, Options, PagerDuty,
+    Alertmanager, Channel, DEFAULT_DEADLINE, Discord, Failure, Gate, Kind, Message, Ntfy, Options, PagerDuty,
     Receipt, Secret, Sender, Slack, Verb, Webhook,
 };
 use service::clock::ManualClock;
@@ -128,6 +128,28 @@ async fn every_channel_posts_to_its_address() {
         assert_eq!(request.header("authorization"), authorization.as_deref());
         assert!(request.body.starts_with(['{', '[']), "{}", request.body);
     }
+}
+
+/// A sink sees the connection and not a byte.
+#[tokio::test]
+async fn a_closed_gate_holds_every_channel_back_at_the_last_moment() {
+    let sink = Sink::start(answer("204 No Content", &[], "")).await;
+    for channel in all(&sink) {
+        let gate = Gate::new(|| false);
+        let failure = sender()
+            .send_through(&channel, &message(), DEFAULT_DEADLINE, &gate)
+            .await
+            .unwrap_err();
+        assert!(failure.held && !failure.uncertain, "{failure:?}");
+    }
+    // An open one lets it through, in the same manner.
+    let channel = &all(&sink)[1];
+    let receipt = sender()
+        .send_through(channel, &message(), DEFAULT_DEADLINE, &Gate::open())
+        .await
+        .unwrap();
+    assert_eq!(receipt.to_string(), "204 No Content");
+    assert_eq!(sink.requests().len(), 1, "only the last one");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hostile::{Hostile, Manner};
 use notify::{
-    Channel, DEFAULT_DEADLINE, Failure, Kind, Message, Options, Receipt, Secret, Sender, Smtp, Verb,
+    Channel, DEFAULT_DEADLINE, Failure, Gate, Kind, Message, Options, Receipt, Secret, Sender, Smtp, Verb,
 };
 use relay::{PASSWORD, Relay, Security, USER};
 use service::clock::ManualClock;
@@ -58,6 +58,24 @@ fn to(address: SocketAddr) -> Smtp {
     settings.port = address.port();
     settings.starttls = false;
     settings
+}
+
+#[tokio::test]
+async fn a_closed_gate_keeps_the_mail_from_the_relay() {
+    let relay = Relay::with_login(Security::StartTls, None);
+    let sender = Sender::new(&Options::default(), Arc::new(ManualClock::at(NOW_MS))).unwrap();
+    let channel = Channel::Smtp(relay.settings(&["ops@example.com"]));
+    let gate = Gate::new(|| false);
+    let held = sender
+        .send_through(&channel, &message(), DEFAULT_DEADLINE, &gate)
+        .await;
+    assert!(held.as_ref().is_err_and(|failure| failure.held), "{held:?}");
+    let receipt = send(relay.settings(&["ops@example.com"])).await.unwrap();
+    assert_eq!(
+        receipt.to_string(),
+        "250 2.0.0 Ok: queued as M1",
+        "the first one it took"
+    );
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ pub enum Action {
         term: u64,
         /// What to tell.
         delivery: Box<Delivery>,
+        /// When this was decided, of the own monotonic clock. A node that stood still since must not send ([`Failure::held`]).
+        decided: Millis,
     },
     /// Tell this again to a channel that forgets. The end comes back by [`Mastery::attempted`].
     TellAgain {
@@ -161,6 +163,8 @@ pub struct Failure {
     pub permanent: bool,
     /// Whether it may have been taken nevertheless.
     pub uncertain: bool,
+    /// Whether nothing was sent because the node stood still on the way.
+    pub held: bool,
     /// How long the channel wants to be left alone.
     pub asked: Option<Millis>,
 }

@@ -338,7 +338,9 @@ impl Keeper {
                 let waits = format!("{count} changes, no quorum (live {live}, need {need})");
                 self.wait(waits);
             }
-            Err(Refused::Failed(error)) => self.wait(format!("{count} changes, {error}")),
+            Err(Refused::Failed(error) | Refused::NotNow(error)) => {
+                self.wait(format!("{count} changes, {error}"));
+            }
             Err(Refused::Invalid(error)) => self.refuse(&error),
             Err(refused @ Refused::Removed) => self.refuse(&refused.to_string()),
             // Judged by what is here, once it is here: it may be this very edit that is in the way.

@@ -180,10 +180,14 @@ fn carry_out(
                 drop(ended.send(Ended::Answered(term, ticket, answer)));
             });
         }
-        Action::Send { term, delivery } => {
+        Action::Send {
+            term,
+            delivery,
+            decided,
+        } => {
             let view = view.clone();
             tokio::spawn(async move {
-                let result = attempt(&shared, &view, &delivery).await;
+                let result = attempt(&shared, &view, &delivery, decided).await;
                 drop(ended.send(Ended::Attempted(term, delivery.id, result)));
             });
         }
@@ -295,13 +299,23 @@ fn look_again(shared: &Arc<Shared>, document: &Document, checks: Vec<String>) {
     drop(shared.look_again.try_send(checks));
 }
 
-async fn send_once(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), notify::Failure> {
+async fn send_once(
+    shared: &Arc<Shared>,
+    view: &View,
+    delivery: &Delivery,
+    decided: Millis,
+) -> Result<(), notify::Failure> {
+    let gate = {
+        let shared = shared.clone();
+        notify::Gate::new(move || !shared.standstill.since(decided, shared.now(), shared.wall()))
+    };
     match &shared.sender {
-        Ok(sender) => send::attempt(sender, shared.me, &view.state, delivery).await,
+        Ok(sender) => send::attempt(sender, shared.me, &view.state, delivery, &gate).await,
         Err(text) => Err(notify::Failure {
             kind: notify::Kind::Temporary,
             retry_after: None,
             uncertain: false,
+            held: false,
             text: text.clone(),
         }),
     }
@@ -311,14 +325,17 @@ fn failed(failure: notify::Failure) -> Failure {
     Failure {
         permanent: failure.kind == notify::Kind::Permanent,
         uncertain: failure.uncertain,
+        held: failure.held,
         asked: failure.retry_after.map(|wait| wait.as_millis() as Millis),
         text: failure.text,
     }
 }
 
 /// Tells once more what a channel would forget. It is no delivery, and the log says nothing of it while it goes well.
-async fn attempt_again(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
-    let sent = send_once(shared, view, delivery).await.map_err(failed);
+async fn attempt_again(shared: &Arc<Shared>, view: &View, delivery: &Delivery) -> Result<(), Failure> {
+    let sent = send_once(shared, view, delivery, shared.now())
+        .await
+        .map_err(failed);
     match &sent {
         Ok(()) => tracing::debug!(target: "quptime", delivery = delivery.id, "told again"),
         Err(failure) => {
@@ -329,8 +346,19 @@ async fn attempt_again(shared: &Shared, view: &View, delivery: &Delivery) -> Res
 }
 
 /// Tries to tell somebody once.
-async fn attempt(shared: &Shared, view: &View, delivery: &Delivery) -> Result<(), Failure> {
-    let sent = send_once(shared, view, delivery).await;
+async fn attempt(
+    shared: &Arc<Shared>,
+    view: &View,
+    delivery: &Delivery,
+    decided: Millis,
+) -> Result<(), Failure> {
+    let sent = send_once(shared, view, delivery, decided).await;
+    if let Err(failure) = &sent
+        && failure.held
+    {
+        tracing::info!(target: "quptime", delivery = delivery.id, "stood still; who sends is agreed on once more");
+        return sent.map_err(failed);
+    }
     let after = shared.wall().saturating_sub(delivery.at);
     let taken_after = sent.is_ok().then_some(Duration::from_millis(after));
     shared.counts.attempted(&delivery.alert, taken_after);

@@ -42,6 +42,9 @@ pub enum Refused {
         /// Voters that are needed.
         need: usize,
     },
+    /// As things are it would do harm; they may change by themselves.
+    #[error("{0}")]
+    NotNow(String),
     /// This node is no member.
     #[error(
         "this node was removed from the cluster; ask a node that belongs to it, or begin anew with an empty directory"
@@ -67,7 +70,11 @@ impl Refused {
         match self {
             Refused::NoQuorum { .. } => 4,
             Refused::Conflict(_) => 5,
-            Refused::Removed | Refused::Invalid(_) | Refused::Outdated(_) | Refused::Failed(_) => 1,
+            Refused::Removed
+            | Refused::Invalid(_)
+            | Refused::NotNow(_)
+            | Refused::Outdated(_)
+            | Refused::Failed(_) => 1,
         }
     }
 }
@@ -188,7 +195,7 @@ pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Resul
         return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
     }
     if live < need {
-        return Err(Refused::Invalid(format!(
+        return Err(Refused::NotNow(format!(
             "only {live} of the {} nodes that would remain are live, and {need} are needed; start them first, or insist with --force",
             rest.len()
         )));
@@ -209,7 +216,7 @@ fn fits_everybody(shared: &Shared, schema: u32) -> Result<(), Refused> {
         };
         if level < schema {
             let name = peer.advertise.split(':').next().unwrap_or_default();
-            return Err(Refused::Invalid(format!(
+            return Err(Refused::NotNow(format!(
                 "needs schema {schema}, {name} has {level}; upgrade that node first"
             )));
         }

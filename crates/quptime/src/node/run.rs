@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::counts::Counts;
 use super::network::{CLUSTER, Ear, Mouth};
 use super::shared::{Ending, Leave, Shared};
+use super::standstill::{self, Standstill};
 use super::tested::Tests;
 use super::trouble::Troubles;
 use super::web_listen::{self, WebListen};
@@ -183,6 +184,7 @@ impl Run<'_> {
         tokio::spawn(serve_settled(shared.clone(), commands, only_founds));
         tokio::spawn(web_listen::run(shared.clone()));
         tokio::spawn(beats::run(shared.clone()));
+        tokio::spawn(standstill::run(shared.clone()));
         tokio::spawn(fallback::run(shared.clone(), self.prober.clone()));
         if self.known.is_none() {
             self.lifecycle.ready("serving");
@@ -237,6 +239,7 @@ impl Run<'_> {
             identity: self.node.identity.clone(),
             clock: self.clock.clone(),
             begun: self.clock.now(),
+            standstill: Standstill::new(0, self.clock.unix_ms()),
             core: OnceLock::new(),
             thread: Mutex::new(None),
             group: OnceLock::new(),

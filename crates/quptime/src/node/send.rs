@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{Channel, Failure, Message, Pairs, Sender};
+use notify::{Channel, Failure, Gate, Message, Pairs, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::shared::Shared;
@@ -66,7 +66,13 @@ fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
 }
 
 /// Attempts a delivery once.
-pub async fn attempt(sender: &Sender, me: NodeId, state: &State, delivery: &Delivery) -> Result<(), Failure> {
+pub async fn attempt(
+    sender: &Sender,
+    me: NodeId,
+    state: &State,
+    delivery: &Delivery,
+    gate: &Gate,
+) -> Result<(), Failure> {
     let alert = state
         .document
         .alerts
@@ -96,18 +102,19 @@ pub async fn attempt(sender: &Sender, me: NodeId, state: &State, delivery: &Deli
         repeat: delivery.uncertain,
     };
     match channel(alert) {
-        Ok(channel) => send(sender, &channel, &message(&state.cluster, alert, &event)).await,
+        Ok(channel) => send(sender, &channel, &message(&state.cluster, alert, &event), gate).await,
         Err(text) => Err(Failure {
             kind: notify::Kind::Permanent,
             retry_after: None,
             uncertain: false,
+            held: false,
             text: format!("alert {}: {text}", alert.name),
         }),
     }
 }
 
-async fn send(sender: &Sender, channel: &Channel, message: &Message) -> Result<(), Failure> {
-    let receipt = sender.send(channel, message, DEADLINE).await?;
+async fn send(sender: &Sender, channel: &Channel, message: &Message, gate: &Gate) -> Result<(), Failure> {
+    let receipt = sender.send_through(channel, message, DEADLINE, gate).await?;
     for remark in receipt.remarks {
         tracing::warn!(target: "quptime", delivery = message.delivery_id, remark, "delivered with a remark");
     }
@@ -199,7 +206,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
         .map_or_else(String::new, |view| view.state.cluster.clone());
     let channel = channel(alert)?;
     let sender = shared.sender.as_ref().map_err(Clone::clone)?;
-    let sent = send(sender, &channel, &message(&cluster, alert, &event)).await;
+    let sent = send(sender, &channel, &message(&cluster, alert, &event), &Gate::open()).await;
     sent.map_err(|failure| failure.text)?;
     tracing::info!(target: "quptime", alert = alert.name, "test sent");
     shared.tests.taken(&document, &alert.id, shared.wall());

@@ -15,6 +15,7 @@ use super::counts::Counts;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
+use super::standstill::Standstill;
 use super::tested::Tests;
 use super::trouble::Troubles;
 use super::web_listen::WebListen;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub clock: SharedClock,
     /// When the run began.
     pub begun: Moment,
+    /// When it did not move.
+    pub standstill: Standstill,
     /// The group's core, once the node is in a group.
     pub core: OnceLock<Core>,
     /// The core's thread.

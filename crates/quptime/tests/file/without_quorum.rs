@@ -35,6 +35,36 @@ fn an_edit_without_quorum_waits_and_is_applied_afterwards() {
     assert_eq!(text.matches("name: port\n").count(), 1, "{text}");
 }
 
+/// The group would be without a majority afterwards; the edit is tried again until it would not.
+#[test]
+fn a_removal_that_would_leave_too_few_waits_until_they_are_back() {
+    let mut cluster = cluster();
+    let version = cluster.nodes[0].version();
+    let gone = cluster.nodes[2].id();
+    cluster.nodes[1].kill9().unwrap();
+    // It counts as live until it has not been heard for a while.
+    cluster.nodes[0].wait_log("peer dead").unwrap();
+    edit(&cluster.nodes[0], |text| {
+        let entry = text.find(&format!("  - node_id: {gone}\n")).expect("a peer");
+        let lines = text[entry..].split_inclusive('\n');
+        // Its first line, and those that are indented below it.
+        let own = lines
+            .enumerate()
+            .take_while(|(at, line)| *at == 0 || line.starts_with("    "));
+        let end = entry + own.map(|(_, line)| line.len()).sum::<usize>();
+        format!("{}{}", &text[..entry], &text[end..])
+    });
+    says(
+        &cluster.nodes[0],
+        "hand edit: waits: 1 changes, only 1 of the 2 nodes that would remain are live, and 2 are needed",
+    );
+    assert_eq!(cluster.nodes[0].version(), version);
+    cluster.nodes[1].start().unwrap();
+    wait_until(LIMIT, "the removal", || {
+        cluster.nodes[0].version() == version + 1 && !cluster.nodes[0].cluster_text().contains(&gone)
+    });
+}
+
 #[test]
 fn without_quorum_a_node_says_what_it_finds_itself() {
     let mut cluster = cluster();

@@ -341,6 +341,7 @@ impl Reign {
             return Some(Action::Send {
                 term: self.term,
                 delivery: Box::new(delivery.clone()),
+                decided: look.now,
             });
         }
         if tries < CLAIM_TRIES_MAX {
@@ -368,6 +369,8 @@ impl Reign {
             return Vec::new();
         };
         let ending = match result {
+            // Whether it still may is asked anew.
+            Err(failure) if failure.held => return vec![self.claim(look, delivery, 1)],
             Ok(()) => Ending::Sent,
             Err(failure) => Ending::Retry {
                 due: dispatch::retry_at(look.wall, attempts, failure.asked, failure.permanent),

@@ -165,6 +165,7 @@ fn failure(uncertain: bool) -> Failure {
         text: "no route".to_owned(),
         permanent: false,
         uncertain,
+        held: false,
         asked: None,
     }
 }
@@ -205,6 +206,28 @@ fn what_failed_waits_and_is_claimed_again() {
     let actions = stage.turn();
     let actions = stage.commit(actions);
     assert!(sent(&actions).unwrap().uncertain, "the second one is marked");
+}
+
+#[test]
+fn what_was_held_back_on_its_way_is_claimed_once_more_and_not_marked() {
+    let (mut stage, claims) = Stage::with_claim();
+    let actions = stage.commit(claims);
+    let id = sent(&actions).unwrap().id.clone();
+    let held = Failure {
+        held: true,
+        ..failure(false)
+    };
+    let claims = stage.with(|mastery, look| mastery.attempted(look, TERM, &id, Err(held)));
+    assert!(
+        matches!(&claims[..], [Action::Propose { command, .. }] if matches!(**command, Command::Claim(_))),
+        "{claims:?}"
+    );
+    let actions = stage.commit(claims);
+    let again = sent(&actions).expect("it may be sent now");
+    assert!(
+        again.id == id && !again.uncertain,
+        "nobody has seen it: {again:?}"
+    );
 }
 
 #[test]

@@ -422,7 +422,7 @@ impl World {
                     node.outstanding.push((term, ticket));
                 }
             }
-            Action::Send { term, delivery } => {
+            Action::Send { term, delivery, .. } => {
                 let sent = Ledger::sends(&self.truth, self.nodes[at].id, term, &delivery);
                 self.note(sent);
                 self.attempt(at, life, term, &delivery);
@@ -482,6 +482,7 @@ impl World {
             text: text.to_owned(),
             permanent: false,
             uncertain,
+            held: false,
             asked,
         };
         let (wait, result) = match channel {
