@@ -130,6 +130,13 @@ pub(crate) static TABLE: &[Applet] = &[
         command: quptime::cli::command,
         main: quptime::cli::main,
     },
+    Applet {
+        name: "slo",
+        about: "objectives, their burn-rate alerts, and what an outage makes of them",
+        system: "slo",
+        command: slo::cli::command,
+        main: slo::cli::main,
+    },
 ];
 
 /// The entry of this name. A program that waits to be installed in the place of another is called `qu-new` or the like.

@@ -428,6 +428,26 @@ const FACTS: &[Facts] = &[
             ("/run/quptime/quptime.sock", "The control socket."),
         ],
     },
+    Facts {
+        start: "slo",
+        exits: &[
+            DONE,
+            (
+                "1",
+                "Failed, or what was read has mistakes; standard error names each with its file, line and path.",
+            ),
+            USAGE,
+            PIPE,
+        ],
+        variables: &[NO_COLOR],
+        files: &[
+            (
+                "config/prometheus/slo.yml, config/alertmanager/routes.yml",
+                "Rules and routes of a checkout, made of its objectives.",
+            ),
+            RULES,
+        ],
+    },
 ];
 
 impl Facts {

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use lab::applets::find_program;
 
 /// Program, package.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 24] = [
+    ("amtool", "prometheus-alertmanager"),
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
     ("etcd", "etcd-server"),
@@ -18,6 +19,7 @@ const PACKAGES: [(&str, &str); 22] = [
     ("openssl", "openssl"),
     ("patroni", "patroni"),
     ("patronictl", "patroni"),
+    ("prometheus", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
     ("promtool", "prometheus"),

@@ -69,6 +69,10 @@ pub(super) fn build(workspace: &Workspace, program: &Path, stage: &Path) -> Resu
         &stage.join("usr/share/mainstay/prometheus"),
     )?;
     install_folder(
+        &workspace.path("config/alertmanager"),
+        &stage.join("usr/share/mainstay/alertmanager"),
+    )?;
+    install_folder(
         &workspace.path("docs/runbooks"),
         &stage.join("usr/share/mainstay/runbooks"),
     )?;
@@ -79,6 +83,7 @@ pub(super) fn build(workspace: &Workspace, program: &Path, stage: &Path) -> Resu
         0o755,
     )?;
     let documents = stage.join("usr/share/doc/mainstay");
+    install_folder(&workspace.path("examples/slo"), &documents.join("examples/slo"))?;
     install(&workspace.path("README.md"), &documents.join("README.md"), 0o644)?;
     install(
         &workspace.path("CHANGELOG.md"),
