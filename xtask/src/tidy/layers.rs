@@ -32,6 +32,7 @@ const CRATES: &[(&str, Layer)] = &[
     ("chainfire", Layer::System),
     ("codegen", Layer::Support),
     ("consensus", Layer::Pure),
+    ("etcd", Layer::Shared),
     ("flaredb", Layer::System),
     ("gossip", Layer::Shared),
     ("lab", Layer::Whole),
