@@ -17,7 +17,7 @@ pub(super) struct Ack {
     /// What to tell the others.
     #[arg(long, default_value = "")]
     note: String,
-    /// For how long; until recovery if left out.
+    /// For how long; until recovery if left out. 0s ends an acknowledgement.
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<Span>,
 }
@@ -45,7 +45,13 @@ impl Ack {
         })?;
         match answer {
             Answer::Changed { .. } => {
-                terminal::out(&format!("check {} acknowledged\n", self.check));
+                let ends = self.lasts.as_ref().is_some_and(Span::is_zero);
+                let done = if ends {
+                    "is not acknowledged any more"
+                } else {
+                    "acknowledged"
+                };
+                terminal::out(&format!("check {} {done}\n", self.check));
                 Ok(())
             }
             _ => anyhow::bail!("the daemon answers something else; is it another version?"),

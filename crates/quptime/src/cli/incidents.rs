@@ -18,7 +18,7 @@ use crate::machine::Millis;
 use crate::machine::announce::{held_by, is_acknowledged};
 use crate::machine::command::Hold;
 use crate::machine::dispatch::NOT_TAKEN;
-use crate::machine::state::{Delivery, Incident, Phase, State, Status, Verb};
+use crate::machine::state::{Acknowledged, Delivery, Incident, Phase, State, Status, Verb};
 
 #[derive(Debug, Args)]
 pub(super) struct Incidents {
@@ -50,9 +50,11 @@ impl Incidents {
                             "error": delivery.error,
                         })
                     });
+                    let mut shown = incident.clone();
+                    shown.acknowledged = holds(incident, now).cloned();
                     json!({
                         "check": check.name,
-                        "incident": incident,
+                        "incident": shown,
                         "told": told(&state, check, incident, now),
                         "waiting": waiting.collect::<Vec<_>>(),
                     })
@@ -62,21 +64,39 @@ impl Incidents {
         }
         let mut table = Table::new(["INCIDENT", "CHECK", "SINCE", "TOLD", "ACKNOWLEDGED"]);
         for (check, incident) in open {
-            let acknowledged = incident.acknowledged.as_ref();
             table.row([
                 incident.id.clone(),
                 check.name.clone(),
                 time(incident.since),
                 told(&state, check, incident, now),
-                acknowledged.map_or_else(
-                    || "-".to_owned(),
-                    |known| format!("{} {}", time(known.at), known.note),
-                ),
+                acknowledged(incident, now),
             ]);
         }
         terminal::out(&table.render(None));
         Ok(())
     }
+}
+
+/// The acknowledgement, unless it has ended.
+fn holds(incident: &Incident, now: Millis) -> Option<&Acknowledged> {
+    let holds = is_acknowledged(incident, now);
+    incident.acknowledged.as_ref().filter(|_| holds)
+}
+
+/// Since when somebody works on it, until when that counts, and what they said.
+fn acknowledged(incident: &Incident, now: Millis) -> String {
+    let Some(known) = holds(incident, now) else {
+        return "-".to_owned();
+    };
+    let mut text = time(known.at);
+    if let Some(until) = known.until {
+        // Writing to a text does not fail.
+        let _ = write!(text, " until {}", time(until));
+    }
+    if !known.note.is_empty() {
+        let _ = write!(text, " {}", known.note);
+    }
+    text
 }
 
 /// Messages about the beginning of an outage that have not been taken yet.
@@ -97,7 +117,7 @@ fn alert<'a>(state: &'a State, delivery: &'a Delivery) -> &'a str {
     known.map_or(&delivery.alert, |alert| &alert.name)
 }
 
-/// Whether all who are due know of an outage, who does not and why, and what is still to come.
+/// Whether anybody knows of an outage (`yes`), who is due and does not (`yes, but`), why, and what is still to come.
 fn told(state: &State, check: &Check, incident: &Incident, now: Millis) -> String {
     if !incident.announced {
         return match held_by(state, check, now) {
@@ -138,17 +158,17 @@ fn told(state: &State, check: &Check, incident: &Incident, now: Millis) -> Strin
         }
     }
     let reached = incident.told_to.len() > waits;
-    let mut text = if reached && late.is_empty() { "yes" } else { "no" }.to_owned();
+    let start = match (reached, late.is_empty()) {
+        (true, true) => "yes, ",
+        (true, false) => "yes, but ",
+        (false, _) => "no: ",
+    };
     late.append(&mut later);
-    let rest = late;
-    if !rest.is_empty() {
-        let colon = if text == "no" { ":" } else { "," };
-        // Writing to a text does not fail.
-        let _ = write!(text, "{colon} {}", rest.join(", "));
-    } else if !reached {
-        text.push_str(": no alerts");
+    match (reached, late.is_empty()) {
+        (true, true) => "yes".to_owned(),
+        (false, true) => "no: no alerts".to_owned(),
+        (_, false) => format!("{start}{}", late.join(", ")),
     }
-    text
 }
 
 /// Who was not told of this outage and will not be, with the reason.
@@ -283,7 +303,7 @@ mod tests {
         );
         settle(&mut state, "c/1/a", Ending::Sent);
         says(&state, 60, "yes, pager in 4m");
-        says(&state, 400, "no: pager waits since 2026-05-15T14:05:00Z");
+        says(&state, 400, "yes, but pager waits since 2026-05-15T14:05:00Z");
         settle(&mut state, "c/1/p", Ending::Sent);
         says(&state, 400, "yes");
     }
@@ -310,6 +330,43 @@ mod tests {
         let reason = NOT_TAKEN.to_owned();
         settle(&mut state, "c/1/a", Ending::Dropped { reason });
         says(&state, 1, "no: oncall not told: not taken within 24 hours");
+    }
+
+    #[test]
+    fn who_was_told_counts_beside_who_cannot_be() {
+        let mut state = state(|document| document.alerts[1].after = None);
+        down(&mut state, "web");
+        settle(&mut state, "c/1/a", Ending::Sent);
+        for _ in 0..2 {
+            let refused = Ending::Retry {
+                due: NOW,
+                error: "503".to_owned(),
+                permanent: false,
+                uncertain: false,
+            };
+            settle(&mut state, "c/1/p", refused);
+        }
+        says(&state, 1, "yes, but pager failed 2 times");
+        let reason = NOT_TAKEN.to_owned();
+        settle(&mut state, "c/1/p", Ending::Dropped { reason });
+        says(&state, 1, "yes, but pager not told: not taken within 24 hours");
+    }
+
+    #[test]
+    fn an_acknowledgement_that_has_ended_is_not_shown() {
+        let mut state = state(|_| {});
+        down(&mut state, "web");
+        state.apply(&Command::Acknowledge(Acknowledge {
+            check: "c".to_owned(),
+            note: "on it".to_owned(),
+            until: Some(NOW + 60_000),
+            at: NOW,
+            uid: None,
+        }));
+        let incident = state.checks["c"].incident.as_ref().unwrap();
+        let expected = "2026-05-15T14:00:00Z until 2026-05-15T14:01:00Z on it";
+        assert_eq!(acknowledged(incident, NOW + 59_999), expected);
+        assert_eq!(acknowledged(incident, NOW + 60_000), "-");
     }
 
     #[test]
