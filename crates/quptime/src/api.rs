@@ -112,6 +112,8 @@ pub enum Answer {
         node: NodeId,
         /// The version of the configuration afterwards.
         version: u64,
+        /// Whether the node has that configuration already.
+        joined: bool,
     },
     /// [`Request::TestAlert`]: by node, what went wrong if something did.
     Tested(Vec<(NodeId, Option<String>)>),

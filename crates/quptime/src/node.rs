@@ -26,6 +26,7 @@ pub mod live;
 pub mod master;
 pub mod metrics;
 pub mod network;
+pub mod promised;
 pub mod propose;
 pub mod run;
 pub mod schedule;

@@ -93,11 +93,19 @@ fn add(address: &str, yes: bool, discard: bool) -> anyhow::Result<()> {
         fingerprint,
         discard,
     })?;
-    let Answer::Invited { node, version } = invited else {
+    let Answer::Invited {
+        node,
+        version,
+        joined,
+    } = invited
+    else {
         anyhow::bail!("the daemon answers something else; is it another version?");
     };
     terminal::out("secret proof succeeded\n");
     terminal::out(&format!("node {node} added (cluster version now {version})\n"));
+    if !joined {
+        terminal::note("the node does not answer as a member yet; qu node list shows when it is live");
+    }
     Ok(())
 }
 

@@ -185,7 +185,11 @@ async fn handle(shared: &Arc<Shared>, request: Request, uid: Option<u32>) -> Ans
                 return failed(format!("\"{fingerprint}\" is no fingerprint"));
             };
             match join::invite(shared, &address, key, discard, uid).await {
-                Ok((node, version)) => Answer::Invited { node, version },
+                Ok(invited) => Answer::Invited {
+                    node: invited.node,
+                    version: invited.version,
+                    joined: invited.joined,
+                },
                 Err(error) => refused(&error),
             }
         }

@@ -28,6 +28,22 @@ const ANSWER_GRACE: Duration = Duration::from_millis(300);
 /// What both ends say when the proof is wrong.
 const MISMATCH: &str = "cluster secret does not match";
 
+/// How long a node may take to become part of the cluster before the inviter goes on without it.
+const JOIN_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A node that was invited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invited {
+    /// Which.
+    pub node: NodeId,
+    /// The version of the configuration that lists it.
+    pub version: u64,
+    /// Whether it has that configuration already.
+    pub joined: bool,
+}
+
 /// Who proves.
 #[derive(Debug, Clone, Copy)]
 enum Role {
@@ -120,7 +136,7 @@ pub async fn invite(
     key: Fingerprint,
     discard: bool,
     uid: Option<u32>,
-) -> Result<(NodeId, u64), Refused> {
+) -> Result<Invited, Refused> {
     let failed = Refused::Invalid;
     // Without quorum nothing is begun that could not be finished.
     match propose::soon_master(shared).await {
@@ -170,12 +186,40 @@ pub async fn invite(
     let node = joiner.node_id;
     let change = match document.peer(node) {
         // It was here before and comes back with another key or address.
-        Some(before) if *before == joiner => return Ok((node, document.version)),
+        Some(before) if *before == joiner => {
+            let joined = wait_joined(shared, node, document.version).await;
+            return Ok(Invited {
+                node,
+                version: document.version,
+                joined,
+            });
+        }
         Some(before) => Change::edit(Entry::Peer(before.clone()), Entry::Peer(joiner)),
         None => Change::add(Entry::Peer(joiner)),
     };
     let (done, _) = propose::configure(shared, vec![change], uid, "node add", false).await?;
-    Ok((node, done.version))
+    Ok(Invited {
+        node,
+        version: done.version,
+        joined: wait_joined(shared, node, done.version).await,
+    })
+}
+
+/// Waits until a node says that it has this group's configuration; until then it may still answer as what it was. Whether it has.
+async fn wait_joined(shared: &Shared, node: NodeId, version: u64) -> bool {
+    let deadline = shared.clock.now() + JOIN_WAIT;
+    let group = shared.group.get().copied();
+    loop {
+        let joined = shared
+            .ears
+            .lock()
+            .of(node)
+            .is_some_and(|heard| Some(heard.beat.group) == group && heard.beat.version >= version);
+        if joined || shared.clock.now() >= deadline {
+            return joined;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// A node that knows the secret wants this one to become part of its cluster.
@@ -214,10 +258,16 @@ pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) ->
     if is_member {
         return Ok(answer);
     }
-    if !discard {
-        empty(shared, &document)?;
+    if !shared.promised.give() {
+        return Err("it is being changed at this moment; try again".to_owned());
     }
-    enter(shared, peers)?;
+    // What was changed before the promise shows.
+    let document = shared.document();
+    let entered = if discard { Ok(()) } else { empty(shared, &document) };
+    if let Err(error) = entered.and_then(|()| enter(shared, peers)) {
+        shared.promised.take_back();
+        return Err(error);
+    }
     Ok(answer)
 }
 

@@ -246,6 +246,10 @@ pub async fn soon_master(shared: &Shared) -> Mastery {
 /// # Errors
 /// It was not, or nobody knows.
 pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Refused> {
+    let Some(_under_way) = shared.promised.change() else {
+        let text = "this node is joining a cluster; try again when qu status shows it";
+        return Err(Refused::NotNow(text.to_owned()));
+    };
     let deadline = shared.clock.now() + MASTER_WAIT;
     loop {
         let proposed = match soon_master(shared).await {

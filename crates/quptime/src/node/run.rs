@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
 use super::network::{CLUSTER, Ear, Mouth};
+use super::promised::Promised;
 use super::shared::{Ending, Leave, Shared};
 use super::standstill::{self, Standstill};
 use super::tested::Tests;
@@ -239,6 +240,7 @@ impl Run<'_> {
             identity: self.node.identity.clone(),
             clock: self.clock.clone(),
             begun: self.clock.now(),
+            promised: Promised::default(),
             standstill: Standstill::new(0, self.clock.unix_ms()),
             core: OnceLock::new(),
             thread: Mutex::new(None),

@@ -15,6 +15,7 @@ use super::counts::Counts;
 use super::file::FileReport;
 use super::live::Ears;
 use super::network::Arrived;
+use super::promised::Promised;
 use super::standstill::Standstill;
 use super::tested::Tests;
 use super::trouble::Troubles;
@@ -77,6 +78,8 @@ pub struct Shared {
     pub clock: SharedClock,
     /// When the run began.
     pub begun: Moment,
+    /// Whether this node is about to give its own group up.
+    pub promised: Promised,
     /// When it did not move.
     pub standstill: Standstill,
     /// The group's core, once the node is in a group.

@@ -137,7 +137,7 @@ fn carried_out(order: Order) -> anyhow::Result<Outcome> {
             fingerprint,
             discard,
         })? {
-            Answer::Invited { node, version } => Ok(done(format!(
+            Answer::Invited { node, version, .. } => Ok(done(format!(
                 "secret proof succeeded, node {node} added (cluster version now {version})"
             ))),
             _ => unexpected(),

@@ -146,3 +146,34 @@ fn addresses_without_a_node_are_named() {
     assert!(output.stderr.contains("write host:port"), "{output:?}");
     assert_eq!(first.version(), 1);
 }
+
+/// From its promise on a newcomer takes no change for the group that it gives up; what it takes is in the cluster.
+#[test]
+fn nothing_that_was_added_at_a_newcomer_is_lost() {
+    let (first, newcomer) = pair();
+    let address = newcomer.peer_address();
+    let added: Vec<String> = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            newcomer.wait_log("joining a cluster").unwrap();
+            let names = (0..8).map(|number| format!("extra{number}"));
+            names
+                .filter(|name| {
+                    let add = ["check", "add", "tcp", name.as_str(), "127.0.0.1:1"];
+                    newcomer.run(&add).unwrap().code == 0
+                })
+                .collect()
+        });
+        first.run(&["node", "add", "--yes", &address]).unwrap().ok();
+        // It is a member now.
+        newcomer
+            .run(&["check", "add", "tcp", "afterwards", "127.0.0.1:1"])
+            .unwrap()
+            .ok();
+        adding.join().unwrap()
+    });
+    for name in added.iter().map(String::as_str).chain(["afterwards"]) {
+        wait_until(LIMIT, &format!("{name} at the first node"), || {
+            first.cluster_text().contains(&format!("name: {name}\n"))
+        });
+    }
+}
