@@ -1,6 +1,8 @@
 //! Outages and messages: `qu ack`, `qu deliveries`. Outages under way are in [`super::incidents`].
 
 use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
 use service::SystemClock;
 use terminal::Table;
 
@@ -8,7 +10,7 @@ use super::client;
 use crate::api::{Answer, Request};
 use crate::document::Document;
 use crate::duration::Span;
-use crate::machine::state::Phase;
+use crate::machine::state::{Delivery, Finished, Phase, State};
 
 #[derive(Debug, Args)]
 pub(super) struct Ack {
@@ -59,26 +61,86 @@ impl Ack {
     }
 }
 
-/// The check and the alert in the id of a delivery by their names; by their ids if they are not there any more.
-fn names<'a>(document: &'a Document, delivery: &'a str) -> (&'a str, &'a str) {
-    let check = delivery.split('/').next().unwrap_or_default();
-    let alert = delivery.rsplit('/').next().unwrap_or_default();
-    (
-        document.check(check).map_or(check, |check| &check.name),
-        document.alert(alert).map_or(alert, |alert| &alert.name),
-    )
+/// What a delivery is about, and to whom it goes.
+struct Names<'a> {
+    check_id: &'a str,
+    check: &'a str,
+    alert_id: &'a str,
+    alert: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// As they are called now; what is there no more, as it was last called; if nobody knows that, the ids.
+    fn new(
+        document: &'a Document,
+        delivery: &'a str,
+        check: Option<&'a str>,
+        alert: Option<&'a str>,
+    ) -> Self {
+        let check_id = delivery.split('/').next().unwrap_or_default();
+        let alert_id = delivery.rsplit('/').next().unwrap_or_default();
+        let known_check = document.checks.iter().find(|check| check.id == check_id);
+        let known_alert = document.alerts.iter().find(|alert| alert.id == alert_id);
+        let last = |name: Option<&'a str>, id| name.filter(|name| !name.is_empty()).unwrap_or(id);
+        Self {
+            check_id,
+            check: known_check.map_or_else(|| last(check, check_id), |check| &check.name),
+            alert_id,
+            alert: known_alert.map_or_else(|| last(alert, alert_id), |alert| &alert.name),
+        }
+    }
+
+    fn of_waiting(document: &'a Document, delivery: &'a Delivery) -> Self {
+        let gone = delivery.gone.as_ref();
+        Self::new(
+            document,
+            &delivery.id,
+            gone.map(|check| check.name.as_str()),
+            None,
+        )
+    }
+
+    fn of_finished(document: &'a Document, finished: &'a Finished) -> Self {
+        let (check, alert) = (&finished.check_name, &finished.alert_name);
+        Self::new(document, &finished.id, Some(check), Some(alert))
+    }
+
+    /// A row as JSON, with names and ids.
+    fn json(&self, row: &impl Serialize) -> anyhow::Result<Value> {
+        let mut row = serde_json::to_value(row)?;
+        if let Value::Object(fields) = &mut row {
+            fields.remove("check_name");
+            fields.remove("alert_name");
+            let named = [
+                ("check", self.check),
+                ("check_id", self.check_id),
+                ("alert", self.alert),
+                ("alert_id", self.alert_id),
+            ];
+            fields.extend(named.map(|(key, value)| (key.to_owned(), Value::from(value))));
+        }
+        Ok(row)
+    }
+}
+
+/// Everything that waits and what has finished, as JSON.
+fn json(state: &State) -> anyhow::Result<Value> {
+    let document = &state.document;
+    let waiting = state.deliveries.values();
+    let waiting = waiting.map(|delivery| Names::of_waiting(document, delivery).json(delivery));
+    let finished = state.finished.iter();
+    let finished = finished.map(|finished| Names::of_finished(document, finished).json(finished));
+    Ok(serde_json::json!({
+        "waiting": waiting.collect::<Result<Vec<_>, _>>()?,
+        "finished": finished.collect::<Result<Vec<_>, _>>()?,
+    }))
 }
 
 impl Deliveries {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let state = client::state()?;
         if self.json {
-            let all = serde_json::json!({
-                "waiting": state.deliveries.values().collect::<Vec<_>>(),
-                "finished": &*state.finished,
-            });
-            super::json::print(&all)?;
-            return Ok(());
+            return super::json::print(&json(&state)?);
         }
         let mut table = Table::new(["DELIVERY", "CHECK", "ALERT", "VERB", "TIME", "ATTEMPTS", "RESULT"]);
         for finished in state.finished.iter() {
@@ -92,11 +154,11 @@ impl Deliveries {
                 Some(reason) => format!("given up: {reason}"),
             };
             let attempts = finished.attempts.to_string();
-            let (check, alert) = names(&state.document, &finished.id);
+            let names = Names::of_finished(&state.document, finished);
             table.row([
                 &finished.id,
-                check,
-                alert,
+                names.check,
+                names.alert,
                 finished.verb.name(),
                 &time(finished.at),
                 &attempts,
@@ -110,11 +172,11 @@ impl Deliveries {
                 (Some(error), Phase::Queued { due }) => format!("again at {}: {error}", time(due)),
             };
             let attempts = delivery.attempts.to_string();
-            let (check, alert) = names(&state.document, &delivery.id);
+            let names = Names::of_waiting(&state.document, delivery);
             table.row([
                 &delivery.id,
-                check,
-                alert,
+                names.check,
+                names.alert,
                 delivery.verb.name(),
                 &time(delivery.at),
                 &attempts,
@@ -123,5 +185,52 @@ impl Deliveries {
         }
         terminal::out(&table.render(None));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Alert, AlertKind, Check, CheckKind};
+    use crate::machine::state::Verb;
+
+    #[test]
+    fn names_are_kept_for_what_is_removed_and_current_for_what_is_renamed() {
+        let finished = Finished {
+            id: "c/1/a".to_owned(),
+            verb: Verb::Down,
+            at: 1_778_853_600_000,
+            node: "1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091".parse().unwrap(),
+            attempts: 1,
+            uncertain: false,
+            dropped: None,
+            check_name: "web".to_owned(),
+            alert_name: "oncall".to_owned(),
+        };
+        let row = |document: &Document, finished: &Finished| {
+            let row = Names::of_finished(document, finished).json(finished).unwrap();
+            let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+            ["check", "check_id", "alert", "alert_id", "check_name"].map(text)
+        };
+        let removed = Document::default();
+        assert_eq!(row(&removed, &finished), ["web", "c", "oncall", "a", "-"]);
+        let renamed = Document {
+            checks: vec![Check {
+                id: "c".to_owned(),
+                ..Check::new("shop", CheckKind::Tcp, "h:1")
+            }],
+            alerts: vec![Alert {
+                id: "a".to_owned(),
+                ..Alert::new("pager", AlertKind::Webhook)
+            }],
+            ..Document::default()
+        };
+        assert_eq!(row(&renamed, &finished), ["shop", "c", "pager", "a", "-"]);
+        let of_older_program = Finished {
+            check_name: String::new(),
+            alert_name: String::new(),
+            ..finished
+        };
+        assert_eq!(row(&removed, &of_older_program), ["c", "c", "a", "a", "-"]);
     }
 }

@@ -310,6 +310,8 @@ mod tests {
             attempts: 1,
             uncertain: false,
             dropped: None,
+            check_name: String::new(),
+            alert_name: String::new(),
         });
         assert_eq!(present().look(&state, late).len(), 1);
     }

@@ -20,6 +20,8 @@ pub const FINISHED_MAX: usize = 500;
 pub const AUDIT_MAX: usize = 1000;
 /// Moments of transitions that are remembered of each check: enough to see that it flaps.
 pub const RECENT_MAX: usize = 16;
+/// Why a message is given up whose alert is there no more.
+pub const ALERT_REMOVED: &str = "the alert was removed";
 
 /// What a check is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -271,6 +273,12 @@ pub struct Finished {
     pub uncertain: bool,
     /// Why it was given up; nothing if it was told.
     pub dropped: Option<String>,
+    /// What the check was called then, for the time when it is there no more. Older programs did not keep it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub check_name: String,
+    /// What the alert was called then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub alert_name: String,
 }
 
 /// A change of the configuration.
@@ -367,6 +375,7 @@ impl State {
             audit.pop_front();
         }
         self.close_ended(&before, configure);
+        self.give_up_removed(&before, configure);
         self.follow_document();
         self.done()
     }

@@ -472,6 +472,8 @@ mod tests {
             attempts: 1,
             uncertain: false,
             dropped: None,
+            check_name: String::new(),
+            alert_name: String::new(),
         });
         assert_eq!(
             about("alert", mastery, &examined, &state),

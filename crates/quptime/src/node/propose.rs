@@ -13,8 +13,9 @@ use crate::document::change::{self, Change};
 use crate::document::schema::SCHEMA;
 use crate::document::{Document, integrity, review};
 use crate::identity::NodeId;
+use crate::machine::Millis;
 use crate::machine::command::{Command, Configure};
-use crate::machine::state::Outcome;
+use crate::machine::state::{ALERT_REMOVED, Outcome};
 use crate::raft::core::ProposeError;
 
 /// How long a change waits for a master while one is elected or hands over.
@@ -321,13 +322,20 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
         // Deliveries wait by the clock of who sends them, not by that of who asked.
         configure.closes = Some(shared.wall());
     }
+    let removes_alerts = removes_alerts(&command);
     let proposed = tokio::time::timeout(COMMIT_WAIT, core.propose(command, None)).await;
     match proposed {
         Ok(Ok(applied)) => match applied.outcome {
-            Outcome::Done(version) => Proposed::Done {
-                index: applied.index,
-                version,
-            },
+            Outcome::Done(version) => {
+                if let Some(at) = removes_alerts {
+                    wait_applied(shared, applied.index).await;
+                    tell_given_up(shared, at);
+                }
+                Proposed::Done {
+                    index: applied.index,
+                    version,
+                }
+            }
             Outcome::Outdated => Proposed::Outdated,
             Outcome::Conflict(entries) => Proposed::Conflict(entries.iter().map(Change::title).collect()),
             Outcome::Invalid(text) => Proposed::Invalid(text),
@@ -340,6 +348,34 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
             "not committed within {} s; the change may still be made, look before you repeat it",
             COMMIT_WAIT.as_secs()
         )),
+    }
+}
+
+/// The time by which messages end that this command leaves without their alert, if it removes any.
+fn removes_alerts(command: &Command) -> Option<Millis> {
+    let Command::Configure(configure) = command else {
+        return None;
+    };
+    let mut changes = configure.changes.iter();
+    let removes =
+        changes.any(|change| change.key.section == change::Section::Alerts && change.wanted.is_none());
+    configure.closes.filter(|_| removes)
+}
+
+/// Nobody shall find a message missing without a word about it.
+fn tell_given_up(shared: &Shared, at: Millis) {
+    let Some(view) = shared.view() else { return };
+    let finished = view.state.finished.iter();
+    let ended = finished.filter(|ended| ended.at == at && ended.dropped.as_deref() == Some(ALERT_REMOVED));
+    for ended in ended {
+        tracing::warn!(
+            target: "quptime",
+            delivery = ended.id,
+            check = ended.check_name,
+            alert = ended.alert_name,
+            "{} is not told: {ALERT_REMOVED}",
+            ended.verb.name()
+        );
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Delivery, FINISHED_MAX, Finished, Outcome, Phase, State, Status, Verb};
-use crate::document::Check;
+use super::{ALERT_REMOVED, Delivery, FINISHED_MAX, Finished, Outcome, Phase, State, Status, Verb};
+use crate::document::{Check, Document};
+use crate::identity::NodeId;
 use crate::machine::Millis;
-use crate::machine::command::{Claim, Ending, NewDelivery, Settle, Snapshot};
+use crate::machine::command::{Claim, Configure, Ending, NewDelivery, Settle, Snapshot};
 use crate::machine::mutation::broken;
 
 /// What the messages of one event have in common.
@@ -120,31 +121,53 @@ impl State {
         };
         let taken_over = !matches!(delivery.phase, Phase::Queued { .. }) && !is_claimed(delivery);
         let finished = Finished {
-            id: delivery.id.clone(),
-            verb: delivery.verb,
-            at: settle.at,
-            node: settle.node,
-            attempts: delivery.attempts,
             uncertain: delivery.uncertain || taken_over,
             dropped,
+            ..finished(delivery, &self.document, settle.at, settle.node)
         };
-        // Who was certainly not told of an outage is not told of its end.
-        let (check, alert, verb) = (delivery.check.clone(), delivery.alert.clone(), delivery.verb);
+        if let Some(delivery) = deliveries.remove(&settle.delivery) {
+            self.end(&delivery, finished);
+        }
+        self.done()
+    }
+
+    /// Messages to alerts that this change has removed reach nobody any more. The document is the new one already.
+    pub(super) fn give_up_removed(&mut self, before: &Document, configure: &Configure) {
+        let Some(at) = configure.closes else {
+            return;
+        };
+        let alerts = &self.document.alerts;
+        let is_gone = |delivery: &&Delivery| !alerts.iter().any(|alert| alert.id == delivery.alert);
+        let mut gone: Vec<Delivery> = self.deliveries.values().filter(is_gone).cloned().collect();
+        gone.sort_by_key(|delivery| delivery.sequence);
+        for delivery in gone {
+            let Some(delivery) = Arc::make_mut(&mut self.deliveries).remove(&delivery.id) else {
+                continue;
+            };
+            let is_under_way = matches!(delivery.phase, Phase::Claimed { .. });
+            let finished = Finished {
+                uncertain: delivery.uncertain || is_under_way,
+                dropped: Some(ALERT_REMOVED.to_owned()),
+                ..finished(&delivery, before, at, configure.by)
+            };
+            self.end(&delivery, finished);
+        }
+    }
+
+    /// A delivery has ended and waits no more. Who was certainly not told of an outage is not told of its end.
+    fn end(&mut self, delivery: &Delivery, finished: Finished) {
         let unheard = finished.dropped.is_some() && !finished.uncertain;
         let untold = unheard
-            && matches!(verb, Verb::Down | Verb::Stable)
-            && self.checks.get(&check).is_some_and(|known| {
+            && matches!(delivery.verb, Verb::Down | Verb::Stable)
+            && self.checks.get(&delivery.check).is_some_and(|known| {
                 known.incident.as_ref().map(|incident| &incident.id) == delivery.incident.as_ref()
             });
-        let about = deliveries.remove(&settle.delivery);
-        if let Some(about) = about.filter(|_| unheard && !broken!(ClosedUnheard))
-            && matches!(verb, Verb::Down | Verb::Flapping)
-        {
-            deliveries.retain(|_, other| !other.closes(&about));
+        if unheard && !broken!(ClosedUnheard) && matches!(delivery.verb, Verb::Down | Verb::Flapping) {
+            Arc::make_mut(&mut self.deliveries).retain(|_, other| !other.closes(delivery));
         }
         if untold {
-            self.incident_told(&check, |alerts| {
-                alerts.remove(&alert);
+            self.incident_told(&delivery.check, |alerts| {
+                alerts.remove(&delivery.alert);
             });
         }
         let all = Arc::make_mut(&mut self.finished);
@@ -152,6 +175,23 @@ impl State {
         if all.len() > FINISHED_MAX {
             all.pop_front();
         }
-        self.done()
+    }
+}
+
+/// What is remembered of a delivery that was told, with the names that this configuration has.
+fn finished(delivery: &Delivery, document: &Document, at: Millis, node: NodeId) -> Finished {
+    let check = document.checks.iter().find(|check| check.id == delivery.check);
+    let check = check.or(delivery.gone.as_deref());
+    let alert = document.alerts.iter().find(|alert| alert.id == delivery.alert);
+    Finished {
+        id: delivery.id.clone(),
+        verb: delivery.verb,
+        at,
+        node,
+        attempts: delivery.attempts,
+        uncertain: delivery.uncertain,
+        dropped: None,
+        check_name: check.map_or_else(String::new, |check| check.name.clone()),
+        alert_name: alert.map_or_else(String::new, |alert| alert.name.clone()),
     }
 }

@@ -176,6 +176,62 @@ fn what_belongs_to_removed_entries_goes_with_them() {
 }
 
 #[test]
+fn a_message_whose_alert_is_removed_ends_and_is_named() {
+    let mut state = begun();
+    state.apply(&transition(0, Status::Down, 5));
+    let alert = Entry::Alert(Box::new(state.document.alerts[0].clone()));
+    change(&mut state, vec![Change::remove(alert)]);
+    let ended = &state.finished[0];
+    assert_eq!(ended.dropped.as_deref(), Some("the alert was removed"));
+    let named = (&*ended.id, &*ended.check_name, &*ended.alert_name);
+    assert_eq!(
+        (named, ended.at, ended.uncertain),
+        (("c/1/a", "web", "oncall"), 1000, false)
+    );
+    let incident = state.checks["c"].incident.as_ref().unwrap();
+    assert!(incident.told_to.is_empty(), "nobody was told");
+
+    // What is under way may arrive.
+    let mut state = begun();
+    state.apply(&transition(0, Status::Down, 5));
+    state.apply(&claim("c/1/a", 3));
+    let alert = Entry::Alert(Box::new(state.document.alerts[0].clone()));
+    change(&mut state, vec![Change::remove(alert)]);
+    assert!(state.finished[0].uncertain);
+    assert_eq!(state.apply(&settle("c/1/a", 3, Ending::Sent)), Outcome::Outdated);
+    assert_eq!(state.finished.len(), 1);
+}
+
+#[test]
+fn what_was_told_keeps_its_names_and_states_without_them_are_read() {
+    let mut state = begun();
+    state.apply(&transition(0, Status::Down, 5));
+    state.apply(&claim("c/1/a", 3));
+    state.apply(&settle("c/1/a", 3, Ending::Sent));
+    let check = Entry::Check(Box::new(state.document.checks[0].clone()));
+    change(&mut state, vec![Change::remove(check)]);
+    state.apply(&claim("c/1.1/a", 3));
+    state.apply(&settle("c/1.1/a", 3, Ending::Sent));
+    let names = |state: &State| -> Vec<(String, String)> {
+        let finished = state.finished.iter();
+        finished
+            .map(|ended| (ended.check_name.clone(), ended.alert_name.clone()))
+            .collect()
+    };
+    let kept = ("web".to_owned(), "oncall".to_owned());
+    assert_eq!(names(&state), [kept.clone(), kept]);
+
+    let mut stored = serde_json::to_value(&state).unwrap();
+    assert_eq!(serde_json::from_value::<State>(stored.clone()).unwrap(), state);
+    for ended in stored["finished"].as_array_mut().unwrap() {
+        let ended = ended.as_object_mut().unwrap();
+        assert!(ended.remove("check_name").is_some() && ended.remove("alert_name").is_some());
+    }
+    let read: State = serde_json::from_value(stored).unwrap();
+    assert_eq!(names(&read), [Default::default(), Default::default()]);
+}
+
+#[test]
 fn a_recovered_group_keeps_states_and_deliveries() {
     let mut before = begun();
     before.apply(&transition(0, Status::Down, 5));
