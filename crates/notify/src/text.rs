@@ -8,7 +8,7 @@ use crate::message::Message;
 pub const REPEAT_MARK: &str = "(may be a repeat)";
 
 /// What is added to a message that only tries out a channel.
-const TEST_MARK: &str = "(test)";
+pub(crate) const TEST_MARK: &str = "(test)";
 
 /// Ends a text that was too long.
 pub(crate) const CUT_MARK: &str = "… (cut)";

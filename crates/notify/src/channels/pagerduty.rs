@@ -65,7 +65,12 @@ pub(crate) fn request(settings: &PagerDuty, message: &Message) -> Result<Outgoin
         payload: Payload {
             summary: text::cut(&text::subject(message), SUMMARY_MAX, text::chars),
             source: &message.source,
-            severity: message.severity,
+            // Nobody is to be woken by a test, as far as the service goes by severity.
+            severity: if message.test {
+                Severity::Info
+            } else {
+                message.severity
+            },
             timestamp: text::time(message.when_unix_ms),
             custom_details: Details {
                 verb: message.verb.name(),
@@ -133,6 +138,19 @@ mod tests {
                 r#""payload":{"summary":"over","source":"slo","severity":"info","timestamp":"1970-01-01T00:00:00Z","#,
                 r#""custom_details":{"verb":"RESOLVED","text":"","delivery_id":"x"}}}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_test_is_marked_and_wakes_nobody() {
+        let mut message = example();
+        message.test = true;
+        let sent = sent(&message);
+        assert!(
+            sent.contains(
+                r#""summary":"[quptime] DOWN: homepage (test)","source":"quptime","severity":"info""#
+            ),
+            "{sent}"
         );
     }
 

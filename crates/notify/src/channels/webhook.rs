@@ -13,6 +13,9 @@ use crate::text;
 /// The header with the signature.
 pub const SIGNATURE_HEADER: &str = "mainstay-signature";
 
+/// Says that somebody only tries out the channel.
+const TEST_HEADER: &str = "mainstay-test";
+
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Receivers store keys in columns; most take this much.
@@ -68,7 +71,7 @@ pub fn sign(secret: &str, unix_s: u64, body: &[u8]) -> String {
 pub(crate) fn request(settings: &Webhook, message: &Message, now_unix_ms: u64) -> Result<Outgoing, Failure> {
     let address = settings.url.expose();
     let mut outgoing = if message.own_body {
-        own(address, &message.body)?
+        own(address, message)?
     } else {
         Outgoing::json(address, &event(message))?
     };
@@ -76,6 +79,9 @@ pub(crate) fn request(settings: &Webhook, message: &Message, now_unix_ms: u64) -
         byte.is_ascii_graphic() && !matches!(byte, b'%' | b'"' | b'\\')
     });
     insert(&mut outgoing, IDEMPOTENCY_KEY, &key)?;
+    if message.test {
+        insert(&mut outgoing, TEST_HEADER, "true")?;
+    }
     if !settings.secret.is_empty() {
         let signature = sign(settings.secret.expose(), now_unix_ms / 1000, &outgoing.body);
         insert(&mut outgoing, SIGNATURE_HEADER, &signature)?;
@@ -107,8 +113,10 @@ fn event(message: &Message) -> Event<'_> {
     }
 }
 
-/// A body of the user's own: not touched, hence refused when it is too long.
-fn own(address: &str, body: &str) -> Result<Outgoing, Failure> {
+/// A body of the user's own: not touched, hence refused when it is too long. Only a text that tries out the channel gets the mark of a
+/// test in front; JSON has a form that its receiver wants, so there the header alone says it.
+fn own(address: &str, message: &Message) -> Result<Outgoing, Failure> {
+    let body = &message.body;
     if body.len() > text::BODY_MAX {
         let (length, max) = (body.len(), text::BODY_MAX);
         return Err(Failure::permanent(format!(
@@ -121,7 +129,12 @@ fn own(address: &str, body: &str) -> Result<Outgoing, Failure> {
     } else {
         "text/plain; charset=utf-8"
     };
-    Outgoing::new(address, content_type, body.as_bytes().to_vec())
+    let mark = if message.test && !is_json && !body.contains(text::TEST_MARK) {
+        format!("{} ", text::TEST_MARK)
+    } else {
+        String::new()
+    };
+    Outgoing::new(address, content_type, (mark + body).into_bytes())
 }
 
 fn insert(outgoing: &mut Outgoing, name: &str, value: &str) -> Result<(), Failure> {
@@ -189,6 +202,26 @@ mod tests {
             sign("key", 1_700_000_000, br#"{"a":1}"#),
             "t=1700000000,v1=a438e398bfafc57e4396bb7fc2304422f0f768e965d073ca313cb52e22e6ad03"
         );
+    }
+
+    #[test]
+    fn a_test_is_marked_whatever_the_body_is() {
+        let mut message = example();
+        message.own_body = true;
+        message.test = true;
+        for (body, sent) in [
+            ("down: x", "(test) down: x"),
+            ("down: x (test)", "down: x (test)"),
+            (r#"{"text": "x"}"#, r#"{"text": "x"}"#),
+        ] {
+            message.body = body.into();
+            let outgoing = request(&settings(), &message, 0).unwrap();
+            assert_eq!(outgoing.body, sent.as_bytes());
+            assert_eq!(header(&outgoing, TEST_HEADER), "true");
+        }
+        message.test = false;
+        let outgoing = request(&settings(), &message, 0).unwrap();
+        assert!(!outgoing.headers.contains_key(TEST_HEADER));
     }
 
     #[test]
