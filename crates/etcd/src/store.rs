@@ -125,6 +125,25 @@ impl Change {
         self
     }
 
+    /// What it rests on: keys, and the revisions at which they must have been written last.
+    pub fn conditions(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.unchanged
+            .iter()
+            .map(|(key, revision)| (key.as_str(), *revision))
+    }
+
+    /// What it writes: keys, values, leases.
+    pub fn puts(&self) -> impl Iterator<Item = (&str, &Bytes, i64)> {
+        self.puts
+            .iter()
+            .map(|(key, value, lease)| (key.as_str(), value, *lease))
+    }
+
+    /// What it deletes.
+    pub fn deletes(&self) -> impl Iterator<Item = &str> {
+        self.deletes.iter().map(String::as_str)
+    }
+
     fn into_request(self) -> pb::TxnRequest {
         use pb::compare::{CompareResult, CompareTarget, TargetUnion};
         use pb::request_op::Request;

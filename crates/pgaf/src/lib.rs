@@ -12,9 +12,10 @@
 //! - [`promise`]: what a node that has reported must not do any more.
 //! - [`state`]: the states of a node, and which may follow which.
 //! - [`decide`](decide()): what the elected monitor assigns next.
+//! - [`store`]: where all of it lies.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
-//! Everything here is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
+//! Everything but the store is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
 //! processes that freeze and wake, all schedules of small groups and random ones of larger groups, and then again with one rule taken
 //! away at a time, which has to be noticed.
 
@@ -28,6 +29,7 @@ pub mod promise;
 pub mod record;
 pub mod settings;
 pub mod state;
+pub mod store;
 
 pub use change::{Change, Work};
 pub use decide::decide;
