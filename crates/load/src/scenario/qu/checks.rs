@@ -1,7 +1,7 @@
 //! Many checks on one node, beside Prometheus that has its blackbox exporter probe the same targets as often: processor and memory.
 //!
-//! Both spread their probes over the interval. What is measured begins when every target was looked at once and lasts a whole number of
-//! intervals. That the probes were made is counted where they arrive.
+//! Both spread their probes over the interval. What is measured begins an interval after as many probes have arrived as there are targets,
+//! because qu looks at a new check twice, and lasts a whole number of intervals. That the probes were made is counted where they arrive.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -99,6 +99,7 @@ impl Checks {
             }
             std::thread::sleep(POLL);
         }
+        std::thread::sleep(self.interval);
         let cpu = || {
             let times = servers.iter().map(|server| server.cpu_time());
             times.sum::<Result<Duration>>()
