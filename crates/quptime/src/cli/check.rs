@@ -141,7 +141,7 @@ pub(super) struct DnsArgs {
     /// Server to ask: host:port.
     #[arg(long)]
     resolver: Option<String>,
-    /// Text that one of the answers must contain.
+    /// What one answer must be: the whole address or name; of a txt record, a part of it.
     #[arg(long, value_name = "TEXT")]
     expect: Option<String>,
 }

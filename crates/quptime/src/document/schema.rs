@@ -162,7 +162,7 @@ pub struct Check {
     /// dns: the server to ask.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub dns_resolver: String,
-    /// dns: text that one of the answers must contain.
+    /// dns: what one answer must be; of a txt record, a part of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub dns_expect: String,
     /// icmp: echoes sent; 1 if left out.

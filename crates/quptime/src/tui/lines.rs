@@ -184,7 +184,7 @@ pub(super) const CHECK: &[Line<Check>] = &[
         |c, t| put(&mut c.dns_record, Ok(t.to_owned()))),
     line!("resolver", "server to ask: host:port", Kind::Text, is_dns,
         |c| c.dns_resolver.clone(), |c, t| put(&mut c.dns_resolver, Ok(t.to_owned()))),
-    line!("answer contains", "text that one of the answers must contain", Kind::Text, is_dns,
+    line!("expected answer", "the whole address or name of one answer; a part of a txt record", Kind::Text, is_dns,
         |c| c.dns_expect.clone(), |c, t| put(&mut c.dns_expect, Ok(t.to_owned()))),
     line!("interval", "from one probe to the next, such as 30s", Kind::Text, |_| true,
         |c| c.interval.to_string(), |c, t| put(&mut c.interval, span(t))),
