@@ -13,18 +13,21 @@
 //! - [`state`]: the states of a node, and which may follow which.
 //! - [`decide`](decide()): what the elected monitor assigns next.
 //! - [`store`]: where all of it lies.
+//! - [`database`], [`probe`]: what a keeper asks of its PostgreSQL, and a monitor of everybody's.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
-//! Everything but the store is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
+//! Everything but the store and those two is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
 //! processes that freeze and wake, all schedules of small groups and random ones of larger groups, and then again with one rule taken
 //! away at a time, which has to be noticed.
 
 pub mod change;
+pub mod database;
 pub mod decide;
 pub mod election;
 #[cfg(test)]
 mod model;
 pub mod names;
+pub mod probe;
 pub mod promise;
 pub mod record;
 pub mod settings;
