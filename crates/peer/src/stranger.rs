@@ -24,7 +24,7 @@ use pki::pinned::Fingerprint;
 use tokio::io::AsyncWriteExt as _;
 
 pub use self::failures::{Attempt, FAILURES_MAX, Failures, WINDOW};
-pub(crate) use self::seats::{Seat, Seats};
+pub use self::seats::{Seat, Seats};
 use crate::dial::Open;
 use crate::error::RequestError;
 use crate::frame::{self, Frame, Kind, ReadError};

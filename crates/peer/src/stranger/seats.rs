@@ -8,9 +8,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// See the module.
+/// Places for connections of those who are not known, a bounded number: one more ends the oldest of whoever has most of them.
 #[derive(Debug)]
-pub(crate) struct Seats {
+pub struct Seats {
     most: usize,
     taken: Mutex<Taken>,
 }
@@ -22,23 +22,25 @@ struct Taken {
     all: BTreeMap<u64, (IpAddr, CancellationToken)>,
 }
 
-/// One; given back when dropped.
+/// A place; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     number: u64,
     over: CancellationToken,
     seats: Arc<Seats>,
 }
 
 impl Seats {
-    pub(crate) fn new(most: usize) -> Arc<Seats> {
+    /// So many, all free.
+    pub fn new(most: usize) -> Arc<Seats> {
         Arc::new(Seats {
             most,
             taken: Mutex::default(),
         })
     }
 
-    pub(crate) fn take(self: &Arc<Self>, source: IpAddr) -> Seat {
+    /// Takes one for a connection from there, which may end an older connection (see [`Seat::over`]).
+    pub fn take(self: &Arc<Self>, source: IpAddr) -> Seat {
         let mut taken = self.taken.lock();
         if taken.all.len() >= self.most
             && let Some(oldest) = taken.oldest_of_the_greediest()
@@ -73,8 +75,8 @@ impl Taken {
 }
 
 impl Seat {
-    /// Another one needs the place.
-    pub(crate) async fn over(&self) {
+    /// Waits until another one needs the place; then the connection is to be ended.
+    pub async fn over(&self) {
         self.over.cancelled().await;
     }
 }

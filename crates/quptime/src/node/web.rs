@@ -10,20 +10,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::TokioIo;
 use peer::http::WebStream;
+use peer::stranger::{Seat, Seats};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::metrics::Form;
 use super::shared::{Mastery, Shared};
 
 /// The core turns every tick; one that has not for so long is stuck.
 const STUCK_MS: u64 = 5000;
-/// A client that has not sent its request by then is cut off.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not sent its request by then is cut off. Requests are one packet, and one that was lost is sent again within a second.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// A client that has not taken its answer by then is.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// Clients served at once; more wait in the kernel's queue. Each costs a descriptor, and those are for probes.
+/// Clients served at once; one more ends the oldest of whoever has most, as on the port of nodes. Whoever is served quickly is never the
+/// oldest for long, so clients that say nothing keep nobody out. Each costs a descriptor, and those are for probes.
 const CONNECTIONS_MAX: usize = 64;
 /// Pause after a connection that could not be taken, for want of descriptors most likely.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -44,24 +45,17 @@ fn health(shared: Arc<Shared>) -> Router {
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let stop = shared.stop.clone();
     let pages = pages(shared);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let seats = Seats::new(CONNECTIONS_MAX);
     let mut last_error = None;
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let pages = pages.clone();
+            Ok((stream, from)) => {
                 // Whoever is being served when the run ends gets an answer all the same.
-                tokio::spawn(async move {
-                    serve_one(pages, stream).await;
-                    drop(place);
-                });
+                tokio::spawn(serve_seated(pages.clone(), stream, seats.take(from.ip())));
                 last_error = None;
             }
             Err(error) => {
@@ -73,6 +67,13 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
+    }
+}
+
+async fn serve_seated(pages: Router, stream: TcpStream, seat: Seat) {
+    tokio::select! {
+        () = serve_one(pages, stream) => {}
+        () = seat.over() => {}
     }
 }
 
