@@ -1,10 +1,12 @@
-//! The data directory: where files are, and who may use them. [`files`] writes them; [`node_file`] is the one about this node.
+//! The data directory: where files are, and who may use them. [`files`] writes them; [`node_file`] is the one about this node; [`lock`] keeps
+//! a second process out.
 //!
 //! `$QUPTIME_DIR`, else `/etc/quptime` for root and for the user `quptime` (whose commands come through sudo, which clears the
 //! environment), else below the user's configuration directory. There is no other persistent place, so removing the directory is a
 //! complete reset.
 
 mod files;
+mod lock;
 mod node_file;
 
 use std::fs;
@@ -18,6 +20,7 @@ use crate::document::{self, Document, Mistake};
 use crate::identity::NodeId;
 pub use files::{free_path, write};
 use files::{io_error, read, refuse_open, write_if};
+pub use lock::HomeLock;
 pub use node_file::{FallbackAlert, FallbackKind, NodeFile};
 
 /// The port between nodes.
@@ -55,6 +58,17 @@ pub enum HomeError {
     Enrolling {
         /// The file that says so.
         path: PathBuf,
+    },
+    /// One process at a time.
+    #[error(
+        "{} is in use by another qu process{}; stop that first (the service: systemctl stop quptime), or set QUPTIME_DIR to a directory of its own",
+        .path.display(), .holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The number of the process that uses it, if it has one here.
+        holder: Option<u32>,
     },
     /// Somebody else's daemon would not get at what is written.
     #[error("{} is the directory of the user {SERVICE_USER}; run sudo -u {SERVICE_USER} qu {command} ...", .path.display())]

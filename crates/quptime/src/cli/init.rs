@@ -125,6 +125,11 @@ impl Init {
             Key::Ed25519 => KeyKind::Ed25519,
             Key::Rsa3072 => KeyKind::Rsa3072,
         };
+        refuse_existing(&home)?;
+        review::advertise(&advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
+        home.refuse_foreign_user("init")?;
+        home.create()?;
+        let _held = home.lock()?;
         let made = create(&home, &advertise, &bind, port, secret.clone(), kind)?;
         let mut text = format!(
             "node id      {}\ndata dir     {}\nadvertise    {}\nfingerprint  {}\n",
@@ -146,7 +151,21 @@ impl Init {
     }
 }
 
-/// Makes identity and files.
+/// A node that is there, or about to be, is not made anew.
+fn refuse_existing(home: &Home) -> anyhow::Result<()> {
+    let file = home.node_file();
+    if file.exists() {
+        anyhow::bail!(
+            "{} exists: this node has an identity already; remove {} for a complete reset",
+            file.display(),
+            home.dir().display()
+        );
+    }
+    home.refuse_enrolling()?;
+    Ok(())
+}
+
+/// Makes identity and files, in a directory that is locked.
 ///
 /// # Errors
 /// They are there already, or the system.
@@ -158,18 +177,9 @@ pub(super) fn create(
     secret: Secret,
     kind: KeyKind,
 ) -> anyhow::Result<Peer> {
-    let file = home.node_file();
-    if file.exists() {
-        anyhow::bail!(
-            "{} exists: this node has an identity already; remove {} for a complete reset",
-            file.display(),
-            home.dir().display()
-        );
-    }
-    home.refuse_enrolling()?;
+    refuse_existing(home)?;
     review::advertise(advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
     home.refuse_foreign_user("init")?;
-    home.create()?;
     let node_id = new_node_id()?;
     let clock = SystemClock::shared();
     // Keys that are there are kept: they may be what is left of a node that is restored.

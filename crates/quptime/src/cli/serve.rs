@@ -1,5 +1,6 @@
 //! `qu serve`: the daemon.
 
+use anyhow::Context as _;
 use pki::pinned::KeyKind;
 use service::{Runner, logs};
 
@@ -15,6 +16,12 @@ pub(super) fn run() -> anyhow::Result<()> {
     let home = Home::of_environment(super::variable);
     if home.read_node()?.is_none() {
         home.refuse_enrolling()?;
+        advertise_of_environment(&home)?;
+        home.create()?;
+    }
+    // For the life of the process, over all runs in it.
+    let _held = home.lock()?;
+    if home.read_node()?.is_none() {
         initialise(&home)?;
     }
     let node = Node::load(home, super::variable)?;
@@ -29,15 +36,26 @@ pub(super) fn run() -> anyhow::Result<()> {
         .start(|lifecycle| serve(node, lifecycle, sockets))
 }
 
-/// A container that knows its node from the environment alone.
-fn initialise(home: &Home) -> anyhow::Result<()> {
-    let set = |name: &str| super::variable(name).filter(|value| !value.is_empty());
-    let Some(advertise) = set("QUPTIME_ADVERTISE") else {
-        anyhow::bail!(
+fn set(name: &str) -> Option<String> {
+    super::variable(name).filter(|value| !value.is_empty())
+}
+
+/// Where a node that has no file yet is reached.
+///
+/// # Errors
+/// Nothing says so, so the file is missing.
+fn advertise_of_environment(home: &Home) -> anyhow::Result<String> {
+    set("QUPTIME_ADVERTISE").with_context(|| {
+        format!(
             "{} is missing; run qu init, or set QUPTIME_ADVERTISE and QUPTIME_CLUSTER_SECRET",
             home.node_file().display()
-        );
-    };
+        )
+    })
+}
+
+/// A container that knows its node from the environment alone. The directory is locked.
+fn initialise(home: &Home) -> anyhow::Result<()> {
+    let advertise = advertise_of_environment(home)?;
     let port = super::init::port_of_environment()?;
     let secret = set("QUPTIME_CLUSTER_SECRET").map_or_else(Secret::draw, Secret::new);
     let bind = set("QUPTIME_BIND_ADDR").unwrap_or_else(|| "0.0.0.0".to_owned());

@@ -1,4 +1,5 @@
-//! The folder `raft/` and what is left of others: damage of every kind, what people are told to do about it, and that it works.
+//! The data directory: one daemon at a time; the folder `raft/` and what is left of others: damage of every kind, what people are told to do
+//! about it, and that it works.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +8,7 @@
 )]
 
 mod damage;
+mod in_use;
 mod orphans;
 
 use std::time::Duration;

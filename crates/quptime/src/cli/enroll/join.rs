@@ -9,7 +9,6 @@
 //! When the daemon starts it keeps the promise and removes both files, so the node begins like one that was invited.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,12 +92,7 @@ impl Join {
             crate::cli::node::confirm(&question, "not joined")?;
         }
         home.create()?;
-        let dir = File::open(home.dir()).with_context(|| format!("open {}", home.dir().display()))?;
-        anyhow::ensure!(
-            dir.try_lock().is_ok(),
-            "another qu enroll join is at work in {}",
-            home.dir().display()
-        );
+        let _held = home.lock()?;
         home.write_enrolling(&enrolling)?;
         let identity = identity(&home, &enrolling, begun.is_some())?;
         let me = Peer {
