@@ -71,7 +71,7 @@ fn tallies(rounds: &[(&str, &LastRound)]) -> BTreeMap<NodeId, Tally> {
     let mut tallies: BTreeMap<NodeId, Tally> = BTreeMap::new();
     for (_, last) in rounds {
         for (node, good) in &last.votes {
-            let others = last.votes.iter().filter(|(other, _)| *other != node);
+            let others = last.votes.iter().filter(|(other, _)| other != node);
             let (mut well, mut count) = (0, 0);
             for (_, good) in others {
                 count += 1;

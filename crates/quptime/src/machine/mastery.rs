@@ -126,10 +126,6 @@ pub enum Action {
         /// Who.
         to: NodeId,
     },
-    /// Make the table for people anew.
-    ShowTable,
-    /// This node is master no more and has no table.
-    HideTable,
 }
 
 /// What an answer is about.
@@ -200,7 +196,6 @@ impl Mastery {
         let is_over = |reign: &Reign| !leads || reign.term() != look.term;
         if self.reign.as_ref().is_some_and(is_over) {
             self.reign = None;
-            actions.push(Action::HideTable);
         }
         if leads && self.reign.is_none() {
             let regained = self.role.regained(look.now);

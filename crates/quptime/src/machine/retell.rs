@@ -198,13 +198,13 @@ mod tests {
                 alerts: vec![alert],
                 ..Document::default()
             }),
-            checks: Arc::new([("c".to_owned(), known)].into()),
+            checks: Arc::new([("c".to_owned(), Arc::new(known))].into()),
             ..State::default()
         }
     }
 
     fn known(state: &mut State) -> &mut CheckState {
-        Arc::make_mut(&mut state.checks).get_mut("c").unwrap()
+        Arc::make_mut(Arc::make_mut(&mut state.checks).get_mut("c").unwrap())
     }
 
     fn queue(state: &mut State, verb: Verb) {

@@ -59,7 +59,7 @@ pub struct LastRound {
     /// What was seen.
     pub snapshot: Snapshot,
     /// What each node said, also those whose votes do not count.
-    pub votes: BTreeMap<NodeId, bool>,
+    pub votes: Vec<(NodeId, bool)>,
     /// What it came to; nothing if too few reported.
     pub verdict: Option<Status>,
     /// Rounds in a row without a verdict.
@@ -88,8 +88,8 @@ struct Round {
     answered: Option<Millis>,
     /// When a round last found it down.
     found_down: Option<Millis>,
-    /// With the begin of the probe.
-    reports: BTreeMap<NodeId, (Finding, Millis)>,
+    /// The newest of each node, with the begin of the probe. Few nodes and many checks: a map for each check would cost ten times as much.
+    reports: Vec<(NodeId, Finding, Millis)>,
     /// Transitions, and whether announced work covers the check: the circumstances that reports are about.
     circumstances: (u64, bool),
     /// Since when, as far as known here.
@@ -112,7 +112,8 @@ impl Rounds {
         if let Some(round) = self.checks.get_mut(check)
             && began >= round.not_before
         {
-            round.reports.insert(node, (finding, began));
+            round.reports.retain(|(known, ..)| *known != node);
+            round.reports.push((node, finding, began));
         }
     }
 
@@ -169,40 +170,50 @@ impl Rounds {
         live: &BTreeSet<NodeId>,
     ) -> Vec<Verdict> {
         let document = &state.document;
+        let nodes = document.peers.iter().map(|peer| peer.node_id);
+        let eligible: BTreeSet<NodeId> = nodes
+            .filter(|node| live.contains(node) && !state.impaired.contains(node))
+            .collect();
         let mut verdicts = Vec::new();
+        let mut enabled = 0;
         for check in &document.checks {
             if check.disabled {
                 self.checks.remove(&check.id);
                 continue;
             }
+            enabled += 1;
             let known = state.checks.get(&check.id);
             let covered = window_of(state, check, wall).is_some();
             let circumstances = (known.map_or(0, |known| known.transitions), covered);
-            let round = self.checks.entry(check.id.clone()).or_insert_with(|| Round {
-                opened: now,
-                not_before: now,
-                circumstances,
-                changed: now,
-                ..Round::default()
-            });
+            // All checks are looked at several times a second, so nothing is allocated for one that is known.
+            if !self.checks.contains_key(&check.id) {
+                let round = Round {
+                    opened: now,
+                    not_before: now,
+                    circumstances,
+                    changed: now,
+                    ..Round::default()
+                };
+                self.checks.insert(check.id.clone(), round);
+            }
+            let Some(round) = self.checks.get_mut(&check.id) else {
+                continue;
+            };
             if round.circumstances != circumstances {
                 round.circumstances = circumstances;
                 round.changed = now;
             }
-            let eligible: BTreeSet<NodeId> = document
-                .peers
-                .iter()
-                .map(|peer| peer.node_id)
-                .filter(|node| live.contains(node) && !state.impaired.contains(node))
-                .collect();
-            let all_in = !eligible.is_empty() && eligible.iter().all(|node| round.reports.contains_key(node));
+            let reported = |node: &NodeId| round.reports.iter().any(|(known, ..)| known == node);
+            let all_in = !eligible.is_empty() && eligible.iter().all(reported);
             let patience = check.interval.millis() + check.timeout.millis();
             if all_in || now.saturating_sub(round.opened) >= patience {
                 let status = known.map_or(Status::Unknown, |known| known.status);
                 round.close(now, check, document, &eligible, status, &mut verdicts);
             }
         }
-        self.checks.retain(|id, _| state.checks.contains_key(id));
+        if self.checks.len() > enabled {
+            self.checks.retain(|id, _| state.checks.contains_key(id));
+        }
         verdicts
     }
 }
@@ -219,21 +230,22 @@ impl Round {
     ) {
         self.opened = now;
         let mut snapshot = Snapshot::default();
-        let mut votes = BTreeMap::new();
+        let mut votes = Vec::with_capacity(self.reports.len());
         let mut began = now;
-        for (node, (finding, since)) in std::mem::take(&mut self.reports) {
+        self.reports.sort_unstable_by_key(|(node, ..)| *node);
+        for (node, finding, since) in self.reports.drain(..) {
             let counts = eligible.contains(&node);
             if counts {
                 began = began.min(since);
             }
             match finding {
                 Finding::Good => {
-                    votes.insert(node, true);
+                    votes.push((node, true));
                     snapshot.ok += u32::from(counts);
                     snapshot.reports += u32::from(counts);
                 }
                 Finding::Bad(detail) => {
-                    votes.insert(node, false);
+                    votes.push((node, false));
                     if counts {
                         snapshot.reports += 1;
                         snapshot.bad_nodes.push(node);

@@ -105,7 +105,7 @@ pub struct State {
     /// The configuration.
     pub document: Arc<Document>,
     /// By id of the check.
-    pub checks: Arc<BTreeMap<String, CheckState>>,
+    pub checks: Arc<BTreeMap<String, Arc<CheckState>>>,
     /// What has to be told yet, by delivery id.
     pub deliveries: Arc<BTreeMap<String, Delivery>>,
     /// What was told or given up, the newest last.
@@ -392,9 +392,11 @@ impl State {
                 // An id that is used again goes on counting where messages of its first life still wait: theirs are taken.
                 let waiting = self.deliveries.values().filter(|delivery| delivery.check == *id);
                 let transitions = waiting.map(Delivery::number).max().unwrap_or(0);
-                checks.entry(id.clone()).or_insert_with(|| CheckState {
-                    transitions,
-                    ..CheckState::default()
+                checks.entry(id.clone()).or_insert_with(|| {
+                    Arc::new(CheckState {
+                        transitions,
+                        ..CheckState::default()
+                    })
                 });
             }
         }
@@ -408,6 +410,13 @@ impl State {
         self.impaired.retain(|node| document.peer(*node).is_some());
     }
 
+    /// How it stands with a check, to be changed.
+    fn check_mut(&mut self, id: &str) -> Option<&mut CheckState> {
+        // Who does not change anything copies nothing.
+        self.checks.get(id)?;
+        Arc::make_mut(&mut self.checks).get_mut(id).map(Arc::make_mut)
+    }
+
     /// Whether a check takes part in rounds: what was proposed before it was disabled and is committed after that is out of date.
     fn is_watched(&self, id: &str) -> bool {
         let mut checks = self.document.checks.iter();
@@ -417,7 +426,7 @@ impl State {
     fn transition(&mut self, transition: &Transition) -> Outcome {
         let known = self.checks.get(&transition.check);
         let is_current =
-            |state: &&CheckState| state.transitions == transition.after && state.status != transition.to;
+            |state: &&Arc<CheckState>| state.transitions == transition.after && state.status != transition.to;
         let Some(before) = known
             .filter(is_current)
             .filter(|_| self.is_watched(&transition.check))
@@ -456,10 +465,10 @@ impl State {
             incident,
             recent,
             flapping: before.flapping,
-            flapping_told_to: before.flapping_told_to,
+            flapping_told_to: before.flapping_told_to.clone(),
             snapshot: transition.snapshot.clone(),
         };
-        Arc::make_mut(&mut self.checks).insert(transition.check.clone(), after);
+        Arc::make_mut(&mut self.checks).insert(transition.check.clone(), Arc::new(after));
         let message = Told {
             check: &transition.check,
             number: number.to_string(),
@@ -476,13 +485,14 @@ impl State {
     }
 
     fn announce(&mut self, announce: &Announce) -> Outcome {
-        let is_current =
-            |state: &&CheckState| state.transitions == announce.after && state.notices == announce.notices;
+        let is_current = |state: &&Arc<CheckState>| {
+            state.transitions == announce.after && state.notices == announce.notices
+        };
         let known = self.checks.get(&announce.check).filter(is_current);
         let Some(before) = known.filter(|_| self.is_watched(&announce.check)).cloned() else {
             return Outcome::Outdated;
         };
-        let mut after = before.clone();
+        let mut after = CheckState::clone(&before);
         after.notices += 1;
         let mut about = before.incident.as_ref().map(|incident| incident.id.clone());
         let mut tells_outage = true;
@@ -525,15 +535,14 @@ impl State {
             snapshot: &announce.snapshot,
             gone: None,
         };
-        Arc::make_mut(&mut self.checks).insert(announce.check.clone(), after);
+        Arc::make_mut(&mut self.checks).insert(announce.check.clone(), Arc::new(after));
         self.queue(&message, &announce.deliveries);
         self.done()
     }
 
     fn acknowledge(&mut self, acknowledge: &Acknowledge) -> Outcome {
-        let checks = Arc::make_mut(&mut self.checks);
-        let incident = checks
-            .get_mut(&acknowledge.check)
+        let incident = self
+            .check_mut(&acknowledge.check)
             .and_then(|state| state.incident.as_mut());
         let Some(incident) = incident else {
             return Outcome::Outdated;

@@ -40,7 +40,11 @@ enum Ended {
 }
 
 /// Is the master whenever this node leads, until the run ends.
-pub async fn run(shared: Arc<Shared>, mut reports: mpsc::Receiver<(NodeId, Vec<Report>)>) {
+pub async fn run(
+    shared: Arc<Shared>,
+    mut reports: mpsc::Receiver<(NodeId, Vec<Report>)>,
+    mut tables: mpsc::Receiver<status::TableCall>,
+) {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut turn = tokio::time::interval(TURN);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -51,6 +55,13 @@ pub async fn run(shared: Arc<Shared>, mut reports: mpsc::Receiver<(NodeId, Vec<R
             Some(event) = ends.recv() => Some(event),
             Some((node, found)) = reports.recv() => {
                 mastery.report(shared.now(), node, found.into_iter().map(report_of).collect());
+                continue;
+            }
+            Some(call) = tables.recv() => {
+                if let (Some(view), Some(rounds)) = (shared.view(), mastery.rounds()) {
+                    // Who asked may have gone.
+                    drop(call.send(status::table(&shared, &view.state, Some(rounds))));
+                }
                 continue;
             }
             () = shared.stop.cancelled() => return,
@@ -77,7 +88,7 @@ pub async fn run(shared: Arc<Shared>, mut reports: mpsc::Receiver<(NodeId, Vec<R
             shared.leave.send_replace(Leave::Left);
         }
         for action in actions {
-            carry_out(&shared, &view, &mastery, action, &ended);
+            carry_out(&shared, &view, action, &ended);
         }
     }
 }
@@ -157,13 +168,7 @@ fn report_of(report: Report) -> mastery::Report {
     }
 }
 
-fn carry_out(
-    shared: &Arc<Shared>,
-    view: &Arc<View>,
-    mastery: &Mastery,
-    action: Action,
-    ended: &mpsc::UnboundedSender<Ended>,
-) {
+fn carry_out(shared: &Arc<Shared>, view: &Arc<View>, action: Action, ended: &mpsc::UnboundedSender<Ended>) {
     let (shared, ended) = (shared.clone(), ended.clone());
     let Some(core) = shared.core.get().cloned() else {
         return;
@@ -235,11 +240,6 @@ fn carry_out(
                 }
             });
         }
-        Action::ShowTable => {
-            let table = status::table(&shared, &view.state, mastery.rounds());
-            *shared.table.write() = Some(Arc::new(table));
-        }
-        Action::HideTable => *shared.table.write() = None,
     }
 }
 

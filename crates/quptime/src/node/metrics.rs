@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use super::counts::{Counted, Histogram};
 use super::shared::Shared;
-use super::wire::Found;
+use super::status::own_table;
+use super::wire::{CheckLine, Found};
 use crate::document::Document;
 use crate::machine::state::{State, Status};
 
@@ -105,7 +106,8 @@ fn flag(holds: bool) -> f64 {
 }
 
 /// The page as of now.
-pub fn render(shared: &Shared, form: Form) -> String {
+pub async fn render(shared: &Shared, form: Form) -> String {
+    let table = own_table(shared).await;
     let mut page = Page {
         form,
         out: String::new(),
@@ -137,7 +139,9 @@ pub fn render(shared: &Shared, form: Form) -> String {
             view.state.deliveries.len() as f64,
         );
     }
-    reports(&mut page, shared);
+    if let Some(table) = table {
+        reports(&mut page, &table);
+    }
     probes(&mut page, shared, &document, &counted);
     phases(&mut page, &document, &counted);
     deliveries(&mut page, &document, &counted);
@@ -253,16 +257,13 @@ fn impaired(page: &mut Page, state: &State) {
 }
 
 /// Only the master knows.
-fn reports(page: &mut Page, shared: &Shared) {
-    let Some(table) = shared.table.read().clone() else {
-        return;
-    };
+fn reports(page: &mut Page, table: &[CheckLine]) {
     page.family(
         "check_reports",
         "gauge",
         "Reports of the last round, on the master",
     );
-    for line in table.iter() {
+    for line in table {
         page.sample("check_reports", &[("check", &line.name)], f64::from(line.total));
     }
     page.family(
@@ -270,7 +271,7 @@ fn reports(page: &mut Page, shared: &Shared) {
         "gauge",
         "Reports of the last round that found it well, on the master",
     );
-    for line in table.iter() {
+    for line in table {
         page.sample("check_reports_ok", &[("check", &line.name)], f64::from(line.ok));
     }
 }

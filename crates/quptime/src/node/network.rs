@@ -164,9 +164,9 @@ async fn answer(
         }
         kind::SNAPSHOT => take_snapshot(shared, body),
         kind::CHECKS => {
-            let table = shared.table.read().clone();
+            let table = super::status::own_table(shared).await;
             table
-                .map(|table| encode(&*table))
+                .map(|table| encode(&table))
                 .ok_or_else(|| "not the master".to_owned())
         }
         kind::STATEMENT => Ok(encode(&super::enter::statement(shared))),

@@ -166,6 +166,7 @@ struct Run<'a> {
 struct Inboxes {
     reports: mpsc::Receiver<(NodeId, Vec<super::wire::Report>)>,
     look_again: mpsc::Receiver<Vec<String>>,
+    tables: mpsc::Receiver<super::status::TableCall>,
     ending: watch::Receiver<Option<Ending>>,
 }
 
@@ -217,6 +218,7 @@ impl Run<'_> {
             prober: self.prober.clone(),
             reports: inboxes.reports,
             look_again: inboxes.look_again,
+            tables: inboxes.tables,
         };
         tokio::spawn(enter::run(shared.clone(), starter, actions));
         let ending = tokio::select! {
@@ -247,6 +249,7 @@ impl Run<'_> {
     fn share(&self, document: Arc<Document>, entrance: Entrance) -> (Shared, Inboxes) {
         let (reports, reports_in) = mpsc::channel(REPORTS_MAX);
         let (look_again, look_again_in) = mpsc::channel(REPORTS_MAX);
+        let (tables, tables_in) = mpsc::channel(REPORTS_MAX);
         let (ending, ending_in) = watch::channel(None);
         let (handing_over, _) = watch::channel(false);
         let (leave, _) = watch::channel(Leave::No);
@@ -280,7 +283,7 @@ impl Run<'_> {
             look_again,
             found: Mutex::new(BTreeMap::new()),
             counts: self.counts.clone(),
-            table: RwLock::default(),
+            tables,
             troubles: self.node.troubles.clone(),
             tests: self.node.tests.clone(),
             web: self.sockets.web.clone(),
@@ -294,6 +297,7 @@ impl Run<'_> {
         let inboxes = Inboxes {
             reports: reports_in,
             look_again: look_again_in,
+            tables: tables_in,
             ending: ending_in,
         };
         (shared, inboxes)
@@ -336,6 +340,7 @@ pub struct Starter {
     prober: Arc<probe::Prober>,
     reports: mpsc::Receiver<(NodeId, Vec<super::wire::Report>)>,
     look_again: mpsc::Receiver<Vec<String>>,
+    tables: mpsc::Receiver<super::status::TableCall>,
 }
 
 impl Starter {
@@ -345,7 +350,7 @@ impl Starter {
     /// What is on disk cannot be.
     pub fn start(self, shared: &Arc<Shared>, replica: enter::Replica) -> anyhow::Result<()> {
         let enter::Replica {
-            loaded,
+            mut loaded,
             founds,
             founded,
             on_trial,
@@ -359,6 +364,10 @@ impl Starter {
         if founds.is_some() {
             let base = loaded.disk.base().position.index;
             shared.founded_at.set(base).expect("set once in a run");
+        }
+        // Mostly the file and the group say the same, and one copy is enough.
+        if loaded.state.document == shared.document_at_start {
+            loaded.state.document = shared.document_at_start.clone();
         }
         let document = if loaded.state.document.version > 0 {
             loaded.state.document.clone()
@@ -389,7 +398,7 @@ impl Starter {
         *shared.thread.lock() = Some(thread);
         shared.core.set(core).expect("set once in a run");
         if !on_trial {
-            tokio::spawn(master::run(shared.clone(), self.reports));
+            tokio::spawn(master::run(shared.clone(), self.reports, self.tables));
             tokio::spawn(schedule::run(shared.clone(), self.prober, self.look_again));
             tokio::spawn(file::run(shared.clone()));
             tokio::spawn(enroll::run(shared.clone()));

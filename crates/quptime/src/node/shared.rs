@@ -17,10 +17,11 @@ use super::live::Ears;
 use super::network::Arrived;
 use super::promised::Promised;
 use super::standstill::Standstill;
+use super::status::TableCall;
 use super::tested::Tests;
 use super::trouble::Troubles;
 use super::web_listen::WebListen;
-use super::wire::{Beat, CheckLine, PROTOCOL, Peers, Report};
+use super::wire::{Beat, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
@@ -122,8 +123,8 @@ pub struct Shared {
     pub found: Mutex<BTreeMap<String, Arrived>>,
     /// What this node counts, over all runs.
     pub counts: Arc<Counts>,
-    /// The table of checks, while this node is master.
-    pub table: RwLock<Option<Arc<Vec<CheckLine>>>>,
+    /// Asks for the table of checks, which this node can make while it is master.
+    pub tables: mpsc::Sender<TableCall>,
     /// Errors of the last minutes, for `doctor`.
     pub troubles: Arc<Troubles>,
     /// Which alerts took a test, for `doctor`.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::propose;
 use super::shared::{Mastery, Shared, quorum_of};
 use super::wire::{CheckLine, Here, decode, encode, kind};
@@ -17,6 +19,20 @@ use crate::raft::view::View;
 
 /// How long the master may take for its table.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Somebody waits for the table of checks.
+pub type TableCall = oneshot::Sender<Vec<CheckLine>>;
+
+/// The table of checks as the master has it, if this node is it. Its rounds are known to one task only, which makes the table when it is asked
+/// for: with ten thousand checks a table takes megabytes.
+pub async fn own_table(shared: &Shared) -> Option<Vec<CheckLine>> {
+    if shared.master() != Some(shared.me) {
+        return None;
+    }
+    let (call, table) = oneshot::channel();
+    shared.tables.send(call).await.ok()?;
+    tokio::time::timeout(TABLE_TIMEOUT, table).await.ok()?.ok()
+}
 
 /// The table of checks, in the order of the file. Without rounds only what is replicated is known, which is shown as stale.
 pub fn table(shared: &Shared, state: &State, rounds: Option<&Rounds>) -> Vec<CheckLine> {
@@ -58,7 +74,8 @@ pub fn table(shared: &Shared, state: &State, rounds: Option<&Rounds>) -> Vec<Che
             detail: snapshot.detail.clone(),
             acknowledged: known
                 .incident
-                .is_some_and(|incident| is_acknowledged(&incident, wall)),
+                .as_ref()
+                .is_some_and(|incident| is_acknowledged(incident, wall)),
             here: None,
         }
     };
@@ -129,8 +146,8 @@ fn peers(shared: &Shared, view: Option<&View>, document: &Document) -> Vec<PeerL
 }
 
 async fn checks(shared: &Arc<Shared>, master: Option<NodeId>) -> Vec<CheckLine> {
-    if let Some(table) = shared.table.read().clone() {
-        return as_configured(shared, (*table).clone());
+    if let Some(table) = own_table(shared).await {
+        return table;
     }
     if let (Some(master), Some(transport)) = (
         master.filter(|master| *master != shared.me),
@@ -165,7 +182,7 @@ fn look_here(shared: &Shared, lines: &mut [CheckLine]) {
     }
 }
 
-/// The master makes its table every so often. What was added, removed, renamed or paused since then is known here, and whoever has just done
+/// The master may be behind this node or ahead of it. What was added, removed, renamed or paused is taken from here: whoever has just done
 /// it wants to see it.
 fn as_configured(shared: &Shared, lines: Vec<CheckLine>) -> Vec<CheckLine> {
     let Some(view) = shared.view().filter(|view| view.state.document.version > 0) else {

@@ -137,6 +137,6 @@ async fn metrics(Handed(shared): Handed<Arc<Shared>>, headers: HeaderMap) -> Res
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     let form = Form::asked(accept);
-    let body = super::metrics::render(&shared, form);
+    let body = super::metrics::render(&shared, form).await;
     ([(header::CONTENT_TYPE, form.content_type())], body).into_response()
 }

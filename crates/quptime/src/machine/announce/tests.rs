@@ -54,8 +54,8 @@ impl Stage {
         let checks = document
             .checks
             .iter()
-            .map(|check| (check.id.clone(), CheckState::default()));
-        let checks: BTreeMap<String, CheckState> = checks.collect();
+            .map(|check| (check.id.clone(), Arc::default()));
+        let checks: BTreeMap<String, Arc<CheckState>> = checks.collect();
         Stage {
             state: State {
                 document: Arc::new(document),

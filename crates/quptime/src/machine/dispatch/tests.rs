@@ -142,7 +142,7 @@ fn escalations_are_dropped_when_over_or_acknowledged() {
         incident: Some(incident.clone()),
         ..CheckState::default()
     };
-    state.checks = Arc::new(BTreeMap::from([("c".to_owned(), known.clone())]));
+    state.checks = Arc::new(BTreeMap::from([("c".to_owned(), Arc::new(known.clone()))]));
     assert!(plan(&state, 30, 5, &BTreeSet::new()).is_empty());
     assert_eq!(claims(&plan(&state, 900_010, 5, &BTreeSet::new())), ["c/1/a"]);
     let acknowledged = crate::machine::state::Acknowledged {
@@ -157,7 +157,7 @@ fn escalations_are_dropped_when_over_or_acknowledged() {
         }),
         ..known
     };
-    state.checks = Arc::new(BTreeMap::from([("c".to_owned(), known)]));
+    state.checks = Arc::new(BTreeMap::from([("c".to_owned(), Arc::new(known))]));
     assert!(matches!(
         &plan(&state, 30, 5, &BTreeSet::new())[0],
         Plan::Drop { .. }

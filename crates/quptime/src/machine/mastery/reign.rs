@@ -26,8 +26,6 @@ use crate::target::definition;
 const CLAIM_HOLDS_MS: Millis = 1000;
 /// Commits in a row that each took longer than [`CLAIM_HOLDS_MS`], after which the attempt is left for later.
 const CLAIM_TRIES_MAX: u32 = 5;
-/// How often the table for people is made anew.
-const TABLE_EVERY_MS: Millis = 500;
 /// How often members are compared with peers, and this node with those that are preferred.
 const MEMBERS_EVERY_MS: Millis = 300;
 
@@ -56,7 +54,6 @@ pub(super) struct Reign {
     /// The node stops, and nobody can take the role, or nobody did.
     gave_up: bool,
     regained: Option<Millis>,
-    table_at: Option<Millis>,
     members_at: Option<Millis>,
 }
 
@@ -92,7 +89,6 @@ impl Reign {
             leaving: None,
             gave_up: false,
             regained,
-            table_at: None,
             members_at: None,
         }
     }
@@ -152,9 +148,6 @@ impl Reign {
         if is_due(&mut self.members_at, look.now, MEMBERS_EVERY_MS) {
             self.follow_peers(look, actions);
             self.hand_over_if_preferred(look, preference, actions);
-        }
-        if is_due(&mut self.table_at, look.now, TABLE_EVERY_MS) {
-            actions.push(Action::ShowTable);
         }
     }
 

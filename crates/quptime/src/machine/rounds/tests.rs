@@ -56,7 +56,7 @@ impl Stage {
             status,
             ..CheckState::default()
         };
-        self.state.checks = Arc::new(BTreeMap::from([("c".to_owned(), known)]));
+        self.state.checks = Arc::new(BTreeMap::from([("c".to_owned(), Arc::new(known))]));
     }
 
     /// `+` well, `-` not, `?` unable, a blank for a node that says nothing.

@@ -449,9 +449,7 @@ impl World {
             Action::HandsOver { .. }
             | Action::ChangeMembers { .. }
             | Action::TellAgain { .. }
-            | Action::RoleChanged(_)
-            | Action::ShowTable
-            | Action::HideTable => {}
+            | Action::RoleChanged(_) => {}
         }
     }
 

@@ -90,10 +90,11 @@ impl State {
             self.queue(&message, &deliveries);
         }
         if verb == Verb::Disabled
-            && let Some(known) = Arc::make_mut(&mut self.checks).get_mut(&check.id)
+            && let version = self.document.version
+            && let Some(known) = self.check_mut(&check.id)
         {
             known.notices = notices;
-            known.pause(configure, self.document.version);
+            known.pause(configure, version);
         }
     }
 

@@ -60,8 +60,7 @@ impl State {
 
     /// Notes who is told of the outage under way, if there is one.
     fn incident_told(&mut self, check: &str, note: impl FnOnce(&mut BTreeSet<String>)) {
-        let known = Arc::make_mut(&mut self.checks).get_mut(check);
-        if let Some(incident) = known.and_then(|known| known.incident.as_mut()) {
+        if let Some(incident) = self.check_mut(check).and_then(|known| known.incident.as_mut()) {
             note(&mut incident.told_to);
         }
     }
