@@ -1,9 +1,12 @@
 //! The program `slo`: its argument tree, and which file carries which command out.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed or invalid input, 64 wrong usage.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed or invalid input, 2 the endpoint
+//! failed, 3 what `--check` asks for is so, 64 wrong usage.
 
+mod eval;
 mod generate;
 mod routes;
+mod run;
 mod runbooks;
 mod simulate;
 mod validate;
@@ -42,6 +45,10 @@ enum Command {
     Routes(routes::Routes),
     /// Write the runbooks of objectives, with computed numbers.
     Runbooks(runbooks::Runbooks),
+    /// Evaluate objectives against Prometheus, and tell Slack and PagerDuty.
+    Run(run::Run),
+    /// Say once what the alerts of objectives see at a moment.
+    Eval(eval::Eval),
     /// Say when an outage makes alerts fire and when they are quiet again.
     Simulate(simulate::Simulate),
 }
@@ -71,6 +78,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Routes(command) => command.run(),
         Command::Runbooks(command) => command.run(),
+        Command::Run(command) => command.run(),
+        Command::Eval(command) => command.run(),
         Command::Simulate(command) => command.run(),
     };
     match done {

@@ -5,19 +5,22 @@
 //!
 //! - [`document`]: OpenSLO files, read strictly, with the place of everything in them.
 //! - [`objective`]: what a set of documents says after all references are followed and everything is checked.
-//! - [`decimal`], [`span`], [`query`]: exact shares, durations, and the queries of Prometheus as far as objectives need them.
+//! - [`decimal`], [`span`], [`pace`], [`query`]: exact shares, durations and how fast they pass, and the queries of Prometheus as far as objectives need them.
 //! - [`burn`]: the arithmetic of burn rates, from the formula. No table anywhere.
 //! - [`rules`], [`routes`], [`page`]: texts that are made from objectives, the same bytes for the same input.
 //! - [`simulate`]: an outage played against the alerts, by the rules of Prometheus itself.
+//! - [`live`]: the same evaluated against a real Prometheus, and told.
 //! - [`cli`]: the program.
 //!
-//! Only [`cli`] and the reading of files in [`document::files`] do IO; nothing reads a clock.
+//! Only [`live`], [`cli`] and the reading of files in [`document::files`] do IO; nothing else reads a clock.
 
 pub mod burn;
 pub mod cli;
 pub mod decimal;
 pub mod document;
+pub mod live;
 pub mod objective;
+pub mod pace;
 pub mod page;
 pub mod query;
 pub mod routes;

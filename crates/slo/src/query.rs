@@ -1,9 +1,8 @@
 //! Queries of Prometheus, as far as objectives need them: a plain selector, to which the rate is added, or a whole expression in which the
 //! window is left open.
 
+use std::fmt::Display;
 use std::ops::Range;
-
-use crate::span::Span;
 
 /// How an expression says where its window goes.
 const WINDOWS: [&str; 3] = ["$window", "{{.window}}", "{{ .window }}"];
@@ -31,7 +30,7 @@ impl Query {
     }
 
     /// Events in a second, over a window.
-    pub fn rate(&self, window: Span) -> String {
+    pub fn rate(&self, window: &impl Display) -> String {
         match self {
             Query::Selector(selector) => format!("sum(rate({}[{window}]))", selector.text),
             Query::Expression(_) => self.over(window),
@@ -39,7 +38,7 @@ impl Query {
     }
 
     /// The mean over a window, of something that is a ratio already.
-    pub fn mean(&self, window: Span) -> String {
+    pub fn mean(&self, window: &impl Display) -> String {
         match self {
             Query::Selector(selector) => format!("avg(avg_over_time({}[{window}]))", selector.text),
             Query::Expression(_) => self.over(window),
@@ -47,7 +46,7 @@ impl Query {
     }
 
     /// The expression for a window.
-    fn over(&self, window: Span) -> String {
+    fn over(&self, window: &impl Display) -> String {
         let text = match self {
             Query::Selector(selector) => &selector.text,
             Query::Expression(text) => text,
@@ -267,6 +266,7 @@ fn balanced(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::span::Span;
 
     const FIVE: Span = Span::minutes(5);
 
@@ -281,7 +281,7 @@ mod tests {
             "x{a=\"q\\\"}\"}",
         ] {
             let query = Query::parse(text).unwrap();
-            assert_eq!(query.rate(FIVE), format!("sum(rate({text}[5m]))"));
+            assert_eq!(query.rate(&FIVE), format!("sum(rate({text}[5m]))"));
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
     fn an_expression_gets_its_window() {
         for mark in WINDOWS {
             let query = Query::parse(&format!("sum(rate(x[{mark}])) - 1")).unwrap();
-            assert_eq!(query.rate(FIVE), "(sum(rate(x[5m])) - 1)");
+            assert_eq!(query.rate(&FIVE), "(sum(rate(x[5m])) - 1)");
         }
     }
 

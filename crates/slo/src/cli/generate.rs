@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Files, write};
+use crate::pace::Pace;
 use crate::rules;
 
 /// For whom rules are written.
@@ -34,6 +35,10 @@ pub(super) struct Generate {
     #[arg(long, requires = "out")]
     extra_rules: bool,
 
+    /// For drills: make time run so many times as fast, all windows and intervals divided by it
+    #[arg(long, value_name = "N", value_parser = Pace::parse, default_value = "1", hide_default_value = true, conflicts_with = "extra_rules")]
+    time_scale: Pace,
+
     /// Set the value of a label, or the name of a metric, in all plain selectors
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -58,14 +63,14 @@ impl Generate {
             settings.push((name.to_owned(), value.to_owned()));
         }
         let digest = rules::digest(&read.inputs, &settings);
-        let mut files = vec![("slo", rules::groups(&read.objectives))];
+        let mut files = vec![("slo", rules::groups(&read.objectives, self.time_scale))];
         if self.extra_rules {
             files.push(("slo-extra", rules::extra(&read.objectives)));
         }
         for (name, groups) in files {
             let text = match self.format {
-                Format::Prometheus => rules::file(&groups, &digest),
-                Format::Operator => rules::operator_file(&groups, &digest, name),
+                Format::Prometheus => rules::file(&groups, &digest, self.time_scale),
+                Format::Operator => rules::operator_file(&groups, &digest, name, self.time_scale),
             };
             let Some(folder) = &self.out else {
                 terminal::out(&text);

@@ -1,7 +1,7 @@
 //! From the tree to values. Every value is asked for by name, so what nobody asked for is an unknown field.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::tree::{Node, Value};
 
@@ -9,7 +9,7 @@ use super::tree::{Node, Value};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
     /// The file as it was named.
-    pub file: Rc<str>,
+    pub file: Arc<str>,
     /// From 1; 0 is in no line.
     pub line: u64,
     /// Which document of the file, from 1; 0 if it is not known.
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
 /// Reads one document.
 #[derive(Debug)]
 pub struct Reader<'f> {
-    file: Rc<str>,
+    file: Arc<str>,
     document: usize,
     lenient: bool,
     findings: &'f mut Findings,
@@ -238,7 +238,7 @@ impl<'f> Reader<'f> {
 
     fn at(&self, line: u64, path: &str) -> At {
         At {
-            file: Rc::clone(&self.file),
+            file: Arc::clone(&self.file),
             line,
             document: self.document,
             path: path.to_owned(),

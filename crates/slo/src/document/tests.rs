@@ -493,7 +493,7 @@ proptest::proptest! {
             proptest::prop_assert!(!mistake.to_string().contains('\n'), "{}", mistake);
         }
         for objective in &objectives {
-            crate::rules::file(&crate::rules::groups(std::slice::from_ref(objective)), "x");
+            crate::rules::file(&crate::rules::groups(std::slice::from_ref(objective), crate::pace::Pace::REAL), "x", crate::pace::Pace::REAL);
             crate::page::write(objective, None).unwrap();
         }
     }

@@ -7,6 +7,7 @@ use super::{Group, Rule, alert_rule, literal, percent, ratio_series};
 use crate::burn::{self, CREEPING};
 use crate::document::schema::Part;
 use crate::objective::{Alert, Indicator, Objective};
+use crate::pace::Pace;
 use crate::span::Span;
 use crate::yaml::scalar;
 
@@ -38,7 +39,7 @@ fn group(objective: &Objective) -> Group {
     record("objective", format!("vector({})", objective.target));
     let period = match &objective.indicator {
         Indicator::Events { part_is, part, total } => {
-            let (events, part) = (total.rate(PIECE), part.rate(PIECE));
+            let (events, part) = (total.rate(&PIECE), part.rate(&PIECE));
             record("events_rate5m", events.clone());
             let bad = match part_is {
                 Part::Bad => format!("{part} or vector(0)"),
@@ -73,7 +74,7 @@ fn group(objective: &Objective) -> Group {
         }
     }
     if let Indicator::Events { total, .. } = &objective.indicator {
-        rules.push(no_traffic(objective, &total.rate(PIECE)));
+        rules.push(no_traffic(objective, &total.rate(&PIECE)));
     }
     if condition.can_fire(budget) && window > condition.long {
         rules.push(super::burn_alert(
@@ -86,6 +87,7 @@ fn group(objective: &Objective) -> Group {
                 after: None,
                 spend: Some(CREEPING),
             },
+            Pace::REAL,
         ));
     }
     Group {
@@ -95,7 +97,7 @@ fn group(objective: &Objective) -> Group {
 }
 
 fn ratio(objective: &Objective, window: Span) -> String {
-    super::error_ratio(&objective.indicator, window)
+    super::error_ratio(&objective.indicator, window, Pace::REAL)
 }
 
 fn parenthesised(expr: &str) -> String {
@@ -108,7 +110,7 @@ fn no_traffic(objective: &Objective, events: &str) -> Rule {
         format!("{}SLONoTraffic", objective.prefix),
         format!("({events} or vector(0)) == 0"),
         ("warning", false),
-        Some(NO_TRAFFIC_AFTER),
+        Some(NO_TRAFFIC_AFTER.to_string()),
         [
             format!("{} counts no events", literal(&objective.title)),
             format!(

@@ -8,9 +8,11 @@
 
 mod commands;
 mod firing;
+mod live;
 mod pages;
 mod random;
 mod shipped;
+mod town;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
