@@ -99,12 +99,18 @@ impl Peer {
             return Plan::Nothing;
         }
         let Some(previous) = log.position(self.next - 1) else {
+            // A snapshot would have all that came since a member left.
+            if self.leaving.is_some() {
+                return Plan::Nothing;
+            }
             self.flow = Flow::Snapshot { index: None };
             return Plan::Snapshot;
         };
         let window = self.inflight_bytes < settings.inflight_bytes_max;
-        let entries = if self.next <= log.last() && (window || matches!(self.flow, Flow::Probe { .. })) {
-            match log.slice(self.next, log.last(), settings.message_bytes_max) {
+        // Who leaves learns that, and nothing of what comes after it.
+        let last = self.leaving.map_or(log.last(), |leaving| leaving.min(log.last()));
+        let entries = if self.next <= last && (window || matches!(self.flow, Flow::Probe { .. })) {
+            match log.slice(self.next, last, settings.message_bytes_max) {
                 Slice::Cached(entries) => entries,
                 Slice::Evicted { until } => {
                     self.fetching = true;
@@ -319,6 +325,26 @@ mod tests {
         assert_eq!(peer.plan(&log, 0, &settings), Plan::Nothing, "the window is full");
         peer.acknowledge(4, true, 0);
         assert_eq!(appended(&peer.plan(&log, 0, &settings)), (6, 2));
+    }
+
+    #[test]
+    fn who_leaves_gets_nothing_beyond_its_removal() {
+        let settings = Settings::new(GroupId(1), NodeId(1), 0);
+        let mut log = log(20);
+        let mut peer = Peer::new(Incarnation(1), 5);
+        peer.leaving = Some(8);
+        assert_eq!(appended(&peer.plan(&log, 0, &settings)), (4, 4));
+        peer.acknowledge(8, true, 0);
+        assert_eq!(
+            appended(&peer.plan(&log, 20, &settings)),
+            (8, 0),
+            "it learns that its removal is committed"
+        );
+        assert_eq!(peer.plan(&log, 20, &settings), Plan::Nothing);
+        log.compact(15);
+        let mut behind = Peer::new(Incarnation(1), 5);
+        behind.leaving = Some(8);
+        assert_eq!(behind.plan(&log, 20, &settings), Plan::Nothing);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub mod entrance;
 pub mod fallback;
 pub mod impaired;
 pub mod mastery;
-mod mutation;
+pub(crate) mod mutation;
 pub mod preference;
 pub mod retell;
 pub mod role;

@@ -124,7 +124,10 @@ impl Replica {
         }
         if snapshot.position.index < base {
             // The log moved on while the snapshot was made.
-            return self.outbox.snapshots_wanted.push(to);
+            if peer.leaving.is_none() {
+                self.outbox.snapshots_wanted.push(to);
+            }
+            return;
         }
         peer.snapshot_sent(snapshot.position.index);
         let life = peer.incarnation;

@@ -14,18 +14,18 @@ macro_rules! broken {
         }
     }};
 }
-pub(super) use broken;
+pub(crate) use broken;
 
 #[cfg(test)]
 thread_local! {
     /// What is broken in this test.
-    pub(super) static BROKEN: std::cell::Cell<Mutation> = const { std::cell::Cell::new(Mutation::None) };
+    pub(crate) static BROKEN: std::cell::Cell<Mutation> = const { std::cell::Cell::new(Mutation::None) };
 }
 
 /// A clause left out on purpose.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Mutation {
+pub(crate) enum Mutation {
     /// Everything holds.
     #[default]
     None,
@@ -49,4 +49,8 @@ pub(super) enum Mutation {
     RemindersFollowClock,
     /// Whoever was never told of an outage is told that its check was removed.
     ClosedUnheard,
+    /// A leader takes commands while somebody who is no peer is a member still.
+    CommandsWhileSomebodyLeaves,
+    /// A new leader takes commands before it knows what was agreed on before its term.
+    CommandsUnsettled,
 }

@@ -2,7 +2,9 @@
 //! [`consensus::Ready`] prescribes.
 //!
 //! What is committed is applied here as well: a command takes microseconds, and there are few of them. After each turn everybody else
-//! gets a new [`View`].
+//! gets a new [`View`]. Who is no peer any more leaves the group in the same turn: see `members`.
+
+mod members;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use consensus::{
     Body, Change, Configuration, Entry, Event, Fetch, GroupId, HardState, Kind, Message, NodeId, Position,
-    Ready, Refusal, Replica, Restored, RoleName, Settings, Snapshot,
+    Ready, Refusal, Replica, Restored, RoleName, Settings, Snapshot, Term,
 };
 use service::clock::{SharedClock, Stopwatch};
 use tokio::sync::{oneshot, watch};
@@ -121,8 +123,11 @@ pub struct Start {
     /// To the others.
     pub network: Arc<dyn Network>,
     /// Told when the disk fails, after which the core does nothing more.
-    pub failed: Box<dyn FnOnce(DiskError) + Send>,
+    pub failed: OnFailure,
 }
+
+/// Told that the disk has failed.
+pub type OnFailure = Box<dyn FnOnce(DiskError) + Send>;
 
 impl std::fmt::Debug for Start {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -151,52 +156,13 @@ impl Core {
     /// # Errors
     /// What is on disk cannot be.
     pub fn start(start: Start) -> Result<(Core, std::thread::JoinHandle<()>), StartError> {
-        let Start {
-            loaded: Loaded { meta, disk, state },
-            node,
-            rank,
-            seed,
-            clock,
-            network,
-            failed,
-        } = start;
-        let mut settings = Settings::new(GroupId(meta.group), node, seed);
-        settings.heartbeat_ticks = HEARTBEAT_TICKS;
-        settings.election_ticks = ELECTION_TICKS;
-        settings.election_spread_ticks = ELECTION_SPREAD_TICKS;
-        settings.election_bias_ticks = rank.min(RANK_MAX) * RANK_TICKS;
-        settings.cache_bytes_max = 8 << 20;
-        settings.uncommitted_bytes_max = 32 << 20;
-        // A message travels in one frame, whose limit is 16 MiB.
-        settings.message_bytes_max = 1 << 20;
-        let restored = Restored {
-            hard_state: disk.hard_state().clone(),
-            base: disk.base().clone(),
-            applied: disk.base().position.index,
-            entries: disk.entries().cloned().collect::<Vec<_>>(),
-        };
-        let replica = Replica::new(settings, restored)?;
-        let applied = disk.base().position.index;
+        let (worker, failed) = Worker::new(start)?;
         let (inputs, taken) = channel();
-        let worker = Worker {
-            replica,
-            disk,
-            state: Arc::new(state),
-            applied,
-            taken,
-            pending: VecDeque::new(),
-            staged: BTreeMap::new(),
-            hard_state: None,
-            removed: false,
-            clock,
-            network,
-            node,
-        };
         let (publish, views) = watch::channel(Arc::new(worker.look()));
         let core = Core { inputs, views };
         let thread = std::thread::Builder::new()
             .name("qu-core".to_owned())
-            .spawn(move || worker.run(publish, failed))?;
+            .spawn(move || worker.run(&taken, &publish, failed))?;
         Ok((core, thread))
     }
 
@@ -292,7 +258,6 @@ struct Worker {
     disk: Disk,
     state: Arc<State>,
     applied: u64,
-    taken: Receiver<Input>,
     pending: VecDeque<Pending>,
     /// Content of snapshots whose message has not come yet.
     staged: BTreeMap<u64, (Position, Box<State>)>,
@@ -302,25 +267,73 @@ struct Worker {
     clock: SharedClock,
     network: Arc<dyn Network>,
     node: NodeId,
+    ticks: u64,
+    /// When this node, removed itself, last let another one lead: the term, and the tick.
+    resigned: Option<(Term, u64)>,
 }
 
 impl Worker {
-    fn run(mut self, publish: watch::Sender<Arc<View>>, failed: Box<dyn FnOnce(DiskError) + Send>) {
+    fn new(start: Start) -> Result<(Worker, OnFailure), StartError> {
+        let Start {
+            loaded: Loaded { meta, disk, state },
+            node,
+            rank,
+            seed,
+            clock,
+            network,
+            failed,
+        } = start;
+        let mut settings = Settings::new(GroupId(meta.group), node, seed);
+        settings.heartbeat_ticks = HEARTBEAT_TICKS;
+        settings.election_ticks = ELECTION_TICKS;
+        settings.election_spread_ticks = ELECTION_SPREAD_TICKS;
+        settings.election_bias_ticks = rank.min(RANK_MAX) * RANK_TICKS;
+        settings.cache_bytes_max = 8 << 20;
+        settings.uncommitted_bytes_max = 32 << 20;
+        // A message travels in one frame, whose limit is 16 MiB.
+        settings.message_bytes_max = 1 << 20;
+        let restored = Restored {
+            hard_state: disk.hard_state().clone(),
+            base: disk.base().clone(),
+            applied: disk.base().position.index,
+            entries: disk.entries().cloned().collect::<Vec<_>>(),
+        };
+        let replica = Replica::new(settings, restored)?;
+        let applied = disk.base().position.index;
+        let worker = Worker {
+            replica,
+            disk,
+            state: Arc::new(state),
+            applied,
+            pending: VecDeque::new(),
+            staged: BTreeMap::new(),
+            hard_state: None,
+            removed: false,
+            clock,
+            network,
+            node,
+            ticks: 0,
+            resigned: None,
+        };
+        Ok((worker, failed))
+    }
+
+    fn run(mut self, taken: &Receiver<Input>, publish: &watch::Sender<Arc<View>>, failed: OnFailure) {
         let mut since_tick = Stopwatch::start();
         loop {
             let patience = TICK.saturating_sub(since_tick.elapsed());
-            let mut going_on = match self.taken.recv_timeout(patience) {
+            let mut going_on = match taken.recv_timeout(patience) {
                 Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
             for _ in 0..INPUTS_PER_TURN {
-                let Ok(input) = self.taken.try_recv() else { break };
+                let Ok(input) = taken.try_recv() else { break };
                 going_on &= self.take(input);
             }
             if since_tick.elapsed() >= TICK {
                 since_tick = Stopwatch::start();
-                self.replica.tick();
+                self.tick();
             }
             self.hurry_alone();
             if let Err(error) = self.carry_out() {
@@ -333,20 +346,6 @@ impl Worker {
                 self.finish();
                 return;
             }
-        }
-    }
-
-    /// The only voter has nobody to wait for.
-    fn hurry_alone(&mut self) {
-        let status = self.replica.status();
-        let own = (self.node, status.incarnation);
-        let mut voters = status.configuration.voters();
-        let alone = voters.next() == Some(own) && voters.next().is_none() && !status.recovering;
-        if !alone || status.role == RoleName::Leader {
-            return;
-        }
-        for _ in 0..ELECTION_TICKS {
-            self.replica.tick();
         }
     }
 
@@ -395,6 +394,7 @@ impl Worker {
     ) {
         let proposed = match term {
             Some(term) if self.replica.status().term.0 != term => Err(Refusal::NotLeader { leader: None }),
+            _ if self.holds_commands_back() => Err(Refusal::NotLeader { leader: None }),
             _ => self.replica.propose(Bytes::from(command.encode())),
         };
         match proposed {
@@ -404,8 +404,13 @@ impl Worker {
     }
 
     fn carry_out(&mut self) -> Result<(), DiskError> {
-        while let Some(ready) = self.replica.ready() {
-            self.carry_out_one(ready)?;
+        loop {
+            while let Some(ready) = self.replica.ready() {
+                self.carry_out_one(ready)?;
+            }
+            if !self.let_go() {
+                break;
+            }
         }
         let long = self.applied.saturating_sub(self.disk.base().position.index) >= COMPACT_ENTRIES;
         if long || self.disk.log_bytes() >= COMPACT_BYTES {

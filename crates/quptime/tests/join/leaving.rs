@@ -50,6 +50,35 @@ fn a_removed_node_knows_it_and_is_not_heard_any_more() {
 }
 
 #[test]
+fn a_removed_node_gets_nothing_that_is_set_afterwards() {
+    let cluster = QuCluster::start(4).unwrap();
+    let master = cluster.master().unwrap();
+    let by = &cluster.nodes[(master + 1) % 4];
+    // A follower, and then the master.
+    for gone in [(master + 2) % 4, master] {
+        by.run(&["node", "remove", &cluster.nodes[gone].id()])
+            .unwrap()
+            .ok();
+        let names: Vec<String> = (0..5).map(|number| format!("after-{gone}-{number}")).collect();
+        for name in &names {
+            by.run(&["check", "add", "tcp", name, "127.0.0.1:1"])
+                .unwrap()
+                .ok();
+        }
+        let knows = |node: &testkit::Qu| {
+            let log = std::fs::read(node.config_dir().join("raft/log")).unwrap();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            names.iter().filter(|name| log.contains(*name)).count()
+        };
+        assert_eq!(knows(by), names.len(), "it is looked for in the right place");
+        wait_until(LIMIT, "the removed node to know it", || {
+            cluster.nodes[gone].field("master").as_deref() == Some("(none — removed from cluster)")
+        });
+        assert_eq!(knows(&cluster.nodes[gone]), 0, "node {gone} was removed before");
+    }
+}
+
+#[test]
 fn a_dead_node_is_removed_and_quorum_shrinks() {
     let mut cluster = QuCluster::start(3).unwrap();
     cluster.nodes[2].kill9().unwrap();

@@ -375,20 +375,18 @@ impl Reign {
         vec![self.settle(look, delivery, ending)]
     }
 
-    /// Members follow peers: who is new becomes a learner and, once caught up, a voter; who is not a peer any more leaves.
+    /// Members follow peers: who is new becomes a learner and, once caught up, a voter. Who is not a peer any more has left already:
+    /// see `raft/core/members.rs`.
     fn follow_peers(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
         if self.changing {
             return;
         }
         let peers = look.state.document.peers.iter();
         let peers: BTreeSet<consensus::NodeId> = peers.map(|peer| peer.node_id.number()).collect();
-        let gone = look.members.keys().find(|member| !peers.contains(member));
         let new = peers.iter().find(|peer| !look.members.contains_key(peer));
         let mut members = look.members.iter();
         let learner = members.find(|(node, member)| !member.voter && member.ready && peers.contains(node));
-        let change = if let Some(node) = gone {
-            Change::Remove { node: *node }
-        } else if let Some((node, _)) = learner {
+        let change = if let Some((node, _)) = learner {
             Change::Promote { node: *node }
         } else if let Some(node) = new {
             Change::AddLearner {
