@@ -13,6 +13,7 @@ use crate::secret::Secret;
 const GRACE: std::time::Duration = std::time::Duration::from_secs(20);
 
 pub(super) fn run() -> anyhow::Result<()> {
+    use_small_pages();
     let home = Home::of_environment(super::variable);
     if home.read_node()?.is_none() {
         home.refuse_enrolling()?;
@@ -34,6 +35,13 @@ pub(super) fn run() -> anyhow::Result<()> {
     Runner::new()
         .grace(GRACE)
         .start(|lifecycle| serve(node, lifecycle, sockets))
+}
+
+/// The allocator asks for huge pages, and the kernel gives 2 MiB where a few bytes were wanted: with ten thousand checks that is a third of the
+/// memory, and probes gain nothing by it.
+fn use_small_pages() {
+    // A kernel that knows no huge pages has none to forbid.
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 fn set(name: &str) -> Option<String> {

@@ -123,3 +123,13 @@ fn times_in_json_are_readable() {
         is_time(&status["checks"][0]["since"]) && is_time(&status["peers"][0]["last_seen"])
     });
 }
+
+#[test]
+fn the_daemon_lives_on_small_pages() {
+    let mut node = testkit::Qu::init(1, "s").unwrap();
+    node.start().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid().unwrap())).unwrap();
+    // Kernels without huge pages have no such line.
+    let may = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert!(may.is_none_or(|may| may.trim() == "0"), "{status}");
+}
