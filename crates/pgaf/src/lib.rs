@@ -14,9 +14,10 @@
 //! - [`decide`](decide()): what the elected monitor assigns next.
 //! - [`store`]: where all of it lies.
 //! - [`database`], [`probe`]: what a keeper asks of its PostgreSQL, and a monitor of everybody's.
+//! - [`postgres`]: both of these with a real server.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
-//! Everything but the store and those two is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
+//! Everything but the store, those two and [`postgres`] is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
 //! processes that freeze and wake, all schedules of small groups and random ones of larger groups, and then again with one rule taken
 //! away at a time, which has to be noticed.
 
@@ -27,6 +28,7 @@ pub mod election;
 #[cfg(test)]
 mod model;
 pub mod names;
+pub mod postgres;
 pub mod probe;
 pub mod promise;
 pub mod record;

@@ -24,6 +24,7 @@ mod port;
 mod programs;
 mod qu;
 mod server;
+mod unprivileged;
 
 pub use binary::mainstay_binary;
 pub use chainfire::{Chainfire, ChainfireBuilder};
@@ -36,6 +37,7 @@ pub use port::free_port;
 pub use programs::require;
 pub use qu::{QU_SECRET, Qu, QuCluster};
 pub use server::{Output, Server};
+pub use unprivileged::as_postgres;
 
 use std::time::Duration;
 

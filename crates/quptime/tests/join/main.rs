@@ -7,7 +7,6 @@
 )]
 
 mod cut_off;
-mod edits;
 mod joining;
 mod leaving;
 mod strange_master;
