@@ -72,7 +72,7 @@ enum Command {
     Maintenance(maintenance::MaintenanceCommand),
     /// Say that somebody works on an outage: no reminders until recovery.
     Ack(ack::Ack),
-    /// Outages under way.
+    /// Outages under way, or those that are over.
     Incidents(incidents::Incidents),
     /// Messages that wait, and what became of the last ones.
     Deliveries(ack::Deliveries),

@@ -1,7 +1,9 @@
-//! `qu incidents`: outages under way, and how far people know of them.
+//! `qu incidents`: outages under way, and how far people know of them; with `--ended` those that are over.
 //!
 //! An outage is told when every destination that is due has its message. What waits for the outage to last stands behind that, so that nobody
 //! takes an escalation for sent that is still to come.
+
+mod ended;
 
 use std::fmt::Write as _;
 
@@ -22,6 +24,9 @@ use crate::machine::state::{Acknowledged, Delivery, Incident, Phase, State, Stat
 
 #[derive(Debug, Args)]
 pub(super) struct Incidents {
+    /// Outages that are over instead: the last 200, the newest last.
+    #[arg(long)]
+    ended: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -30,6 +35,13 @@ pub(super) struct Incidents {
 impl Incidents {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let state = client::state()?;
+        if self.ended {
+            if self.json {
+                return super::json::print(&ended::json(&state));
+            }
+            terminal::out(&ended::table(&state).render(None));
+            return Ok(());
+        }
         let now = SystemClock::shared().unix_ms();
         let open = state.document.checks.iter().filter_map(|check| {
             let known = state.checks.get(&check.id)?;
@@ -69,7 +81,7 @@ impl Incidents {
                 check.name.clone(),
                 time(incident.since),
                 told(&state, check, incident, now),
-                acknowledged(incident, now),
+                acknowledged(&state, incident, now),
             ]);
         }
         terminal::out(&table.render(None));
@@ -83,15 +95,33 @@ fn holds(incident: &Incident, now: Millis) -> Option<&Acknowledged> {
     incident.acknowledged.as_ref().filter(|_| holds)
 }
 
-/// Since when somebody works on it, until when that counts, and what they said.
-fn acknowledged(incident: &Incident, now: Millis) -> String {
-    let Some(known) = holds(incident, now) else {
-        return "-".to_owned();
-    };
+fn acknowledged(state: &State, incident: &Incident, now: Millis) -> String {
+    holds(incident, now).map_or_else(|| "-".to_owned(), |known| worked_on(state, known))
+}
+
+/// `uid 1000 on alpha:9901`, if that is known.
+fn who(state: &State, known: &Acknowledged) -> Option<String> {
+    let node = known.by.map(|by| {
+        let peer = state.document.peer(by);
+        peer.map_or_else(|| by.to_string(), |peer| peer.advertise.clone())
+    });
+    match (known.uid, node) {
+        (Some(uid), Some(node)) => Some(format!("uid {uid} on {node}")),
+        (Some(uid), None) => Some(format!("uid {uid}")),
+        (None, Some(node)) => Some(format!("somebody on {node}")),
+        (None, None) => None,
+    }
+}
+
+/// Since when somebody works on it, until when that counts, who it is, and what they said.
+fn worked_on(state: &State, known: &Acknowledged) -> String {
     let mut text = time(known.at);
     if let Some(until) = known.until {
         // Writing to a text does not fail.
         let _ = write!(text, " until {}", time(until));
+    }
+    if let Some(who) = who(state, known) {
+        let _ = write!(text, " by {who}");
     }
     if !known.note.is_empty() {
         let _ = write!(text, " {}", known.note);
@@ -362,11 +392,71 @@ mod tests {
             until: Some(NOW + 60_000),
             at: NOW,
             uid: None,
+            by: None,
         }));
         let incident = state.checks["c"].incident.as_ref().unwrap();
         let expected = "2026-05-15T14:00:00Z until 2026-05-15T14:01:00Z on it";
-        assert_eq!(acknowledged(incident, NOW + 59_999), expected);
-        assert_eq!(acknowledged(incident, NOW + 60_000), "-");
+        assert_eq!(acknowledged(&state, incident, NOW + 59_999), expected);
+        assert_eq!(acknowledged(&state, incident, NOW + 60_000), "-");
+    }
+
+    #[test]
+    fn what_is_over_can_be_looked_up() {
+        let mut state = state(|_| {});
+        down(&mut state, "web");
+        state.apply(&Command::Acknowledge(Acknowledge {
+            check: "c".to_owned(),
+            note: "on it".to_owned(),
+            until: None,
+            at: NOW + 1000,
+            uid: Some(1000),
+            by: Some(node()),
+        }));
+        let check = state.document.check("web").unwrap().clone();
+        let up = transition(
+            &state,
+            &check,
+            Status::Up,
+            Snapshot::default(),
+            NOW + 65_400,
+            &BTreeSet::new(),
+            String::new,
+        );
+        state.apply(&Command::Transition(up));
+        let columns = |state: &State| -> Vec<String> {
+            let table = ended::table(state).render(None);
+            let row = table.lines().nth(1).unwrap_or_default();
+            row.split("  ")
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let acknowledged = format!("2026-05-15T14:00:01Z by uid 1000 on {} on it", node());
+        let expected = [
+            "i",
+            "web",
+            "2026-05-15T14:00:00Z",
+            "2026-05-15T14:01:05Z",
+            "1m5s",
+            "recovered",
+            "yes",
+            &acknowledged,
+        ];
+        assert_eq!(columns(&state), expected);
+        let row = &ended::json(&state)[0];
+        assert_eq!(row["incident"]["how"], "recovered");
+        assert_eq!(row["incident"]["acknowledged"]["note"], "on it");
+        assert_eq!(
+            row["incident"]["acknowledged"]["by"],
+            format!("uid 1000 on {}", node())
+        );
+        // Renamed: by its new name. An acknowledgement that was taken back is none.
+        Arc::make_mut(&mut state.document).checks[0].name = "shop".to_owned();
+        let ended = &mut Arc::make_mut(&mut state.ended)[0];
+        ended.acknowledged.as_mut().unwrap().until = Some(NOW + 1000);
+        let columns = columns(&state);
+        assert_eq!((columns[1].as_str(), columns[7].as_str()), ("shop", "-"));
     }
 
     #[test]
@@ -380,6 +470,7 @@ mod tests {
             until: None,
             at: NOW,
             uid: None,
+            by: None,
         }));
         says(&state, 60, "yes");
         let reason = "acknowledged before it was due".to_owned();

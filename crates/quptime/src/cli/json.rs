@@ -1,11 +1,11 @@
-//! JSON for people and their scripts: times in it are RFC 3339, as everywhere else that people look. Between daemon and command, and
-//! between nodes, they are numbers.
+//! JSON for people and their scripts: times in it are RFC 3339 in whole seconds, the same texts as in tables and messages, so that one can
+//! be looked up in the other. Between daemon and command, and between nodes, they are numbers.
 
 use serde::Serialize;
 use serde_json::Value;
 
 /// Keys whose numbers are UNIX milliseconds.
-const TIMES: [&str; 6] = ["at", "due", "last_seen", "since", "told", "until"];
+const TIMES: [&str; 7] = ["at", "due", "ended", "last_seen", "since", "told", "until"];
 
 /// Prints a value with readable times.
 ///
@@ -35,9 +35,10 @@ fn readable(value: &mut Value) {
 
 /// A time; null for one that never was.
 fn time(unix_ms: u64) -> Value {
-    let stamp = i64::try_from(unix_ms).ok().filter(|at| *at > 0);
-    let stamp = stamp.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-    stamp.map_or(Value::Null, |stamp| Value::String(stamp.to_string()))
+    if unix_ms == 0 {
+        return Value::Null;
+    }
+    Value::String(super::ack::time(unix_ms))
 }
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ mod tests {
         });
         readable(&mut value);
         let expected = json!({
-            "since": "2026-05-12T14:51:32.25Z",
+            "since": "2026-05-12T14:51:32Z",
             "checks": [{ "since": null, "total": 3, "phase": { "claimed": { "at": "2026-05-12T14:51:32Z", "term": 4 } } }],
             "told": true,
             "at": "2026-05-12T14:51:32Z",

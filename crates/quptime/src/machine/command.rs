@@ -221,6 +221,9 @@ pub struct Acknowledge {
     /// The local user, if known.
     #[serde(default)]
     pub uid: Option<u32>,
+    /// Where it was said. Older programs did not tell.
+    #[serde(default)]
+    pub by: Option<NodeId>,
 }
 
 impl Command {

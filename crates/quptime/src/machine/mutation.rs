@@ -45,6 +45,8 @@ pub(crate) enum Mutation {
     WaitsFollowClock,
     /// Checks are removed and disabled without a word to those who know of an outage.
     EndedSilently,
+    /// Outages end and nobody can look them up.
+    EndsForgotten,
     /// Reminders are due when the clock says so.
     RemindersFollowClock,
     /// Whoever was never told of an outage is told that its check was removed.

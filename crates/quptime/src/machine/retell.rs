@@ -300,6 +300,8 @@ mod tests {
             at: DOWN_AT,
             note: String::new(),
             until: None,
+            uid: None,
+            by: None,
         });
         assert_eq!(present().look(&state, late), []);
         Arc::make_mut(&mut state.finished).push_back(Finished {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod deliveries;
+mod ended;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::command::{Acknowledge, Announce, Command, Configure, Hold, Snapshot, 
 use crate::document::{Change, Check, Document, change, integrity};
 use crate::identity::NodeId;
 use deliveries::Told;
+pub use ended::{ENDED_MAX, Ended};
 
 /// Finished deliveries that are remembered, for people.
 pub const FINISHED_MAX: usize = 500;
@@ -116,6 +118,9 @@ pub struct State {
     pub impaired: BTreeSet<NodeId>,
     /// Changes of the configuration, the newest last.
     pub audit: Arc<VecDeque<Audit>>,
+    /// Outages that are over, the newest last. Older programs did not keep them.
+    #[serde(default)]
+    pub ended: Arc<VecDeque<Ended>>,
 }
 
 /// How it stands with a check.
@@ -179,6 +184,12 @@ pub struct Acknowledged {
     pub note: String,
     /// Until when it counts.
     pub until: Option<Millis>,
+    /// The local user who said so. Older programs did not keep who it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// On which node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<NodeId>,
 }
 
 /// A message for one channel that is not told yet.
@@ -319,7 +330,8 @@ impl State {
         if state.cluster.is_empty() {
             state.cluster = cluster;
         }
-        state.document = Arc::new(document);
+        let before = std::mem::replace(&mut state.document, Arc::new(document));
+        state.remember_left_out(&before);
         state.follow_document();
         state
     }
@@ -374,6 +386,7 @@ impl State {
         if audit.len() > AUDIT_MAX {
             audit.pop_front();
         }
+        self.remember_unwatched(&before, configure);
         self.close_ended(&before, configure);
         self.give_up_removed(&before, configure);
         self.follow_document();
@@ -468,6 +481,9 @@ impl State {
             flapping_told_to: before.flapping_told_to.clone(),
             snapshot: transition.snapshot.clone(),
         };
+        let document = self.document.clone();
+        let ending = (Verb::Recovered, String::new(), transition.at);
+        self.remember_ended(&document, &transition.check, &before, ending);
         Arc::make_mut(&mut self.checks).insert(transition.check.clone(), Arc::new(after));
         let message = Told {
             check: &transition.check,
@@ -551,6 +567,8 @@ impl State {
             at: acknowledge.at,
             note: acknowledge.note.clone(),
             until: acknowledge.until,
+            uid: acknowledge.uid,
+            by: acknowledge.by,
         });
         self.done()
     }

@@ -245,6 +245,7 @@ async fn acknowledge(
         until,
         at: shared.wall(),
         uid,
+        by: Some(shared.me),
     });
     match propose::propose(shared, command).await {
         Ok(done) => Answer::Changed {

@@ -1,6 +1,7 @@
 //! What channels get while nodes die and come back.
 
-use testkit::wait_until;
+use serde_json::{Value, json};
+use testkit::{Qu, wait_until};
 
 use super::{LIMIT, Target, Watched, watch};
 
@@ -15,6 +16,8 @@ fn the_end_of_an_outage_is_told_by_the_next_master() {
         let output = watched.cluster.nodes[master].run(&["deliveries"]).unwrap().ok();
         output.contains(" sent")
     });
+    let acknowledged = watched.cluster.nodes[master].run(&["ack", "page", "--note", "on it"]);
+    acknowledged.unwrap().ok();
     watched.cluster.nodes[master].kill9().unwrap();
     wait_until(LIMIT, "another master", || {
         let left = &watched.cluster.nodes[(master + 1) % 3];
@@ -37,6 +40,37 @@ fn the_end_of_an_outage_is_told_by_the_next_master() {
     watched
         .sink
         .wait("page", &["DOWN", "RECOVERED", "DOWN", "RECOVERED"]);
+    let address = watched.cluster.nodes[master].peer_address();
+    for node in &watched.cluster.nodes {
+        wait_until(LIMIT, "both outages among those that are over", || {
+            ended(node).len() == 2
+        });
+        let over = ended(node);
+        assert_eq!(
+            over,
+            ended(&watched.cluster.nodes[0]),
+            "all nodes remember the same"
+        );
+        let incident = &over[0]["incident"];
+        assert_eq!(
+            (&over[0]["check"], &incident["how"]),
+            (&json!("page"), &json!("recovered"))
+        );
+        let acknowledged = &incident["acknowledged"];
+        assert_eq!(acknowledged["note"], "on it");
+        let by = acknowledged["by"].as_str().unwrap();
+        assert!(by.starts_with("uid ") && by.ends_with(&address), "{by}");
+        assert_eq!(over[1]["incident"]["acknowledged"], json!(null));
+        let moment = |key: &str| -> jiff::Timestamp { incident[key].as_str().unwrap().parse().unwrap() };
+        assert!(moment("since") <= moment("ended"), "{incident}");
+        let table = node.run(&["incidents", "--ended"]).unwrap().ok();
+        assert!(table.contains("ENDED") && table.contains("status 503"), "{table}");
+    }
+}
+
+fn ended(node: &Qu) -> Vec<Value> {
+    let rows = node.run(&["incidents", "--ended", "--json"]).unwrap().ok();
+    serde_json::from_str(&rows).unwrap()
 }
 
 #[test]

@@ -431,6 +431,7 @@ fn reminders_until_somebody_works_on_it() {
         until: None,
         at: stage.now,
         uid: None,
+        by: None,
     };
     stage.state.apply(&Command::Acknowledge(acknowledge));
     stage.now += 600_000;

@@ -149,6 +149,8 @@ fn escalations_are_dropped_when_over_or_acknowledged() {
         at: 20,
         note: String::new(),
         until: None,
+        uid: None,
+        by: None,
     };
     let known = CheckState {
         incident: Some(Incident {

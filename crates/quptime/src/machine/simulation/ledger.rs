@@ -6,7 +6,7 @@ use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::announce::window_of;
 use crate::machine::command::{Command, Ending};
-use crate::machine::state::{Delivery, Phase, State, Status, Verb};
+use crate::machine::state::{Delivery, ENDED_MAX, Ended, Phase, State, Status, Verb};
 
 /// Two proposals that are under way at once may be decided on a state that the other one changes.
 const RACE_MS: Millis = 6000;
@@ -152,6 +152,41 @@ impl Ledger {
                 }
             }
             Command::Claim(_) | Command::Acknowledge(_) | Command::Impair { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Outages under way, by check and id.
+    pub(super) fn open_outages(state: &State) -> Vec<(String, String)> {
+        let open = state.checks.iter().filter_map(|(check, known)| {
+            let incident = known.incident.as_ref().filter(|incident| !incident.is_paused())?;
+            Some((check.clone(), incident.id.clone()))
+        });
+        open.collect()
+    }
+
+    /// Of those that were under way before this command: each is, or it can be looked up.
+    pub(super) fn remembers(
+        open: &[(String, String)],
+        after: &State,
+        command: &Command,
+    ) -> Result<(), String> {
+        // What a time of flapping leaves open goes on under the name of that time.
+        if matches!(command, Command::Announce(_)) {
+            return Ok(());
+        }
+        let still = Self::open_outages(after);
+        for outage in open.iter().filter(|outage| !still.contains(outage)) {
+            let known = |ended: &&Ended| (&ended.check, &ended.id) == (&outage.0, &outage.1);
+            if after.ended.iter().rfind(known).is_none() {
+                return Err(format!(
+                    "outage {} of {} ended and is forgotten",
+                    outage.1, outage.0
+                ));
+            }
+        }
+        if after.ended.len() > ENDED_MAX {
+            return Err(format!("{} outages are remembered", after.ended.len()));
         }
         Ok(())
     }

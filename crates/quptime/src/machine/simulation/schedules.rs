@@ -125,6 +125,11 @@ fn a_closing_word_to_whom_nothing_was_told_is_noticed() {
 }
 
 #[test]
+fn a_forgotten_outage_is_noticed() {
+    is_noticed(Mutation::EndsForgotten, 150, "ended and is forgotten");
+}
+
+#[test]
 fn waiting_for_a_clock_is_noticed() {
     is_noticed(Mutation::WaitsFollowClock, 150, "");
 }

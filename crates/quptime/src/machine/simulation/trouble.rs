@@ -173,6 +173,7 @@ impl World {
             until: None,
             at: 0,
             uid: None,
+            by: None,
         }));
     }
 

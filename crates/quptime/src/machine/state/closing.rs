@@ -99,7 +99,7 @@ impl State {
     }
 
     /// `removed by uid 0 on alpha:9901 (check remove)`
-    fn who(&self, verb: Verb, configure: &Configure) -> String {
+    pub(super) fn who(&self, verb: Verb, configure: &Configure) -> String {
         let peer = self.document.peer(configure.by);
         let node = peer.map_or_else(|| configure.by.to_string(), |peer| peer.advertise.clone());
         let user = configure

@@ -1,5 +1,6 @@
 //! The replicated log, played rather than run: one leader in a term, commits by a majority, and leaders that do not know that they are none.
 
+use super::super::ledger::Ledger;
 use super::{Event, Proposal, World};
 use crate::machine::Millis;
 use crate::machine::command::Command;
@@ -72,7 +73,10 @@ impl World {
         {
             let judged = self.ledger.commits(self.queue.now(), &self.truth, &command);
             self.note(judged);
+            let open = Ledger::open_outages(&self.truth);
             let outcome = self.truth.apply(&command);
+            let judged = Ledger::remembers(&open, &self.truth, &command);
+            self.note(judged);
             self.log.push(command);
             let Some(ticket) = ticket else { continue };
             let answer = match outcome {
