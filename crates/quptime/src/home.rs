@@ -88,6 +88,10 @@ pub enum HomeError {
     },
 }
 
+/// One content of a file, by what the system says about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u64, i64, i64, u64);
+
 /// The directory.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -298,6 +302,37 @@ impl Home {
     /// The system.
     pub fn write_cluster(&self, text: &str, same: impl FnOnce() -> bool) -> Result<bool, HomeError> {
         write_if(&self.cluster_file(), text.as_bytes(), same)
+    }
+
+    /// Keeps a text of `cluster.yaml` beside it, as `cluster.yaml.<why>-<time>`. Yields where.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn keep_beside(&self, why: &str, at_unix_ms: u64, text: &str) -> Result<PathBuf, HomeError> {
+        let kept = self.beside(why, at_unix_ms);
+        write(&kept, text.as_bytes())?;
+        Ok(kept)
+    }
+
+    /// Moves whatever is in the place of `cluster.yaml` out of the way, to where [`Home::keep_beside`] would put a text. Yields where.
+    ///
+    /// # Errors
+    /// The system.
+    pub fn move_beside(&self, why: &str, at_unix_ms: u64) -> Result<PathBuf, HomeError> {
+        let kept = self.beside(why, at_unix_ms);
+        fs::rename(self.cluster_file(), &kept).map_err(io_error("move", &self.cluster_file()))?;
+        Ok(kept)
+    }
+
+    fn beside(&self, why: &str, at_unix_ms: u64) -> PathBuf {
+        let stamp = service::clock::utc_compact(at_unix_ms);
+        free_path(&self.dir.join(format!("cluster.yaml.{why}-{stamp}")))
+    }
+
+    /// What tells one content of `cluster.yaml` from another without reading it; nothing if it is not there.
+    pub fn cluster_stamp(&self) -> Option<Stamp> {
+        let known = fs::metadata(self.cluster_file()).ok()?;
+        Some(Stamp(known.ino(), known.mtime(), known.mtime_nsec(), known.len()))
     }
 
     /// Writes `trust.yaml` for the peers of this document.

@@ -6,6 +6,7 @@
 
 mod damage;
 mod disk;
+mod newcomer;
 mod orphans;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Snapshot};
 
-pub use disk::{boot, keep_promise};
+pub use disk::{boot, placeholder_facts};
+pub use newcomer::keep_promise;
 
 use super::run::Starter;
 use super::shared::{Ending, Shared};
@@ -281,7 +283,7 @@ impl Entry {
                         on_trial: false,
                     })?;
                 }
-                Action::RewriteFile => disk::remember_as_written(&home)?,
+                Action::RewriteFile => newcomer::rewrite(&self.shared)?,
                 Action::KeepStale => disk::keep_stale(&self.shared)?,
                 Action::MoveAside => disk::set_aside(&self.shared)?,
                 Action::Enter(group, life) if flow == Flow::Go => {
@@ -294,6 +296,7 @@ impl Entry {
                         &State::default(),
                         &hard,
                     )?;
+                    newcomer::entered(&self.shared)?;
                     // A life is entered with once: what is lost from here on comes back with another one.
                     let generation = disk::read_note(&home.note())?.generation.max(group.generation);
                     disk::write_note(

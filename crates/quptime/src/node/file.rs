@@ -12,12 +12,11 @@ pub mod cut;
 pub mod sense;
 pub mod written;
 
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cut::End;
-use sense::{complete, makes_sense};
+use sense::{complete, makes_sense, says_more};
 use written::{Seen, version_of};
 
 pub use written::Written;
@@ -25,7 +24,7 @@ pub use written::Written;
 use super::propose::{self, Refused};
 use super::shared::{Known, Shared, known_of};
 use crate::document::{self, Change, Document, Mistake, change, changes_between, entries, parse, render};
-use crate::home::{Trust, TrustEntry, free_path};
+use crate::home::{Stamp, Trust, TrustEntry};
 use crate::machine::Millis;
 
 /// How often the file is looked at. Looking costs one `stat`.
@@ -65,6 +64,20 @@ impl FileReport {
             FileReport::Invalid(text) => Some(format!("hand edit: not applied: {text}")),
             FileReport::Pending(text) => Some(format!("hand edit: waits: {text}")),
             FileReport::Rejected(text) => Some(format!("hand edit: rejected: {text}")),
+        }
+    }
+
+    /// An edit was refused and kept, and nothing else is known about the file.
+    pub fn reject(&mut self, text: String) {
+        *self = FileReport::Rejected(text);
+    }
+
+    /// Another run begins, before which this may have been refused. It looks at the file itself, but what was refused before is not there any more.
+    pub fn begin_run(&mut self, refused: Option<String>) {
+        match (refused, &*self) {
+            (Some(text), _) => self.reject(text),
+            (None, FileReport::Rejected(_)) => {}
+            (None, _) => *self = FileReport::Clean,
         }
     }
 
@@ -111,9 +124,6 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What tells one content of a file from another without reading it.
-type Stamp = (u64, i64, i64, u64);
-
 struct Keeper {
     shared: Arc<Shared>,
     written: Written,
@@ -148,11 +158,15 @@ impl Keeper {
         {
             self.seen = stamp;
         }
+        // A node that has just come takes up many versions at once, so it is the time that ends this.
+        if matches!(*self.shared.file.lock(), FileReport::Rejected(_)) {
+            self.rejected = Some((self.shared.now(), u64::MAX));
+        }
     }
 
     async fn look(&mut self) {
         let Some(view) = self.shared.view() else { return };
-        if view.state.document.version == 0 {
+        if view.state.document.version == 0 || self.shared.stop.is_cancelled() {
             return;
         }
         if let Some(text) = self.edit() {
@@ -194,8 +208,7 @@ impl Keeper {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let known = std::fs::metadata(self.shared.home.cluster_file()).ok()?;
-        Some((known.ino(), known.mtime(), known.mtime_nsec(), known.len()))
+        self.shared.home.cluster_stamp()
     }
 
     /// The text of the file, if it is an edit that is to be looked at now.
@@ -274,6 +287,11 @@ impl Keeper {
             Err(mistake) => return self.refuse(&mistake.to_string()),
         };
         if edited.version == 0 {
+            complete(&mut edited, committed, committed);
+            if says_more(&edited, committed) {
+                let why = "version 0 is a placeholder, and what else it says is not in the cluster";
+                return self.reject(text, why, committed.version);
+            }
             tracing::info!(target: "quptime", "manual-edit: version 0 is a placeholder, the file is written again");
             return self.restore(text);
         }
@@ -355,6 +373,10 @@ impl Keeper {
         let read = |text: &str| Some((document::parse(text).ok()?, text.to_owned()));
         let newest = self.texts.newest().or(self.written.newest().map(String::as_str));
         let known = newest.and_then(version_of);
+        // Before the cluster's configuration came, nobody can have edited it.
+        if known == Some(0) {
+            return None;
+        }
         if known.is_some_and(|known| version < known) {
             return self.texts.of(version).and_then(read);
         }
@@ -405,19 +427,13 @@ impl Keeper {
     }
 
     fn reject(&mut self, text: &str, why: &str, version: u64) {
-        let stamp = service::clock::utc_compact(self.shared.wall());
-        let kept = free_path(
-            &self
-                .shared
-                .home
-                .dir()
-                .join(format!("cluster.yaml.rejected-{stamp}")),
-        );
+        let kept = self.shared.home.keep_beside("rejected", self.shared.wall(), text);
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => return self.refuse(&error.to_string()),
+        };
         let what = format!("{why}; the edit is kept in {}", kept.display());
         tracing::error!(target: "quptime", "manual-edit: not applied: {what}");
-        if let Err(error) = crate::home::write(&kept, text.as_bytes()) {
-            return self.refuse(&error.to_string());
-        }
         self.restore(text);
         *self.shared.file.lock() = FileReport::Rejected(what);
         self.rejected = Some((self.shared.now(), version));
@@ -468,7 +484,8 @@ impl Keeper {
         self.texts.push(&text);
         let wrote = self.written.push(text.clone(), &self.shared.home.raft());
         let wrote = wrote.and_then(|()| {
-            let same = || self.stamp() == self.seen;
+            // Once the run is over the file is the next one's.
+            let same = || self.stamp() == self.seen && !self.shared.stop.is_cancelled();
             self.shared.home.write_cluster(&text, same)
         });
         match wrote {

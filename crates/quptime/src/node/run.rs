@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
+use super::file::FileReport;
 use super::network::{CLUSTER, Ear, Mouth};
 use super::promised::Promised;
 use super::shared::{Ending, Leave, Shared};
@@ -86,8 +87,12 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
     let prober = Arc::new(prober);
     let counts = Arc::new(Counts::default());
     let mut known = None;
+    let file = Arc::new(Mutex::new(FileReport::default()));
     loop {
-        enter::keep_promise(&node.home).context("give up the own group")?;
+        let promise = enter::keep_promise(&node.home, clock.unix_ms()).context("give up the own group")?;
+        let (placeholder, refused) =
+            promise.map_or((None, None), |kept| (Some(kept.placeholder), kept.refused));
+        file.lock().begin_run(refused);
         let run = Run {
             node: &node,
             clock: &clock,
@@ -96,6 +101,8 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
             sockets: &sockets,
             lifecycle: &lifecycle,
             known: known.take(),
+            placeholder,
+            file: &file,
         };
         let (ending, document) = Box::pin(run.go()).await?;
         known = Some(document);
@@ -150,6 +157,10 @@ struct Run<'a> {
     lifecycle: &'a Lifecycle,
     /// What counted at the end of the run before; nothing in the first.
     known: Option<Arc<Document>>,
+    /// What the file said when this node gave its own group up just now; who saved it since meant the group that is gone.
+    placeholder: Option<Document>,
+    /// How it stands with hand edits, over all runs.
+    file: &'a Arc<Mutex<FileReport>>,
 }
 
 struct Inboxes {
@@ -162,7 +173,11 @@ struct Inboxes {
 impl Run<'_> {
     /// Yields how it ended, and the configuration that counted.
     async fn go(self) -> anyhow::Result<(Ending, Arc<Document>)> {
-        let document = match (self.node.home.read_cluster(), &self.known) {
+        let read = match &self.placeholder {
+            Some(placeholder) => Ok(Some(placeholder.clone())),
+            None => self.node.home.read_cluster(),
+        };
+        let document = match (read, &self.known) {
             (Ok(document), _) => Arc::new(document.unwrap_or_default()),
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(known)) => {
@@ -170,7 +185,10 @@ impl Run<'_> {
                 known.clone()
             }
         };
-        let boot = enter::boot(&self.node.home, self.node.settings.node_id, self.known.as_deref())?;
+        let mut boot = enter::boot(&self.node.home, self.node.settings.node_id, self.known.as_deref())?;
+        if let Some(placeholder) = &self.placeholder {
+            boot.file = Ok(enter::placeholder_facts(placeholder));
+        }
         let (entrance, actions) = Entrance::new(boot);
         let (shared, mut inboxes) = self.share(document, entrance);
         let shared = Arc::new(shared);
@@ -257,7 +275,7 @@ impl Run<'_> {
             known: RwLock::default(),
             introduced: Mutex::new(None),
             document_at_start: document,
-            file: Mutex::default(),
+            file: self.file.clone(),
             followed: watch::channel(0).0,
             follow_now: tokio::sync::Notify::new(),
             waiting: Mutex::default(),

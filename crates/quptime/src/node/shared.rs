@@ -108,7 +108,7 @@ pub struct Shared {
     /// What `cluster.yaml` said at the start of the run; what counts outside of a group.
     pub document_at_start: Arc<Document>,
     /// How it stands with hand edits.
-    pub file: Mutex<FileReport>,
+    pub file: Arc<Mutex<FileReport>>,
     /// The version that `cluster.yaml` has, or would have if no edit were waiting in it.
     pub followed: watch::Sender<u64>,
     /// Somebody waits for the file to be written.

@@ -7,6 +7,7 @@
 )]
 
 mod cut_off;
+mod edits;
 mod joining;
 mod leaving;
 mod strange_master;

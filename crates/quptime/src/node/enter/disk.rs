@@ -89,6 +89,11 @@ fn read_file(home: &Home, genuine: bool) -> Result<FileFacts, String> {
     })
 }
 
+/// What the placeholder says that this node has just written.
+pub fn placeholder_facts(placeholder: &Document) -> FileFacts {
+    file_facts(placeholder, false)
+}
+
 pub(super) fn file_facts(document: &Document, as_written: bool) -> FileFacts {
     FileFacts {
         version: document.version,
@@ -184,9 +189,7 @@ pub(super) fn keep_stale(shared: &Shared) -> anyhow::Result<()> {
     let Some(text) = readable(&shared.home) else {
         return Ok(());
     };
-    let kept = format!("cluster.yaml.stale-{}", stamp(shared));
-    let kept = free_path(&shared.home.dir().join(kept));
-    write(&kept, text.as_bytes())?;
+    let kept = shared.home.keep_beside("stale", shared.wall(), &text)?;
     tracing::warn!(target: "quptime", kept = %kept.display(), "cluster.yaml was older than the cluster and is replaced");
     // A node without memory takes the cluster's; with one, the text counts as written.
     if shared.home.raft().exists() {
@@ -291,36 +294,5 @@ pub(super) fn make_followers(shared: &Shared, founding: &Founding) -> anyhow::Re
         &State::default(),
         &hard,
     )?;
-    Ok(())
-}
-
-/// A node that has promised to join a cluster leaves behind a placeholder that says whose group to look for, and no memory.
-///
-/// The promise is on disk before it is told, and every step can be repeated: with the promise gone, all of them are done.
-///
-/// # Errors
-/// The disk.
-pub fn keep_promise(home: &Home) -> anyhow::Result<()> {
-    let path = home.joining();
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    write(&home.cluster_file(), &text)?;
-    remove_dir(&home.raft())?;
-    remove_dir(&home.trial())?;
-    // Groups of another cluster are compared with nothing of this one.
-    write_note(home, &Note::default())?;
-    // A host that enrolled has come to where it wanted.
-    for path in [home.enrolling(), path] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("remove {}", path.display()));
-            }
-            _ => {}
-        }
-    }
-    sync_dir(home.dir())?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::document::change::{self, Change, Section};
 use crate::document::integrity::{self, Place};
-use crate::document::{Digest, Document, review};
+use crate::document::{Digest, Document, changes_between, entries, review};
 
 /// Gives an id to entries that have none: that of the entry of the same name, in what the author saw or in what there is now. A new one follows
 /// from the name and from what the author saw, so that an edit that is tried again is the same edit.
@@ -28,6 +28,16 @@ pub(super) fn complete(edited: &mut Document, base: &Document, committed: &Docum
             id
         })
     });
+}
+
+/// Whether a placeholder has something in it that somebody typed and nobody else knows. Peers and invitations are for the cluster to say.
+pub(super) fn says_more(placeholder: &Document, committed: &Document) -> bool {
+    let defaults = entries(&Document::default());
+    let is_typed = |change: &Change| {
+        let is_own = !matches!(change.key.section, Section::Peers | Section::Enrollments);
+        is_own && change.wanted.is_some() && change.wanted.as_ref() != defaults.get(&change.key)
+    };
+    changes_between(committed, placeholder).iter().any(is_typed)
 }
 
 /// Whether what comes of an edit makes sense; if not, where in the edited text and what.
