@@ -37,4 +37,4 @@ pub use nameserver::{BadNameserver, Nameserver};
 pub use outcome::{Finding, Outcome, Phases};
 pub use probe::{Dns, Http, Icmp, Kind, Probe, Tcp, Tls};
 pub use prober::{Error, Prober, Roots, Settings};
-pub use target::{BadTarget, Target, TargetKind};
+pub use target::{BadTarget, Target, TargetKind, masked};

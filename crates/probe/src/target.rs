@@ -1,5 +1,6 @@
 //! [`Target`]: the text after `qu check add TYPE NAME`, checked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +10,8 @@ use crate::host::{self, Host};
 
 /// The port of HTTPS, where a certificate is most often looked for.
 const HTTPS_PORT: u16 = 443;
+/// Letters that are shown of a target that was refused.
+const TEXT_MAX: usize = 80;
 
 /// A kind of check, as in the `type` field of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,7 +69,7 @@ impl FromStr for TargetKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| BadTarget::Kind(text.to_owned()))
+            .ok_or_else(|| BadTarget::Kind(brief(text)))
     }
 }
 
@@ -81,7 +84,7 @@ pub enum BadTarget {
     Text {
         /// The kind it should be a target of.
         kind: TargetKind,
-        /// What was given; of a URL with a password, without it.
+        /// What was given, [`masked`]; the beginning of it, if it is long.
         text: String,
     },
 }
@@ -123,7 +126,7 @@ impl Target {
         };
         target.ok_or_else(|| BadTarget::Text {
             kind,
-            text: without_password(text),
+            text: brief(&masked(text)),
         })
     }
 }
@@ -157,15 +160,43 @@ fn tls_end(text: &str) -> Option<(Host, u16)> {
     Some((host, port.unwrap_or(HTTPS_PORT)))
 }
 
-/// The text, with `user:password@` taken out.
-fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+/// The text of a target as it may be shown: whatever may be a password in a URL is `***`. A user without password is one as well, since tokens
+/// stand there.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let Some(start) = authority_of(text) else {
+        return Cow::Borrowed(text);
     };
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+    let rest = &text[start..];
+    // Backslashes count as slashes to whoever reads a URL of http.
+    let authority = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+    let Some(at) = rest[..authority].rfind('@') else {
+        return Cow::Borrowed(text);
+    };
+    let user = match rest[..at].split_once(':') {
+        Some((user, _)) => format!("{user}:"),
+        None => String::new(),
+    };
+    Cow::Owned(format!("{}{user}***{}", &text[..start], &rest[at..]))
+}
+
+/// Where user and host begin in a URL. URLs of http are read although slashes are missing, or too many.
+fn authority_of(text: &str) -> Option<usize> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_http = ["http", "https"]
+        .iter()
+        .any(|known| scheme.trim().eq_ignore_ascii_case(known));
+    let end = text.len() - rest.len();
+    if is_http {
+        return Some(end + rest.len() - rest.trim_start_matches(['/', '\\']).len());
+    }
+    rest.starts_with("//").then_some(end + 2)
+}
+
+/// The beginning of what was given.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
         None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -208,6 +239,38 @@ mod tests {
             parse("dns", "WWW.example"),
             Ok(Target::Dns("www.example".to_owned()))
         );
+    }
+
+    #[test]
+    fn passwords_of_targets_are_masked() {
+        for (text, shown) in [
+            ("http://user:pass@host/", "http://user:***@host/"),
+            (
+                "https://user:p:a@ss@host:8443/a?b=c@d#e",
+                "https://user:***@host:8443/a?b=c@d#e",
+            ),
+            ("https://token@host", "https://***@host"),
+            ("https://:pass@host", "https://:***@host"),
+            ("http://user:p@ss\\@host/", "http://user:***@ss\\@host/"),
+            ("HTTP:user:pass@host/", "HTTP:user:***@host/"),
+            ("https:///user:pass@host/", "https:///user:***@host/"),
+            ("ldaps://u:p@[::1]:636", "ldaps://u:***@[::1]:636"),
+            ("https://host/?user=a:b@c", "https://host/?user=a:b@c"),
+            ("host:22", "host:22"),
+            ("mail@host", "mail@host"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+    }
+
+    #[test]
+    fn long_targets_are_cut_in_errors() {
+        let told = parse("tcp", &"ä".repeat(70_000)).unwrap_err();
+        assert!(
+            told.starts_with("bad tcp target \"ää") && told.contains("ä…\": want HOST:PORT"),
+            "{told}"
+        );
+        assert!(told.len() < 300, "{told}");
     }
 
     #[test]
@@ -255,7 +318,7 @@ mod tests {
             (
                 "tls",
                 "ldap://u:secret@a b/",
-                "bad tls target \"ldap://a b/\": want HOST, HOST:PORT or a URL with a port or https, such as \
+                "bad tls target \"ldap://u:***@a b/\": want HOST, HOST:PORT or a URL with a port or https, such as \
                  example.com:443",
             ),
         ] {

@@ -93,9 +93,12 @@ pub fn command() -> clap::Command {
 /// Wrong usage: the seed of this program says 2.
 pub(crate) const USAGE: u8 = 2;
 
+/// Letters of an argument that are repeated in an error.
+const LONG: usize = 80;
+
 /// Runs the program; `args` includes its name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(args) {
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
         Err(error) => {
             let code = if error.use_stderr() {
@@ -103,8 +106,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             } else {
                 service::exit::OK
             };
-            // Nothing can be done about a terminal that is gone.
-            let _ = error.print();
+            match shortened(&error, &args) {
+                Some(text) => terminal::note(&text),
+                // Nothing can be done about a terminal that is gone.
+                None => drop(error.print()),
+            }
             return ExitCode::from(code);
         }
     };
@@ -118,6 +124,19 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             ExitCode::from(service::exit::code_of(&error))
         }
     }
+}
+
+/// The text of an error that would repeat a long argument whole.
+fn shortened(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let texts = args.iter().filter_map(|arg| arg.to_str());
+    let values = texts.map(|arg| arg.split_once('=').map_or(arg, |(_, value)| value));
+    let long: Vec<&str> = values.filter(|value| value.chars().count() > LONG).collect();
+    let mut text = error.to_string();
+    let before = text.len();
+    for value in long {
+        text = text.replace(value, &terminal::brief(value));
+    }
+    (error.use_stderr() && text.len() < before).then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Tells an error with all its causes, in the form that the seed of this program has.

@@ -46,18 +46,21 @@ impl From<Span> for Duration {
 
 /// Not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad duration \"{text}\": write a number with a unit, such as 30s, 1m30s or 2h")]
-pub struct BadDuration {
-    text: String,
+pub enum BadDuration {
+    /// It is none.
+    #[error("bad duration \"{0}\": write a number with a unit, such as 30s, 1m30s or 2h")]
+    Text(String),
+    /// Nobody waits for so long.
+    #[error("duration \"{0}\" is too long; at most {most}h, ten years, is possible", most = LONGEST_MS / 3_600_000)]
+    TooLong(String),
 }
 
 impl FromStr for Span {
     type Err = BadDuration;
 
     fn from_str(text: &str) -> Result<Span, BadDuration> {
-        let bad = || BadDuration {
-            text: text.chars().take(40).collect(),
-        };
+        let shown = || terminal::brief(text).into_owned();
+        let bad = || BadDuration::Text(shown());
         if text == "0" {
             return Ok(Span(0));
         }
@@ -89,7 +92,7 @@ impl FromStr for Span {
         }
         let ms = (nanoseconds / 1e6).round();
         if !ms.is_finite() || ms > LONGEST_MS as f64 {
-            return Err(bad());
+            return Err(BadDuration::TooLong(shown()));
         }
         Ok(Span(ms as u64))
     }
@@ -165,21 +168,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in [
-            "",
-            "5",
-            "-5s",
-            "5x",
-            "s",
-            "1s2",
-            "1..2s",
-            "1e3s",
-            " 5s",
-            "9999999999h",
-            "5 s",
-        ] {
+        for text in ["", "5", "-5s", "5x", "s", "1s2", "1..2s", "1e3s", " 5s", "5 s"] {
             let error = text.parse::<Span>().unwrap_err().to_string();
             assert!(error.starts_with("bad duration \""), "{error}");
         }
+        for text in ["9999999999h", "999999999h", "87841h"] {
+            let error = text.parse::<Span>().unwrap_err().to_string();
+            let wanted = format!("duration \"{text}\" is too long; at most 87840h, ten years, is possible");
+            assert_eq!(error, wanted);
+        }
+        assert_eq!("87840h".parse(), Ok(Span(LONGEST_MS)));
     }
 }

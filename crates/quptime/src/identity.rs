@@ -42,7 +42,7 @@ impl FromStr for NodeId {
     type Err = BadNodeId;
 
     fn from_str(text: &str) -> Result<NodeId, BadNodeId> {
-        let bad = || BadNodeId(text.chars().take(40).collect());
+        let bad = || BadNodeId(terminal::brief(text).into_owned());
         let id = Uuid::try_parse(text).map_err(|_| bad())?;
         // The short forms that a UUID may have would not be found again by whoever searches for the text.
         if text.len() != 36 || id.is_nil() || NodeId(id).number().0 == 0 {

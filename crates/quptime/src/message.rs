@@ -105,15 +105,21 @@ pub fn render(alert: &Alert, event: &Event<'_>) -> Text {
     let own_body = body.is_some();
     let subject = subject.unwrap_or_else(|| default_subject(event));
     Text {
-        subject: subject.lines().next().unwrap_or_default().to_owned(),
+        subject: terminal::harmless(subject.lines().next().unwrap_or_default()).into_owned(),
         body: body.unwrap_or_else(|| default_body(event)),
         own_body,
         errors,
     }
 }
 
-fn text(value: impl Into<String>) -> Value {
-    Value::Str(value.into().into())
+/// A value for templates, in one line: what was accepted by an older program may hold line breaks, which would look like lines of ours.
+fn text(value: impl AsRef<str>) -> Value {
+    Value::Str(terminal::harmless(value.as_ref()).into_owned().into())
+}
+
+/// The target as anybody may see it.
+pub fn target(check: &Check) -> String {
+    terminal::harmless(&probe::masked(&check.target)).into_owned()
 }
 
 fn time(at: Millis) -> String {
@@ -136,7 +142,7 @@ fn data(event: &Event<'_>) -> Value {
         ("ID", text(&check.id)),
         ("Name", text(&check.name)),
         ("Type", text(check.kind.name())),
-        ("Target", text(&check.target)),
+        ("Target", text(target(check))),
         ("ExpectStatus", Value::Int(i64::from(check.expect_status))),
         ("BodyMatch", text(&check.body_match)),
         ("TLSServerName", text(&check.tls_server_name)),
@@ -251,7 +257,8 @@ pub fn reports(event: &Event<'_>) -> Option<String> {
 
 fn default_subject(event: &Event<'_>) -> String {
     let test = if event.test { " (test)" } else { "" };
-    format!("[quptime] {}: {}{test}", event.verb.name(), event.check.name)
+    let name = terminal::harmless(&event.check.name);
+    format!("[quptime] {}: {name}{test}", event.verb.name())
 }
 
 fn default_body(event: &Event<'_>) -> String {
@@ -261,11 +268,11 @@ fn default_body(event: &Event<'_>) -> String {
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             // Writing to a text does not fail.
-            let _ = writeln!(out, "{name:<9} {value}");
+            let _ = writeln!(out, "{name:<9} {}", terminal::harmless(value));
         }
     };
     line("check", &format!("{} ({})", check.name, check.kind.name()));
-    line("target", &check.target);
+    line("target", &target(check));
     match check.kind {
         CheckKind::Http => {
             if check.expect_status != 0 {
@@ -360,6 +367,37 @@ mod tests {
              time      2026-05-15T14:00:00Z\n\
              master    1c20aa41-0c1d-4e2f-8a3b-4c5d6e7f8091\n"
         );
+    }
+
+    /// Older programs accepted such texts, and files hold them still.
+    #[test]
+    fn line_breaks_in_old_texts_forge_no_lines() {
+        let forged = "x\r\nstate     all is well\u{2028}";
+        let check = Check {
+            target: format!("http://user:pass@h/{forged}"),
+            body_match: forged.to_owned(),
+            ..Check::new(forged, CheckKind::Http, "")
+        };
+        let snapshot = Snapshot {
+            detail: forged.to_owned(),
+            ..Snapshot::default()
+        };
+        let mut alert = Alert::new("a", AlertKind::Smtp);
+        let told = render(&alert, &event(&check, &snapshot));
+        let escaped = r"x\r\nstate     all is well\u{2028}";
+        assert_eq!(told.subject, format!("[quptime] DOWN: {escaped}"));
+        assert_eq!(told.body.matches("\nstate ").count(), 1, "{}", told.body);
+        assert!(
+            told.body
+                .contains(&format!("target    http://user:***@h/{escaped}\n")),
+            "{}",
+            told.body
+        );
+        alert.subject_template = "{{ .Check.Name }}".to_owned();
+        alert.body_template = "{{ .Check.Target }}\n{{ .Snapshot.Detail }}".to_owned();
+        let told = render(&alert, &event(&check, &snapshot));
+        assert_eq!(told.subject, escaped);
+        assert_eq!(told.body, format!("http://user:***@h/{escaped}\n{escaped}"));
     }
 
     #[test]

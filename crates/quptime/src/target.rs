@@ -63,10 +63,9 @@ pub fn probe_of(check: &Check, document: &Document) -> Result<probe::Probe, Stri
         probe::Target::Tls(host, port) => {
             let server_name = match check.tls_server_name.as_str() {
                 "" => None,
-                name => Some(
-                    probe::Host::parse(name)
-                        .ok_or_else(|| format!("tls_server_name \"{name}\" is no host name"))?,
-                ),
+                name => Some(probe::Host::parse(name).ok_or_else(|| {
+                    format!("tls_server_name \"{}\" is no host name", terminal::brief(name))
+                })?),
             };
             probe::Kind::Tls(probe::Tls {
                 host,

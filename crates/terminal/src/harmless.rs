@@ -31,9 +31,28 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// Letters that are shown of an input that was refused: enough to know it again.
+const BRIEF_MAX: usize = 80;
+
+/// The beginning of a text that somebody gave, harmless, with `…` for the rest: for errors that say which input was wrong.
+pub fn brief(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(BRIEF_MAX) {
+        None => harmless(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", harmless(&text[..end]))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_inputs_are_cut_between_letters() {
+        let just = "ü".repeat(BRIEF_MAX);
+        assert_eq!(brief(&just), just);
+        assert_eq!(brief(&format!("{just}x")), format!("{just}…"));
+        assert_eq!(brief("a\nb"), "a\\nb");
+    }
 
     #[test]
     fn what_acts_is_escaped_and_words_are_not() {

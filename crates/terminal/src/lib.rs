@@ -19,7 +19,7 @@ mod variables;
 
 pub use error::{chain, error, note};
 pub use format::{OutputFormat, print_json};
-pub use harmless::{harmless, is_harmful};
+pub use harmless::{brief, harmless, is_harmful};
 pub use human::{human_bytes, human_duration};
 pub use out::{EXIT_PIPE, Out, out, out_bytes};
 pub use progress::{Progress, progress};

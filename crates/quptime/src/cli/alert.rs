@@ -382,9 +382,12 @@ impl AddCommand {
 }
 
 fn found<'a>(document: &'a Document, text: &str) -> anyhow::Result<&'a Alert> {
-    document
-        .alert(text)
-        .ok_or_else(|| anyhow::anyhow!("there is no alert \"{text}\"; see qu alert list"))
+    document.alert(text).ok_or_else(|| {
+        anyhow::anyhow!(
+            "there is no alert \"{}\"; see qu alert list",
+            terminal::brief(text)
+        )
+    })
 }
 
 fn entry(alert: &Alert) -> Entry {

@@ -396,9 +396,12 @@ impl AddCommand {
 }
 
 fn found<'a>(document: &'a Document, text: &str) -> anyhow::Result<&'a Check> {
-    document
-        .check(text)
-        .ok_or_else(|| anyhow::anyhow!("there is no check \"{text}\"; see qu check list"))
+    document.check(text).ok_or_else(|| {
+        anyhow::anyhow!(
+            "there is no check \"{}\"; see qu check list",
+            terminal::brief(text)
+        )
+    })
 }
 
 fn entry(check: &Check) -> Entry {

@@ -73,7 +73,12 @@ pub(super) fn port_of_environment() -> anyhow::Result<u16> {
         return Ok(PORT);
     };
     let port = text.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| anyhow::anyhow!("QUPTIME_BIND_PORT: \"{text}\" is no port; write 1 to 65535"))
+    port.ok_or_else(|| {
+        anyhow::anyhow!(
+            "QUPTIME_BIND_PORT: \"{}\" is no port; write 1 to 65535",
+            terminal::brief(&text)
+        )
+    })
 }
 
 /// Where other nodes reach this one, if nobody says it.

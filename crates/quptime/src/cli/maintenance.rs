@@ -76,7 +76,10 @@ impl MaintenanceCommand {
                     .iter()
                     .find(|window| window.id == name || window.name == name)
                     .ok_or_else(|| {
-                        anyhow::anyhow!("there is no maintenance \"{name}\"; see qu maintenance list")
+                        anyhow::anyhow!(
+                            "there is no maintenance \"{}\"; see qu maintenance list",
+                            terminal::brief(&name)
+                        )
                     })?;
                 let change = Change::remove(Entry::Window(window.clone()));
                 client::configure(
@@ -101,12 +104,14 @@ fn has_group(document: &Document, group: &str) -> anyhow::Result<()> {
     }
     if groups.is_empty() {
         anyhow::bail!(
-            "no check has a group; put some into one with qu check edit NAME --group {group}, or name them with --checks"
+            "no check has a group; put some into one with qu check edit NAME --group {}, or name them with --checks",
+            terminal::brief(group)
         );
     }
     let groups: Vec<&str> = groups.into_iter().collect();
     anyhow::bail!(
-        "no check is in group \"{group}\"; there are {}",
+        "no check is in group \"{}\"; there are {}",
+        terminal::brief(group),
         groups.join(", ")
     )
 }

@@ -181,9 +181,13 @@ pub(super) fn meant(document: &Document, text: &str) -> anyhow::Result<NodeId> {
     match found[..] {
         [peer] => Ok(peer.node_id),
         [] => anyhow::bail!(
-            "there is no node \"{text}\"; write its id, the beginning of it, or its address, see qu node list"
+            "there is no node \"{}\"; write its id, the beginning of it, or its address, see qu node list",
+            terminal::brief(text)
         ),
-        _ => anyhow::bail!("several nodes are called \"{text}\"; write more of the id, see qu node list"),
+        _ => anyhow::bail!(
+            "several nodes are called \"{}\"; write more of the id, see qu node list",
+            terminal::brief(text)
+        ),
     }
 }
 

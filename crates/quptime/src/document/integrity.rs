@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use terminal::brief;
+
 use super::schema::Document;
 
 /// Which entry is meant.
@@ -77,7 +79,7 @@ fn peers(document: &Document) -> Result<(), Fault> {
         if !addresses.insert(&peer.advertise) {
             return Err(fault(format!(
                 "peers: the address {} is used twice",
-                peer.advertise
+                brief(&peer.advertise)
             )));
         }
     }
@@ -100,10 +102,16 @@ fn names<'a>(
             return Err(fault(format!("{section}: an entry has no name")));
         }
         if !id.is_empty() && !ids.insert(id) {
-            return Err(fault(format!("{section}: the id \"{id}\" is used twice")));
+            return Err(fault(format!(
+                "{section}: the id \"{}\" is used twice",
+                brief(id)
+            )));
         }
         if !names.insert(name) {
-            return Err(fault(format!("{section}: the name \"{name}\" is used twice")));
+            return Err(fault(format!(
+                "{section}: the name \"{}\" is used twice",
+                brief(name)
+            )));
         }
     }
     Ok(())
@@ -128,8 +136,9 @@ fn references(document: &Document) -> Result<(), Fault> {
         let named = check.alert_ids.iter().chain(&check.suppress_alert_ids);
         if let Some(missing) = named.into_iter().find(|text| !alerts.contains(text.as_str())) {
             return Err(fault(format!(
-                "check {}: there is no alert \"{missing}\"",
-                check.name
+                "check {}: there is no alert \"{}\"",
+                brief(&check.name),
+                brief(missing)
             )));
         }
         if let Some(missing) = check
@@ -138,8 +147,9 @@ fn references(document: &Document) -> Result<(), Fault> {
             .find(|text| !checks.contains(text.as_str()))
         {
             return Err(fault(format!(
-                "check {}: there is no check \"{missing}\" to depend on",
-                check.name
+                "check {}: there is no check \"{}\" to depend on",
+                brief(&check.name),
+                brief(missing)
             )));
         }
     }
@@ -147,7 +157,11 @@ fn references(document: &Document) -> Result<(), Fault> {
         if let Some(missing) = window.checks.iter().find(|text| !checks.contains(text.as_str())) {
             return Err(Fault {
                 place: Place::Window(position),
-                text: format!("maintenance {}: there is no check \"{missing}\"", window.name),
+                text: format!(
+                    "maintenance {}: there is no check \"{}\"",
+                    brief(&window.name),
+                    brief(missing)
+                ),
             });
         }
     }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use super::change::Change;
 use super::integrity::Place;
-use super::schema::{Alert, Check, CheckKind, Document, Window};
+use super::schema::{Alert, Check, CheckKind, Document, Peer, Window};
 use crate::duration::Span;
+use terminal::brief;
 
 /// Shortest interval between two probes.
 pub const INTERVAL_MIN: Span = Span::from_secs(1);
@@ -39,27 +40,33 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
     let mut warnings = Vec::new();
     whole(document)?;
     for (position, peer) in document.peers.iter().enumerate() {
-        advertise(&peer.advertise).map_err(|text| Objection {
+        one_peer(peer).map_err(|text| Objection {
             place: Place::Peer(position),
-            text: format!("peer {}: advertise: {text}", peer.node_id),
+            text: format!("peer {}: {text}", peer.node_id),
         })?;
     }
     for (position, check) in document.checks.iter().enumerate() {
         one_check(document, check, &mut warnings).map_err(|text| Objection {
             place: Place::Check(position),
-            text: format!("check {}: {text}", check.name),
+            text: format!("check {}: {text}", brief(&check.name)),
         })?;
     }
     for (position, alert) in document.alerts.iter().enumerate() {
         one_alert(alert).map_err(|text| Objection {
             place: Place::Alert(position),
-            text: format!("alert {}: {text}", alert.name),
+            text: format!("alert {}: {text}", brief(&alert.name)),
         })?;
     }
     for (position, window) in document.maintenance.iter().enumerate() {
         one_window(window).map_err(|text| Objection {
             place: Place::Window(position),
-            text: format!("maintenance {}: {text}", window.name),
+            text: format!("maintenance {}: {text}", brief(&window.name)),
+        })?;
+    }
+    for enrollment in &document.pending_enrollments {
+        plain("name", &enrollment.name).map_err(|text| Objection {
+            place: Place::Whole,
+            text: format!("pending_enrollments: {}: {text}", brief(&enrollment.id)),
         })?;
     }
     Ok(warnings)
@@ -80,11 +87,13 @@ pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<Strin
     part.alerts.retain(|alert| touched.contains(alert.id.as_str()));
     part.maintenance
         .retain(|window| touched.contains(window.id.as_str()));
+    part.pending_enrollments
+        .retain(|enrollment| touched.contains(enrollment.id.as_str()));
     let mut warnings = Vec::new();
     for check in &part.checks {
         cycle(result, check).map_err(|text| Objection {
             place: Place::Whole,
-            text: format!("check {}: {text}", check.name),
+            text: format!("check {}: {text}", brief(&check.name)),
         })?;
     }
     warnings.extend(review(&part)?);
@@ -125,8 +134,35 @@ fn whole(document: &Document) -> Result<(), Objection> {
     Ok(())
 }
 
+fn one_peer(peer: &Peer) -> Result<(), String> {
+    advertise(&peer.advertise).map_err(|text| format!("advertise: {text}"))?;
+    plain("location", peer.location.as_deref().unwrap_or_default())
+}
+
+/// A text that is shown in one line: of a message, a table or a header. What acts instead of being seen could make it look like other lines.
+///
+/// # Errors
+/// What it has that is not seen, and what to write.
+pub fn plain(field: &str, text: &str) -> Result<(), String> {
+    match text.chars().find(|letter| terminal::is_harmful(*letter)) {
+        Some(letter) => Err(format!(
+            "{field} contains {letter:?}; write it in one line, without line breaks, tabs and control characters"
+        )),
+        None => Ok(()),
+    }
+}
+
 fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> Result<(), String> {
     name(&check.name)?;
+    for (field, text) in [
+        ("target", &check.target),
+        ("body_match", &check.body_match),
+        ("tls_server_name", &check.tls_server_name),
+        ("dns_expect", &check.dns_expect),
+        ("group", check.group.as_ref().unwrap_or(&String::new())),
+    ] {
+        plain(field, text)?;
+    }
     if check.interval < INTERVAL_MIN {
         return Err(format!(
             "interval {} is too short; at least {INTERVAL_MIN}",
@@ -155,7 +191,7 @@ fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> 
     if !records.contains(&check.dns_record.to_ascii_lowercase().as_str()) {
         return Err(format!(
             "dns_record \"{}\" is not known; possible are a, aaaa, cname, mx, txt and ns",
-            check.dns_record
+            brief(&check.dns_record)
         ));
     }
     if !check.dns_resolver.is_empty() {
@@ -221,15 +257,39 @@ fn cycle(document: &Document, check: &Check) -> Result<(), String> {
 
 fn one_alert(alert: &Alert) -> Result<(), String> {
     name(&alert.name)?;
+    for (field, text) in [
+        ("smtp_host", alert.smtp_host.as_str()),
+        ("smtp_user", &alert.smtp_user),
+        ("smtp_from", &alert.smtp_from),
+        ("smtp_password_file", &alert.smtp_password_file),
+        ("discord_webhook", alert.discord_webhook.reveal()),
+        ("webhook_url", alert.webhook_url.reveal()),
+        ("slack_webhook", alert.slack_webhook.reveal()),
+        ("pagerduty_url", &alert.pagerduty_url),
+        ("pagerduty_routing_key", alert.pagerduty_routing_key.reveal()),
+        ("ntfy_url", alert.ntfy_url.reveal()),
+        ("ntfy_token", alert.ntfy_token.reveal()),
+        ("alertmanager_url", &alert.alertmanager_url),
+    ] {
+        plain(field, text)?;
+    }
+    for to in &alert.smtp_to {
+        plain("smtp_to", to)?;
+    }
     crate::channel::channel(alert)?;
     crate::message::check_templates(alert)
 }
 
 fn one_window(window: &Window) -> Result<(), String> {
     name(&window.name)?;
+    plain("group", window.group.as_deref().unwrap_or_default())?;
     let moment = |field: &str, text: &str| {
-        text.parse::<jiff::Timestamp>()
-            .map_err(|_| format!("{field} \"{text}\" is no time; write 2026-05-15T14:01:00Z"))
+        text.parse::<jiff::Timestamp>().map_err(|_| {
+            format!(
+                "{field} \"{}\" is no time; write 2026-05-15T14:01:00Z",
+                brief(text)
+            )
+        })
     };
     let (start, end) = (moment("start", &window.start)?, moment("end", &window.end)?);
     if start >= end {
@@ -270,7 +330,8 @@ pub fn address(text: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "\"{text}\" is no address; write host:port, such as alpha.example.com:9901"
+            "\"{}\" is no address; write host:port, such as alpha.example.com:9901",
+            brief(text)
         ))
     }
 }
@@ -283,7 +344,8 @@ pub fn advertise(text: &str) -> Result<(), String> {
     address(text)?;
     if let Some(letter) = text.chars().find(|letter| !letter.is_ascii_graphic()) {
         return Err(format!(
-            "\"{text}\" has the letter {letter:?}; write the name in ASCII, as DNS knows it, such as xn--bcher-kva.example:9901"
+            "\"{}\" has the letter {letter:?}; write the name in ASCII, as DNS knows it, such as xn--bcher-kva.example:9901",
+            brief(text)
         ));
     }
     if text.len() > ADVERTISE_MAX {
@@ -321,7 +383,149 @@ fn one_resolver(text: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "\"{text}\" is no address of a DNS server; write 1.1.1.1 or 1.1.1.1:53"
+            "\"{}\" is no address of a DNS server; write 1.1.1.1 or 1.1.1.1:53",
+            brief(text)
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "version: 1
+peers: []
+checks:
+  - id: c
+    name: NAME
+    type: http
+    target: http://h/TARGET
+    body_match: BODY
+    group: GROUP
+  - id: d
+    name: d
+    type: dns
+    target: h
+    dns_expect: EXPECT
+  - id: t
+    name: t
+    type: tls
+    target: h
+    tls_server_name: SERVER
+alerts:
+  - id: a
+    name: ALERT
+    type: smtp
+    smtp_host: HOST
+    smtp_from: from@h
+    smtp_user: USER
+    smtp_password: p
+    smtp_to: [to@h, \"TO@h\"]
+    subject_template: SUBJECT
+    body_template: TEXT
+  - id: w
+    name: w
+    type: webhook
+    webhook_url: http://h/HOOK
+maintenance:
+  - id: m
+    name: WINDOW
+    group: ROOM
+    start: 2026-05-15T14:00:00Z
+    end: 2026-05-15T15:00:00Z
+pending_enrollments:
+  - id: e
+    name: INVITED
+    secret_hash: x
+    expires_at: 2026-05-15T15:00:00Z
+";
+
+    /// Reads it with a text of this kind in place of a word.
+    fn told(word: &str, text: &str) -> Result<Vec<String>, String> {
+        let quoted = |line: &str| match line.split_once(": ") {
+            // In quotes a text of YAML may have every character.
+            Some((_, value)) if value.starts_with('[') => line.replace(word, text),
+            Some((key, value)) if value.contains(word) => {
+                format!("{key}: \"{}\"", value.replace(word, text))
+            }
+            _ => line.to_owned(),
+        };
+        let lines: Vec<String> = FILE.lines().map(quoted).collect();
+        let document = super::super::parse(&(lines.join("\n") + "\n")).expect("it can always be read");
+        review(&document).map_err(|objection| objection.to_string())
+    }
+
+    #[test]
+    fn texts_that_reach_messages_are_one_line_each() {
+        for (word, field) in [
+            ("NAME", "a name"),
+            ("TARGET", "check NAME: target"),
+            ("BODY", "check NAME: body_match"),
+            ("GROUP", "check NAME: group"),
+            ("EXPECT", "check d: dns_expect"),
+            ("SERVER", "check t: tls_server_name"),
+            ("ALERT", "a name"),
+            ("HOST", "alert ALERT: smtp_host"),
+            ("USER", "alert ALERT: smtp_user"),
+            ("TO", "alert ALERT: smtp_to"),
+            ("HOOK", "alert w: webhook_url"),
+            ("WINDOW", "a name"),
+            ("ROOM", "maintenance WINDOW: group"),
+            ("INVITED", "pending_enrollments: e: name"),
+        ] {
+            for (escape, shown) in [
+                ("x\\ny", "'\\n'"),
+                ("x\\ry", "'\\r'"),
+                ("x\\ty", "'\\t'"),
+                ("x\\ey", "'\\u{1b}'"),
+                ("x\\u2028y", "'\\u{2028}'"),
+                ("x\\u202Ey", "'\\u{202e}'"),
+            ] {
+                let told = told(word, escape).unwrap_err();
+                assert!(
+                    told.contains(field) && told.contains(shown),
+                    "{word} {escape}: {told}"
+                );
+                assert!(!told.contains(terminal::is_harmful), "{told:?}");
+            }
+        }
+        // Messages have bodies of several lines.
+        assert_eq!(told("TEXT", "one\\ntwo\\tthree"), Ok(Vec::new()));
+        assert_eq!(told("SUBJECT", "one\\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_was_accepted_before_stays_until_it_is_touched() {
+        let text = FILE
+            .replace("h/TARGET", "\"h/x\\ny\"")
+            .replace("target: http://\"h", "target: \"http://h");
+        let document = super::super::parse(&text).unwrap();
+        let touching = |id: &str| {
+            let check = document.check(id).unwrap().clone();
+            let entry = super::super::Entry::Check(Box::new(check));
+            review_changes(&document, &[Change::edit(entry.clone(), entry)])
+        };
+        assert!(document.checks[0].target.contains('\n'));
+        assert_eq!(touching("d"), Ok(Vec::new()));
+        assert!(
+            touching("c")
+                .unwrap_err()
+                .to_string()
+                .contains("target contains '\\n'")
+        );
+    }
+
+    #[test]
+    fn long_inputs_are_not_repeated_whole() {
+        for word in ["NAME", "EXPECT", "SERVER", "ALERT", "WINDOW", "HOST"] {
+            let told = told(word, &"q w".repeat(30_000));
+            let told = told.err().unwrap_or_default();
+            assert!(told.len() < 400, "{word}: {told}");
+        }
+        let long = "a b".repeat(30_000);
+        for told in [advertise(&long), address(&long), one_resolver(&long)] {
+            let told = told.unwrap_err();
+            assert!(told.len() < 400 && told.contains("…\""), "{told}");
+        }
     }
 }

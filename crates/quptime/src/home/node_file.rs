@@ -205,8 +205,12 @@ impl NodeFile {
         }
         if let Some(port) = set("QUPTIME_BIND_PORT") {
             let parsed = port.parse().ok().filter(|port| *port > 0);
-            self.bind_port = parsed
-                .ok_or_else(|| format!("QUPTIME_BIND_PORT: \"{port}\" is no port; write 1 to 65535"))?;
+            self.bind_port = parsed.ok_or_else(|| {
+                format!(
+                    "QUPTIME_BIND_PORT: \"{}\" is no port; write 1 to 65535",
+                    terminal::brief(&port)
+                )
+            })?;
         }
         if let Some(advertise) = set("QUPTIME_ADVERTISE") {
             document::review::advertise(&advertise).map_err(|error| format!("QUPTIME_ADVERTISE: {error}"))?;

@@ -196,9 +196,13 @@ pub fn find<'a>(document: &'a Document, text: &str) -> Result<&'a Enrollment, St
         .filter(|one| is_called(one, text));
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(format!("there is no enrollment \"{text}\"; see qu enroll list")),
+        (None, _) => Err(format!(
+            "there is no enrollment \"{}\"; see qu enroll list",
+            terminal::brief(text)
+        )),
         (Some(_), Some(_)) => Err(format!(
-            "several enrollments are called \"{text}\"; name one by its id"
+            "several enrollments are called \"{}\"; name one by its id",
+            terminal::brief(text)
         )),
     }
 }

@@ -23,6 +23,8 @@ const COMMANDS_MAX: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another node may take to send a test.
 const TEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Characters of what somebody may say about an outage.
+const NOTE_MAX: usize = 500;
 
 /// Where the socket may be, in the order in which commands look for it.
 pub fn places(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
@@ -182,7 +184,7 @@ async fn handle(shared: &Arc<Shared>, request: Request, uid: Option<u32>) -> Ans
             discard,
         } => {
             let Ok(key) = fingerprint.parse() else {
-                return failed(format!("\"{fingerprint}\" is no fingerprint"));
+                return failed(format!("\"{}\" is no fingerprint", terminal::brief(&fingerprint)));
             };
             match join::invite(shared, &address, key, discard, uid).await {
                 Ok(invited) => Answer::Invited {
@@ -228,6 +230,18 @@ async fn test(shared: &Arc<Shared>, call: TestCall, mut nodes: Vec<NodeId>) -> A
     Answer::Tested(results)
 }
 
+/// Whether a note can be kept: it is replicated, and shown in one line.
+fn note_fits(note: &str) -> Result<(), String> {
+    crate::document::review::plain("--note", note)?;
+    let letters = note.chars().count();
+    if letters > NOTE_MAX {
+        return Err(format!(
+            "--note: {letters} characters are too many; at most {NOTE_MAX}"
+        ));
+    }
+    Ok(())
+}
+
 async fn acknowledge(
     shared: &Arc<Shared>,
     check: &str,
@@ -235,9 +249,12 @@ async fn acknowledge(
     until: Option<u64>,
     uid: Option<u32>,
 ) -> Answer {
+    if let Err(error) = note_fits(&note) {
+        return failed(error);
+    }
     let document = shared.document();
     let Some(known) = document.check(check) else {
-        return failed(format!("there is no check \"{check}\""));
+        return failed(format!("there is no check \"{}\"", terminal::brief(check)));
     };
     let command = Command::Acknowledge(Acknowledge {
         check: known.id.clone(),

@@ -13,7 +13,7 @@ use crate::identity::NodeId;
 use crate::machine::command::Snapshot;
 use crate::machine::mastery::ATTEMPT_MS;
 use crate::machine::state::{Delivery, State, Status, Verb};
-use crate::message::{Event, changed, is_told_late, render, reports};
+use crate::message::{Event, changed, is_told_late, render, reports, target};
 use crate::secret::random;
 
 /// How long an attempt may take.
@@ -46,16 +46,18 @@ fn message(cluster: &str, alert: &Alert, event: &Event<'_>) -> Message {
         None => format!("{cluster}/{}", event.delivery),
     };
     message.labels = Pairs::from_iter([
-        ("check", event.check.name.as_str()),
+        ("check", &*terminal::harmless(&event.check.name)),
         ("type", event.check.kind.name()),
-        ("target", event.check.target.as_str()),
+        ("target", &target(event.check)),
     ]);
     message.details = Pairs::new();
     message.details.set("state", changed(event));
     if let Some(reports) = reports(event) {
         message.details.set("reports", reports);
     }
-    message.details.set("detail", event.snapshot.detail.clone());
+    message
+        .details
+        .set("detail", terminal::harmless(&event.snapshot.detail).into_owned());
     message.details.set("master", event.node.to_string());
     message.when_unix_ms = event.at;
     let tells_since = event.verb != Verb::Down || is_told_late(event);
@@ -150,7 +152,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
     let document = shared.document();
     let alert = document
         .alert(&call.alert)
-        .ok_or_else(|| format!("there is no alert \"{}\"", call.alert))?;
+        .ok_or_else(|| format!("there is no alert \"{}\"", terminal::brief(&call.alert)))?;
     let invented = Check {
         id: "test".to_owned(),
         ..Check::new("test", crate::document::CheckKind::Http, "https://example.com")
@@ -159,7 +161,7 @@ pub async fn test_here(shared: &Arc<Shared>, call: &TestCall) -> Result<Tested, 
         None => &invented,
         Some(name) => document
             .check(name)
-            .ok_or_else(|| format!("there is no check \"{name}\""))?,
+            .ok_or_else(|| format!("there is no check \"{}\"", terminal::brief(name)))?,
     };
     let (from, to) = match call.verb {
         Verb::Down | Verb::Reminder | Verb::Flapping => (Status::Up, Status::Down),

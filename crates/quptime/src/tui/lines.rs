@@ -84,7 +84,8 @@ pub(super) fn lay_over<T>(lines: &[Line<T>], fields: &[Field], entry: &mut T) ->
 
 fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
     let text = if text.is_empty() { "0" } else { text };
-    text.parse().map_err(|_| format!("\"{text}\" is no {what}"))
+    text.parse()
+        .map_err(|_| format!("\"{}\" is no {what}", terminal::brief(text)))
 }
 
 fn optional_number(text: &str, what: &str) -> Result<Option<u32>, String> {

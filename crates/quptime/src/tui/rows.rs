@@ -191,7 +191,7 @@ fn checks(look: &Look, now: Millis) -> Vec<Row> {
         };
         let target = document
             .get(line.id.as_str())
-            .map_or("", |check| check.target.as_str());
+            .map_or_else(Default::default, |check| probe::masked(&check.target));
         let mut detail = line.detail.clone();
         if line.acknowledged {
             detail.insert_str(0, "(acknowledged) ");

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use testkit::{Output, QU_SECRET, Qu};
+use testkit::{Output, QU_SECRET, Qu, wait_until};
 
-use super::{refused, single};
+use super::{LIMIT, refused, single};
 
 #[test]
 fn without_a_daemon_commands_fail_with_1() {
@@ -200,6 +200,140 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let id = node.id();
     refused(node.run(&["node", "remove", &id]).unwrap(), 1);
     assert_eq!(node.version(), version);
+}
+
+#[test]
+fn texts_that_could_forge_lines_or_fill_the_screen_are_refused_in_short() {
+    let node = single();
+    node.run(&["check", "add", "tcp", "port", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+    let version = node.version();
+    let (long, note) = ("x".repeat(70_000), "ü".repeat(501));
+    for (args, text) in [
+        (
+            &["check", "add", "http", "web", "http://127.0.0.1:1/\nstate     up"][..],
+            "check web: target contains '\\n'; write it in one line, without line breaks",
+        ),
+        (
+            &[
+                "check",
+                "add",
+                "http",
+                "web",
+                "http://127.0.0.1:1/",
+                "--body-match",
+                "a\rb",
+            ],
+            "check web: body_match contains '\\r'",
+        ),
+        (
+            &["check", "edit", "port", "--group", "a\u{1b}[2J"],
+            "check port: group contains '\\u{1b}'",
+        ),
+        (
+            &[
+                "alert",
+                "add",
+                "webhook",
+                "hook",
+                "--url",
+                "http://127.0.0.1:1/\n",
+            ],
+            "alert hook: webhook: url contains a line break or control character",
+        ),
+        (&["ack", "port", "--note", "a\nb"], "--note contains '\\n'"),
+        (
+            &["ack", "port", "--note", &note],
+            "--note: 501 characters are too many; at most 500",
+        ),
+        (&["ack", "port", "--note", &note[..1000]], "is not down"),
+        (&["check", "add", "tcp", "long", &long], "xxx…\": want HOST:PORT"),
+        (
+            &["check", "add", "tcp", &long, "h:1"],
+            "a name has 1 to 128 bytes",
+        ),
+        (&["check", "remove", &long], "there is no check \"xxx"),
+        (&["node", "add", "--yes", &long], "…\" is no address"),
+    ] {
+        let said = refused(node.run(args).unwrap(), 1);
+        assert!(said.contains(text) && said.len() < 400, "{}: {said}", args[1]);
+    }
+    for (args, text) in [
+        (
+            &["ack", "port", "--for", "999999999h"][..],
+            "duration \"999999999h\" is too long; at most 87840h, ten years, is possible",
+        ),
+        (&["check", "add", &long, "a", "h:1"], "unrecognized subcommand"),
+        (
+            &["check", "add", "tcp", "a", "h:1", "--interval", &long],
+            "bad duration \"xxx",
+        ),
+    ] {
+        let output = node.run(args).unwrap();
+        assert_eq!(
+            (output.code, output.stdout.as_str()),
+            (2, ""),
+            "{}",
+            output.stderr
+        );
+        assert!(
+            output.stderr.contains(text) && output.stderr.len() < 600,
+            "{}",
+            output.stderr
+        );
+    }
+    assert_eq!(node.version(), version);
+}
+
+#[test]
+fn passwords_of_urls_are_masked_wherever_they_are_shown() {
+    let node = single();
+    let url = "http://watcher:hunter2@127.0.0.1:1/health?a=b@c";
+    node.run(&[
+        "check",
+        "add",
+        "http",
+        "web",
+        url,
+        "--interval",
+        "1s",
+        "--timeout",
+        "1s",
+    ])
+    .unwrap()
+    .ok();
+    wait_until(LIMIT, "the check to be down", || {
+        let row = node.check("web").unwrap_or_default();
+        row.contains("down")
+    });
+    let mut shown = Vec::new();
+    for args in [
+        &["check", "list"][..],
+        &["check", "list", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["incidents", "--json"],
+        &["doctor"],
+    ] {
+        shown.push(node.run(args).unwrap().stdout);
+    }
+    assert!(
+        shown[0].contains("http://watcher:***@127.0.0.1:1/health?a=b@c"),
+        "{}",
+        shown[0]
+    );
+    assert!(
+        shown[1].contains("http://watcher:***@127.0.0.1:1/health?a=b@c"),
+        "{}",
+        shown[1]
+    );
+    shown.push(node.log());
+    for text in shown {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    // The file is what is edited, so it says all.
+    assert!(node.cluster_text().contains(url));
 }
 
 /// Starts the daemon, which is to end at once; what it said.

@@ -1,5 +1,6 @@
 //! `qu check list`: the checks of `qu status`, with what they look at and how often.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use terminal::Table;
@@ -15,7 +16,7 @@ struct Row<'a> {
     line: &'a CheckLine,
     #[serde(rename = "type")]
     kind: Option<&'static str>,
-    target: Option<&'a str>,
+    target: Option<Cow<'a, str>>,
     interval: Option<String>,
 }
 
@@ -48,7 +49,7 @@ pub(super) fn print(lines: &[CheckLine], document: &Document, json: bool) -> any
             alerts,
             kind.to_owned(),
             interval,
-            target.to_owned(),
+            target.into_owned(),
             detail,
         ]);
     }
@@ -62,7 +63,7 @@ fn row<'a>(line: &'a CheckLine, checks: &BTreeMap<&str, &'a Check>) -> Row<'a> {
     Row {
         line,
         kind: check.map(|check| check.kind.name()),
-        target: check.map(|check| check.target.as_str()),
+        target: check.map(|check| probe::masked(&check.target)),
         interval: check.map(|check| check.interval.to_string()),
     }
 }

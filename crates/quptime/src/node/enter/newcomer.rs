@@ -145,7 +145,10 @@ mod tests {
     use super::*;
 
     const OWN: &str = "version: 1\nresolvers: []\npeers: []\n";
-    const PLACEHOLDER: &str = "version: 0\n";
+
+    fn placeholder() -> String {
+        document::render(&Document::default())
+    }
 
     /// A node that wrote [`OWN`] and has promised to join.
     fn promised() -> (tempfile::TempDir, Home) {
@@ -153,7 +156,7 @@ mod tests {
         let home = Home::at(dir.path());
         fs::create_dir(home.raft()).unwrap();
         Written::note(&home.raft(), OWN.to_owned()).unwrap();
-        fs::write(home.joining(), PLACEHOLDER).unwrap();
+        fs::write(home.joining(), placeholder()).unwrap();
         (dir, home)
     }
 
@@ -167,9 +170,10 @@ mod tests {
     #[test]
     fn whatever_a_person_typed_is_kept_when_the_placeholder_is_written() {
         let edit = format!("{OWN}checks:\n  - name: one\n    type: tcp\n    target: h:1\n");
+        let placeholder = placeholder();
         for (text, is_kept) in [
             (OWN, false),
-            (PLACEHOLDER, false),
+            (placeholder.as_str(), false),
             ("", false),
             (edit.as_str(), true),
             ("version: 1\n\tnonsense", true),
@@ -185,7 +189,7 @@ mod tests {
                 .collect();
             assert_eq!(found, if is_kept { vec![text] } else { vec![] }, "{text:?}");
             assert_eq!(promise.refused.is_some(), is_kept, "{text:?}");
-            assert_eq!(fs::read_to_string(home.cluster_file()).unwrap(), PLACEHOLDER);
+            assert_eq!(fs::read_to_string(home.cluster_file()).unwrap(), placeholder);
             assert!(!home.raft().exists() && !home.joining().exists());
             assert!(keep_promise(&home, 0).unwrap().is_none(), "it is kept once");
         }
