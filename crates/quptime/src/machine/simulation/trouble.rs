@@ -181,6 +181,7 @@ impl World {
     pub(super) fn calm(&mut self) {
         self.fair = true;
         self.heal();
+        self.finish_stops();
         for at in self.busy_nodes() {
             self.nodes[at].stands_still_until = 0;
             if !self.nodes[at].up {
@@ -200,6 +201,23 @@ impl World {
         for id in ids {
             let down = self.rng.chance(500);
             self.set_target(&id, down);
+        }
+    }
+
+    /// Who was to stop does so now: who stood still meanwhile would stop when nobody starts it any more.
+    fn finish_stops(&mut self) {
+        let mut stops = Vec::new();
+        self.queue.retain(|event| match event {
+            Event::Die(at, life) => {
+                stops.push((*at, *life));
+                false
+            }
+            _ => true,
+        });
+        for (at, life) in stops {
+            if self.nodes[at].up && self.nodes[at].life == life {
+                self.crash(at);
+            }
         }
     }
 
