@@ -171,8 +171,11 @@ fn yes() -> bool {
 pub struct Examined {
     /// Its beat, with whom it hears.
     pub beat: Beat,
-    /// Errors of the last ten minutes.
+    /// Errors of the last ten minutes that somebody has to act upon.
     pub troubles: Vec<String>,
+    /// Attempts of the last minute to reach a peer.
+    #[serde(default)]
+    pub attempts: Vec<String>,
     /// Files whose modes are wrong.
     pub modes: Vec<String>,
     /// How it sends echoes.

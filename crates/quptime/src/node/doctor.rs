@@ -40,6 +40,7 @@ pub fn examine(shared: &Shared) -> Examined {
     Examined {
         beat: shared.beat(),
         troubles: shared.troubles.recent(),
+        attempts: shared.troubles.attempts(),
         modes: open.collect(),
         icmp: shared.icmp.clone(),
         certificate_end,
@@ -113,8 +114,13 @@ impl Facts<'_> {
         for (node, known) in self.there() {
             self.node(&mut findings, node, known);
         }
-        if self.there().all(|(_, known)| known.troubles.is_empty()) {
-            findings.push(finding("pass", "log", "no errors in the last 10 minutes"));
+        let quiet = |known: &Examined| known.troubles.is_empty() && known.attempts.is_empty();
+        if self.there().all(|(_, known)| quiet(known)) {
+            findings.push(finding(
+                "pass",
+                "log",
+                "no errors in the last 10 minutes to act upon",
+            ));
         }
         if let Some(state) = self.state {
             self.alerts(&mut findings, state);
@@ -239,11 +245,21 @@ impl Facts<'_> {
                 format!(": {}", self.document.with_addresses(trouble)),
             );
         }
+        for attempt in &known.attempts {
+            let text = self.document.with_addresses(attempt);
+            say("warn", "log", format!(": {text}; within the last minute"));
+        }
         for mode in &known.modes {
             say("fail", "files", format!(": {mode}"));
         }
         if let Some(edit) = &known.edit {
-            say("warn", "hand edit", format!(": {edit}"));
+            // With such a file the daemon does not start again.
+            let fails = edit.starts_with(super::file::NOT_APPLIED);
+            say(
+                if fails { "fail" } else { "warn" },
+                "hand edit",
+                format!(": {edit}"),
+            );
         }
         let mut checks = self.document.checks.iter();
         let uses_icmp = checks.any(|check| check.kind == CheckKind::Icmp);
@@ -367,6 +383,7 @@ mod tests {
                 hears: vec![node(1), node(2), node(3)],
             },
             troubles: Vec::new(),
+            attempts: Vec::new(),
             modes: Vec::new(),
             icmp: "ping".to_owned(),
             certificate_end: NOW as i64 / 1000 + 400 * 86_400,
@@ -446,6 +463,26 @@ mod tests {
         assert_eq!(
             about("master", mastery, &examined, &state),
             ["fail alpha:9901 alpha:9901, bravo:9901 none, charlie:9901 alpha:9901"]
+        );
+    }
+
+    #[test]
+    fn an_attempt_to_connect_is_told_and_no_failure() {
+        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
+        let mut examined = all(Some(node(1)));
+        let quiet = "pass no errors in the last 10 minutes to act upon";
+        assert_eq!(about("log", mastery, &examined, &state), [quiet]);
+        let mut known = well(2, Some(node(1)));
+        known.attempts = vec!["Failed to connect to peer, error=connection refused".to_owned()];
+        known.edit = Some("hand edit: not applied: line 7: unknown key".to_owned());
+        examined.insert(node(2), Ok(known));
+        assert_eq!(
+            about("log", mastery, &examined, &state),
+            ["warn bravo:9901: Failed to connect to peer, error=connection refused; within the last minute"]
+        );
+        assert_eq!(
+            about("hand edit", mastery, &examined, &state),
+            ["fail bravo:9901: hand edit: not applied: line 7: unknown key"]
         );
     }
 

@@ -56,12 +56,15 @@ pub enum FileReport {
     Rejected(String),
 }
 
+/// How the line for `qu status` begins while the file makes no sense.
+pub const NOT_APPLIED: &str = "hand edit: not applied";
+
 impl FileReport {
     /// The line for `qu status`.
     pub fn note(&self) -> Option<String> {
         match self {
             FileReport::Clean => None,
-            FileReport::Invalid(text) => Some(format!("hand edit: not applied: {text}")),
+            FileReport::Invalid(text) => Some(format!("{NOT_APPLIED}: {text}")),
             FileReport::Pending(text) => Some(format!("hand edit: waits: {text}")),
             FileReport::Rejected(text) => Some(format!("hand edit: rejected: {text}")),
         }

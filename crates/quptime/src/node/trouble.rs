@@ -1,7 +1,9 @@
 //! What went wrong lately, for `qu doctor`: every line of level error that this program has logged, from whichever part of it.
 //!
-//! The log itself is the source, so nothing that operators find there is missing here. It outlives runs, as the log does. Only attempts
-//! to reach a peer are left out: every restart of another node makes some, and whether peers hear each other now is a finding of its own.
+//! The log itself is the source, so nothing that operators find there is missing here. It outlives runs, as the log does. Left out is what
+//! somebody typed and was told about at once: a change that found no quorum, an edit of the file that makes no sense; whether there is quorum,
+//! and how it stands with the file, are findings of their own. Attempts to reach a peer are kept apart and for a short while: every restart
+//! of another node makes some, and whether peers hear each other now is a finding of its own, too.
 
 use std::collections::VecDeque;
 
@@ -15,8 +17,12 @@ const LINES_MAX: usize = 256;
 /// Of a line so many bytes are kept.
 const LINE_MAX: usize = 400;
 
+/// Attempts to reach a peer are: the peer is mostly there again soon.
+const ATTEMPTS_REMEMBERED_MS: u128 = 60_000;
 /// How the transport begins a line about an attempt that failed.
 const ATTEMPT: &str = "Failed to connect to peer";
+/// How lines begin about what somebody typed in vain, and knows of.
+const TYPED: [&str; 2] = ["manual-edit: not applied", "propose to master: no quorum"];
 
 /// The last of these lines.
 pub struct Troubles {
@@ -46,7 +52,7 @@ impl Troubles {
             .split_once(": ")
             .filter(|(begin, _)| begin.starts_with("ERROR "))
             .map_or(line, |(_, text)| text);
-        if text.starts_with(ATTEMPT) {
+        if TYPED.iter().any(|begin| text.starts_with(begin)) {
             return;
         }
         let text = &text[..text.floor_char_boundary(LINE_MAX)];
@@ -60,13 +66,22 @@ impl Troubles {
         }
     }
 
-    /// Those of the last ten minutes, the newest last.
+    /// Those of the last ten minutes but for attempts to reach a peer, the newest last.
     pub fn recent(&self) -> Vec<String> {
+        self.of(REMEMBERED_MS, |text| !text.starts_with(ATTEMPT))
+    }
+
+    /// Attempts of the last minute to reach a peer, the newest last.
+    pub fn attempts(&self) -> Vec<String> {
+        self.of(ATTEMPTS_REMEMBERED_MS, |text| text.starts_with(ATTEMPT))
+    }
+
+    fn of(&self, remembered_ms: u128, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let now = self.clock.now();
         let lines = self.lines.lock();
         let recent = lines
             .iter()
-            .filter(|(at, _)| now.since(*at).as_millis() <= REMEMBERED_MS);
+            .filter(|(at, text)| now.since(*at).as_millis() <= remembered_ms && wanted(text));
         recent.map(|(_, text)| text.clone()).collect()
     }
 }
@@ -86,11 +101,18 @@ mod tests {
         let troubles = Troubles::new(clock.clone());
         troubles.note("ERROR quptime: Not delivered, delivery=a: b\n");
         troubles.note("ERROR quptime: Failed to connect to peer, node_id=7, error=connection refused\n");
+        troubles.note("ERROR quptime: manual-edit: not applied: line 7: unknown key");
+        troubles.note("ERROR quptime: propose to master: no quorum, change refused (live 1, need 2)");
         troubles.note("something else: b");
         troubles.note("ERROR quptime: Not delivered, delivery=a: b\n");
         let both = ["something else: b", "Not delivered, delivery=a: b"];
         assert_eq!(troubles.recent(), both);
-        clock.advance(Duration::from_mins(10));
+        let attempt = ["Failed to connect to peer, node_id=7, error=connection refused"];
+        assert_eq!(troubles.attempts(), attempt);
+        clock.advance(Duration::from_mins(1));
+        assert_eq!(troubles.attempts(), attempt);
+        clock.advance(Duration::from_mins(9));
+        assert_eq!(troubles.attempts(), [""; 0]);
         assert_eq!(troubles.recent(), both);
         clock.advance(Duration::from_millis(1));
         assert_eq!(troubles.recent(), [""; 0]);
