@@ -15,6 +15,9 @@
 //! - [`store`]: where all of it lies.
 //! - [`database`], [`probe`]: what a keeper asks of its PostgreSQL, and a monitor of everybody's.
 //! - [`postgres`]: both of these with a real server.
+//! - [`layout`], [`group`], [`mirror`]: what lies where in the store, how a group is read, and how one keeps up with it.
+//! - [`monitor`]: the elected one carries out what is decided.
+//! - [`keeper`]: beside each PostgreSQL, does what is assigned.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
 //! Everything but the store, those two and [`postgres`] is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
@@ -25,8 +28,13 @@ pub mod change;
 pub mod database;
 pub mod decide;
 pub mod election;
+pub mod group;
+pub mod keeper;
+pub mod layout;
+pub mod mirror;
 #[cfg(test)]
 mod model;
+pub mod monitor;
 pub mod names;
 pub mod postgres;
 pub mod probe;

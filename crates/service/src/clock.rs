@@ -97,6 +97,22 @@ pub trait Clock: Send + Sync + Debug {
     fn unix_ms(&self) -> u64;
 }
 
+/// Time that runs on while the machine sleeps, for deadlines that others count too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BootClock;
+
+impl Clock for BootClock {
+    fn now(&self) -> Moment {
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .expect("Linux has had this clock since 2.6.39");
+        Moment(u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn unix_ms(&self) -> u64 {
+        SystemClock::new().unix_ms()
+    }
+}
+
 /// A clock handed around by value.
 pub type SharedClock = Arc<dyn Clock>;
 
