@@ -137,6 +137,13 @@ pub(crate) static TABLE: &[Applet] = &[
         command: slo::cli::command,
         main: slo::cli::main,
     },
+    Applet {
+        name: "pg_autoctl",
+        about: "PostgreSQL that fails over by itself",
+        system: "pgaf",
+        command: pgaf::cli::command,
+        main: pgaf::cli::main,
+    },
 ];
 
 /// The entry of this name. A program that waits to be installed in the place of another is called `qu-new` or the like.

@@ -18,13 +18,16 @@
 //! - [`layout`], [`group`], [`mirror`]: what lies where in the store, how a group is read, and how one keeps up with it.
 //! - [`monitor`]: the elected one carries out what is decided.
 //! - [`keeper`]: beside each PostgreSQL, does what is assigned.
+//! - [`cli`], [`config`]: the program `pg_autoctl` and its files.
 //! - [`settings`]: how patient the monitor is, and which values fit each other.
 //!
-//! Everything but the store, those two and [`postgres`] is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
+//! Everything that decides is pure: no clock, no network, no disk. `model` (tests) plays it with crashes, delayed writes, stale reads and
 //! processes that freeze and wake, all schedules of small groups and random ones of larger groups, and then again with one rule taken
 //! away at a time, which has to be noticed.
 
 pub mod change;
+pub mod cli;
+pub mod config;
 pub mod database;
 pub mod decide;
 pub mod election;
