@@ -45,6 +45,9 @@ const OWN_WRITES: Duration = Duration::from_secs(2);
 /// The least time between two turns of which the first could not do all it wanted.
 const SOON: Duration = Duration::from_millis(50);
 
+/// How often others are let in although nothing has changed: slots of standbys are moved on with it.
+const LET_IN_AGAIN: Duration = Duration::from_secs(10);
+
 /// Why a turn came to nothing. The next one tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
@@ -80,7 +83,10 @@ struct Shared<D> {
     node: NodeId,
     remembered: Mutex<StateFile>,
     tenure: Mutex<Tenure>,
+    /// What keeps turns from getting on.
     trouble: Mutex<Option<String>>,
+    /// What keeps reports from leaving.
+    unreported: Mutex<Option<String>>,
     /// PostgreSQL does not run and will not without help.
     dead: AtomicBool,
     reports: AtomicU64,
@@ -102,6 +108,8 @@ pub struct Keeper<D> {
     attempts: Option<(u32, service::clock::Moment)>,
     /// Since when a standby that should receive does not.
     cut_off_since: Option<service::clock::Moment>,
+    /// Whom PostgreSQL was told to let in, what it did then, and when that was.
+    let_in: Option<(Vec<database::Peer>, Running, service::clock::Moment)>,
 }
 
 impl<D: Database> Keeper<D> {
@@ -123,6 +131,7 @@ impl<D: Database> Keeper<D> {
             remembered: Mutex::new(remembered),
             tenure: Mutex::default(),
             trouble: Mutex::default(),
+            unreported: Mutex::default(),
             dead: AtomicBool::new(false),
             reports: AtomicU64::new(0),
             news: Notify::new(),
@@ -135,6 +144,7 @@ impl<D: Database> Keeper<D> {
             barrier: None,
             attempts: None,
             cut_off_since: None,
+            let_in: None,
         })
     }
 
@@ -166,7 +176,7 @@ impl<D: Database> Keeper<D> {
                     pace
                 }
                 Err(trouble) => {
-                    self.shared.complain(trouble.to_string());
+                    self.shared.complain(&trouble);
                     turn::Pace::Calm
                 }
             };
@@ -193,6 +203,21 @@ impl<D: Database> Keeper<D> {
         }
     }
 
+    /// Lets the others in if that may have to be done again: somebody has come, PostgreSQL was started, or a while has passed.
+    async fn let_in(&mut self, group: &GroupState, running: Running) -> Result<(), Trouble> {
+        let others = takeover::others(group, self.shared.node);
+        let now = self.shared.clock.now();
+        let done = self.let_in.as_ref().is_some_and(|(whom, then, when)| {
+            *whom == others && *then == running && now.since(*when) < LET_IN_AGAIN
+        });
+        if !done {
+            self.let_in = None;
+            self.shared.database.let_in(&others).await?;
+            self.let_in = Some((others, running, now));
+        }
+        Ok(())
+    }
+
     /// The end of the keeper: PostgreSQL first, then the lock.
     async fn leave(&mut self, how: Stop) -> Result<(), Trouble> {
         let group = GroupState::read(&self.mirror.now(), &self.shared.group)?;
@@ -208,6 +233,17 @@ impl<D: Database> Keeper<D> {
     }
 }
 
+/// Answers whether it was something else than before.
+fn say_once(before: &Mutex<Option<String>>, trouble: &Trouble) -> bool {
+    let (mut before, trouble) = (before.lock(), trouble.to_string());
+    let new = before.as_ref() != Some(&trouble);
+    if new {
+        warn!("{trouble}");
+        *before = Some(trouble);
+    }
+    new
+}
+
 impl<D: Database> Shared<D> {
     fn interval(&self, mirror: &Mirror) -> Duration {
         GroupState::read(&mirror.now(), &self.group)
@@ -218,11 +254,8 @@ impl<D: Database> Shared<D> {
     }
 
     /// Says what does not get on, once.
-    fn complain(&self, trouble: String) {
-        let mut before = self.trouble.lock();
-        if before.as_ref() != Some(&trouble) {
-            warn!("{trouble}");
-            *before = Some(trouble);
+    fn complain(&self, trouble: &Trouble) {
+        if say_once(&self.trouble, trouble) {
             self.news.notify_one();
         }
     }
@@ -232,8 +265,11 @@ impl<D: Database> Shared<D> {
         state: tokio::sync::watch::Receiver<Arc<crate::store::Snapshot>>,
     ) {
         loop {
-            if let Err(trouble) = shared.report().await {
-                shared.complain(trouble.to_string());
+            match shared.report().await {
+                Ok(()) => *shared.unreported.lock() = None,
+                Err(trouble) => {
+                    say_once(&shared.unreported, &trouble);
+                }
             }
             let interval = {
                 let snapshot = state.borrow();

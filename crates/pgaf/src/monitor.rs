@@ -57,10 +57,18 @@ impl<P: Probe> Monitor<P> {
 
     /// Runs until it is dropped. Waits for its election, works, and begins anew when it is not the elected one any more.
     pub async fn run(self) {
+        let mut said = None;
         loop {
-            if let Err(error) = self.term().await {
-                warn!(%error, "store");
-                tokio::time::sleep(TICK * 5).await;
+            match self.term().await {
+                Ok(()) => said = None,
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        warn!(error, "the store does not answer");
+                        said = Some(error);
+                    }
+                    tokio::time::sleep(TICK * 5).await;
+                }
             }
         }
     }

@@ -45,7 +45,8 @@ pub fn as_postgres(name: &str, test: impl FnOnce(&Path, &AddressBlock) -> Result
         owner.context("chown")?.success(),
         "the user {USER} owns no directory"
     );
-    let program = readable_program(&dir)?;
+    let own = env::current_exe().context("who am I")?;
+    let program = readable_program(&dir, own, "test-program")?;
     let mut command = Command::new(require("setpriv")?);
     command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
     // It ends with this one, and what it has started ends with it.
@@ -59,6 +60,10 @@ pub fn as_postgres(name: &str, test: impl FnOnce(&Path, &AddressBlock) -> Result
         .env("HOME", dir.path())
         .current_dir(dir.path())
         .stdin(Stdio::null());
+    // Tests of single crates run without it; those that need it say so.
+    if let Ok(binary) = crate::mainstay_binary() {
+        command.env("MAINSTAY_BIN", readable_program(&dir, binary, "mainstay")?);
+    }
     let output = command.output().context("cannot run the test again")?;
     print(&output.stdout, &output.stderr);
     if !output.status.success() {
@@ -70,17 +75,16 @@ pub fn as_postgres(name: &str, test: impl FnOnce(&Path, &AddressBlock) -> Result
     Ok(())
 }
 
-/// This program, or a copy in the directory if it lies where only root can go.
-fn readable_program(dir: &TestDir) -> Result<PathBuf> {
-    let program = env::current_exe().context("who am I")?;
+/// A program, or a copy in the directory if it lies where only root can go.
+fn readable_program(dir: &TestDir, program: PathBuf, name: &str) -> Result<PathBuf> {
     let mut test = Command::new(require("setpriv")?);
     test.args(["--reuid", USER, "--regid", USER, "--clear-groups", "--"]);
     let reaches = test.args(["test", "-x"]).arg(&program).status();
     if reaches.is_ok_and(|status| status.success()) {
         return Ok(program);
     }
-    let copy = dir.join("test-program");
-    fs::copy(&program, &copy).context("cannot copy the test program")?;
+    let copy = dir.join(name);
+    fs::copy(&program, &copy).with_context(|| format!("cannot copy {}", program.display()))?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     Ok(copy)
 }

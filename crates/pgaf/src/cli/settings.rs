@@ -162,16 +162,15 @@ impl Get {
             Ok(match self {
                 Get::Monitor(command) => {
                     let state = read(&command.place.store()?, &GroupId::of("default")?).await?;
-                    match &command.setting {
-                        Some(name) => state.settings.get(name)?,
-                        None => {
-                            let all = state.settings.list();
-                            let lines: Vec<String> = all
-                                .iter()
-                                .map(|(name, value)| format!("{name} = {value}"))
-                                .collect();
-                            lines.join("\n")
-                        }
+                    if let Some(name) = &command.setting {
+                        state.settings.get(name)?
+                    } else {
+                        let all = state.settings.list();
+                        let lines: Vec<String> = all
+                            .iter()
+                            .map(|(name, value)| format!("{name} = {value}"))
+                            .collect();
+                        lines.join("\n")
                     }
                 }
                 Get::Formation(OfFormation::NumberSyncStandbys(formation)) => {

@@ -231,6 +231,11 @@ impl State {
         for hindrance in hindrances(&state) {
             terminal::note(&hindrance);
         }
+        for (node, at) in &state.reports {
+            if let (Some(trouble), Some(entry)) = (&at.value.trouble, state.nodes.get(node)) {
+                terminal::note(&format!("{} does not get on: {trouble}", entry.value.name));
+            }
+        }
         Ok(())
     }
 }

@@ -122,7 +122,7 @@ impl<D: Database> Keeper<D> {
         shared.database.set_names(&self.first_names(group)).await?;
         shared.database.promote().await?;
         shared.remember(|kept| kept.standby = false)?;
-        shared.database.let_in(&others(group, shared.node)).await?;
+        self.let_in(group, Running::Primary).await?;
         Ok(None)
     }
 

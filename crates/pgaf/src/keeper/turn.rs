@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::names::Progress;
-use super::takeover::{others, peer};
+use super::takeover::peer;
 use super::{Keeper, Trouble};
 use crate::database::{Database, Running, Status, Stop};
 use crate::election;
@@ -116,7 +116,10 @@ impl<D: Database> Keeper<D> {
         let now = shared.clock.now();
         let (tried, since) = self.attempts.unwrap_or((0, now));
         self.attempts = Some((tried + 1, since));
-        warn!(attempt = tried + 1, "postgres is started");
+        if tried > 0 {
+            warn!(attempt = tried + 1, "postgres is started again");
+        }
+        self.let_in = None;
         let started = shared.database.serve().await;
         let settings = &group.settings;
         if started.is_err()
@@ -179,14 +182,13 @@ impl<D: Database> Keeper<D> {
                 if status.running == Running::Not || anew {
                     self.cut_off_since = None;
                     self.follow(group).await?;
+                } else {
+                    self.let_in(group, status.running).await?;
                 }
                 Ok(Pace::Calm)
             }
             NodeState::Primary | NodeState::WaitPrimary | NodeState::Single => {
-                self.shared
-                    .database
-                    .let_in(&others(group, self.shared.node))
-                    .await?;
+                self.let_in(group, status.running).await?;
                 Ok(Pace::Calm)
             }
             _ => Ok(Pace::Calm),
@@ -222,7 +224,7 @@ impl<D: Database> Keeper<D> {
                 } else if let Progress::More(pace) = self.change(group, &Names::nobody()).await? {
                     return Ok(Some(pace));
                 }
-                database.let_in(&others(group, shared.node)).await?;
+                self.let_in(group, Running::Primary).await?;
                 Ok(None)
             }
             NodeState::WaitPrimary => self.take_over(group, status).await,
@@ -291,12 +293,11 @@ impl<D: Database> Keeper<D> {
         if let Progress::More(pace) = self.change(group, &Names::nobody()).await? {
             return Ok(Some(pace));
         }
-        shared.database.let_in(&others(group, shared.node)).await?;
+        self.let_in(group, Running::Primary).await?;
         Ok(None)
     }
 
     async fn be_primary(&mut self, group: &GroupState, status: &Status) -> Result<Option<Pace>, Trouble> {
-        let shared = self.shared.clone();
         if status.running != Running::Primary {
             // It has its place back, with the names on its disk, as the record has them.
             if let Some(revision) = self.hold_again(group, status).await? {
@@ -305,7 +306,7 @@ impl<D: Database> Keeper<D> {
             self.restart(group).await?;
             return Ok(None);
         }
-        shared.database.let_in(&others(group, shared.node)).await?;
+        self.let_in(group, Running::Primary).await?;
         if group.group.wanted.any() == 0 {
             return Ok(None);
         }
