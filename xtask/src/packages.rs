@@ -39,6 +39,7 @@ pub(crate) const TEST: &[&str] = &[
     "prometheus-blackbox-exporter",
     "python3-aiosmtpd",
     "python3-venv",
+    "redis-server",
     "rocksdb-tools",
     "systemd-container",
     "tmux",
@@ -70,6 +71,7 @@ const SERVICES: &[(&str, &str)] = &[
         "prometheus-blackbox-exporter",
         "prometheus-blackbox-exporter.service",
     ),
+    ("redis-server", "redis-server.service"),
     ("unbound", "unbound.service"),
 ];
 

@@ -5,10 +5,13 @@
 
 mod eval;
 mod generate;
+mod import;
+mod report;
 mod routes;
 mod run;
 mod runbooks;
 mod simulate;
+mod status;
 mod validate;
 
 use std::ffi::OsString;
@@ -49,6 +52,12 @@ enum Command {
     Run(run::Run),
     /// Say once what the alerts of objectives see at a moment.
     Eval(eval::Eval),
+    /// Show how budgets stand, and which alerts would fire.
+    Status(status::Status),
+    /// Tell what budgets were spent on, as text, page, chart or data.
+    Report(report::Report),
+    /// Write objectives of Sloth or Pyrra as OpenSLO.
+    Import(import::Import),
     /// Say when an outage makes alerts fire and when they are quiet again.
     Simulate(simulate::Simulate),
 }
@@ -80,6 +89,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Command::Runbooks(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Report(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Simulate(command) => command.run(),
     };
     match done {

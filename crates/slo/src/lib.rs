@@ -9,15 +9,19 @@
 //! - [`burn`]: the arithmetic of burn rates, from the formula. No table anywhere.
 //! - [`rules`], [`routes`], [`page`]: texts that are made from objectives, the same bytes for the same input.
 //! - [`simulate`]: an outage played against the alerts, by the rules of Prometheus itself.
+//! - [`import`]: objectives of other programs.
+//! - [`budget`]: what a budget was spent on.
 //! - [`live`]: the same evaluated against a real Prometheus, and told.
 //! - [`cli`]: the program.
 //!
 //! Only [`live`], [`cli`] and the reading of files in [`document::files`] do IO; nothing else reads a clock.
 
+pub mod budget;
 pub mod burn;
 pub mod cli;
 pub mod decimal;
 pub mod document;
+pub mod import;
 pub mod live;
 pub mod objective;
 pub mod pace;

@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod daemon;
+pub mod history;
 pub mod look;
 pub mod machine;
 mod metrics;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lab::applets::find_program;
 
 /// Program, package.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("amtool", "prometheus-alertmanager"),
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
@@ -25,6 +25,7 @@ const PACKAGES: [(&str, &str); 25] = [
     ("promtool", "prometheus"),
     ("psql", "postgresql-client"),
     ("python3", "python3"),
+    ("redis-server", "redis-server"),
     ("setpriv", "util-linux"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),

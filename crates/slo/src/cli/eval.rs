@@ -13,13 +13,13 @@ use terminal::Table;
 use super::Files;
 use crate::live::look::{Eye, Round};
 use crate::live::machine::{Look, Reading};
-use crate::live::prometheus::Prometheus;
+use crate::live::prometheus::{Prometheus, Trouble};
 use crate::objective::Objective;
 use crate::pace::Pace;
 use crate::rules::{INTERVAL, percent};
 
 /// The endpoint did not answer.
-pub(super) const ENDPOINT: u8 = 2;
+const ENDPOINT: u8 = 2;
 
 /// What was asked for with `--check` is so: an alert fires, a budget is gone.
 pub(super) const CHECKED: u8 = 3;
@@ -157,6 +157,11 @@ pub(super) fn refuse_silence(round: &Round, address: &str) -> Result<()> {
         Some(why) => Err(with_code(ENDPOINT, anyhow!("{address}: {why}"))),
         None => Ok(()),
     }
+}
+
+/// What a query about an objective has met.
+pub(super) fn of_endpoint(objective: &Objective, trouble: &Trouble) -> anyhow::Error {
+    with_code(ENDPOINT, anyhow!("{}: {trouble}", objective.name))
 }
 
 impl Answer {

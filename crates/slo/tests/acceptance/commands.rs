@@ -65,7 +65,12 @@ fn what_is_not_there_is_said() {
         ),
         (&["validate", text(dir.path())], 1, "no .yaml or .yml file in it"),
         (&["generate"], 64, "required"),
-        (&["status"], 64, "unrecognized subcommand 'status'"),
+        (
+            &["import", "sloth", "examples/slo/api-latency.yaml"],
+            1,
+            "kind \"SLO\" is not Sloth's",
+        ),
+        (&["standing"], 64, "unrecognized subcommand 'standing'"),
         (&["generate", "examples/slo", "--extra-rules"], 64, "--out"),
         (
             &["simulate", "examples/slo", "--outage", "60"],

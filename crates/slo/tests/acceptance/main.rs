@@ -8,6 +8,7 @@
 
 mod commands;
 mod firing;
+mod history;
 mod live;
 mod pages;
 mod random;
