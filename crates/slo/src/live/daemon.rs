@@ -211,21 +211,17 @@ impl Evaluator {
         let pace = self.pace;
         let before = std::mem::replace(&mut self.looks, round.looks);
         let objectives = self.objectives.clone();
-        let mut is_changed = false;
+        let memory = self.kept.alerts.clone();
         for (number, objective) in objectives.iter().enumerate() {
             let look = &self.looks[number];
             tell_change(objective, before.get(number).map(|look| &look.data), &look.data);
-            let memory = self.kept.alerts.clone();
             let events = decide(objective, look, &mut self.kept.alerts, pace);
-            is_changed |= is_different(&memory, &self.kept.alerts);
             self.measure(number, objective, round.periods.get(number));
             self.queue(Some(number), &events, round.down.as_deref(), at_ms);
         }
-        let memory = self.kept.alerts.clone();
         let events = decide_endpoint(round.down.is_some(), at_ms, &mut self.kept.alerts, pace);
-        is_changed |= is_different(&memory, &self.kept.alerts);
         self.queue(None, &events, round.down.as_deref(), at_ms);
-        if is_changed {
+        if is_different(&memory, &self.kept.alerts) {
             self.save();
         }
     }

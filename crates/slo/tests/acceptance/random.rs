@@ -1,10 +1,16 @@
-//! `slo simulate` against `promtool test rules`: the same moments for patterns that chance has chosen.
+//! `slo simulate` against `promtool test rules`, and what `slo run` decides against both: the same moments for patterns that chance has chosen.
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use slo::burn::{Condition, FAST, SLOW};
 use slo::decimal::Decimal;
+use slo::document::{Findings, parse};
+use slo::live::machine::{Data, Look, Memory, Reading, decide};
+use slo::objective::{Alert, Objective, resolve};
+use slo::pace::Pace;
 use slo::simulate::{Samples, Setting, Stretch, firings};
 use slo::span::Span;
 
@@ -130,4 +136,88 @@ fn simulation_and_prometheus_agree() {
     std::fs::write(dir.join("all.yaml"), documents).unwrap();
     slo(&["generate", text(&dir.join("all.yaml")), "--out", text(dir.path())]).ok();
     assert_holds(&dir.join("slo.yml"), &worlds);
+}
+
+/// What the live evaluator makes of a pattern: when an alert fires, in seconds since the first stretch.
+fn evaluated(
+    objective: &Objective,
+    setting: Setting,
+    stretches: &[Stretch],
+    alert: &Alert,
+) -> Vec<(i64, Option<i64>)> {
+    // As long as the simulation plays.
+    let samples = Samples::of(
+        setting,
+        stretches,
+        alert.condition.long.as_seconds() + 2 * setting.evaluate,
+    );
+    let end = samples.total.len() as u64 * setting.scrape;
+    let mut memory = Memory::default();
+    let mut found: Vec<(i64, Option<i64>)> = Vec::new();
+    let mut was_firing = false;
+    for now in (0..end).step_by(usize::try_from(setting.evaluate).unwrap()) {
+        let since = now as i64 - setting.before as i64;
+        let ratios = objective.windows().into_iter().map(|window| {
+            let ratio = samples.error_ratio(now, window);
+            (window, ratio.map_or(Reading::Nothing, Reading::Number))
+        });
+        let look = Look {
+            at_ms: now * 1000,
+            ratios: ratios.collect(),
+            events: BTreeMap::new(),
+            data: Data::Fresh,
+        };
+        decide(objective, &look, &mut memory, Pace::REAL);
+        let fires = memory.fires(&alert.name);
+        if fires && !was_firing {
+            found.push((since, None));
+        } else if was_firing
+            && !fires
+            && let Some(last) = found.last_mut()
+        {
+            last.1 = Some(since);
+        }
+        was_firing = fires;
+    }
+    found
+}
+
+/// The other test holds the simulation and Prometheus together.
+#[test]
+fn the_live_evaluator_and_the_simulation_agree() {
+    let mut runner = TestRunner::new(Config {
+        rng_seed: RngSeed::Fixed(2),
+        ..Config::default()
+    });
+    let pattern = (
+        0..OBJECTIVES.len(),
+        setting(),
+        prop::collection::vec(stretch(), 1..4),
+    );
+    let mut fired = 0;
+    for _ in 0..200 {
+        let (number, setting, stretches) = pattern.new_tree(&mut runner).unwrap().current();
+        let mut findings = Findings::default();
+        let documents = parse(
+            "a.yaml",
+            document(OBJECTIVES[number]).trim_end_matches("---\n"),
+            false,
+            &mut findings,
+        );
+        let objective = resolve(&documents, &mut findings).remove(0);
+        for alert in &objective.alerts {
+            let expected = firings(setting, &stretches, &alert.condition, objective.budget());
+            let expected: Vec<(i64, Option<i64>)> = expected
+                .iter()
+                .map(|firing| (firing.from, firing.until))
+                .collect();
+            let found = evaluated(&objective, setting, &stretches, alert);
+            assert_eq!(found, expected, "{}: {setting:?} {stretches:?}", alert.name);
+            fired += found.len();
+        }
+    }
+    assert!(
+        fired > 100,
+        "chance has chosen patterns that say something: {fired}"
+    );
 }
