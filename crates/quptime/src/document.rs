@@ -15,6 +15,7 @@ pub mod parse;
 pub mod render;
 pub mod review;
 pub mod schema;
+mod words;
 
 #[cfg(test)]
 mod reference;

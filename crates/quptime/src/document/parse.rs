@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::integrity;
 use super::schema::{Alert, Check, Document, Enrollment, Peer, SCHEMA, Settings, Window};
+use super::words::mistake_of;
 use crate::identity::NodeId;
 
 /// Largest file that is looked at: ten thousand checks take about four megabytes.
@@ -196,95 +197,6 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// What was meant to stand there, in the words of whoever writes such a file; nothing if the library's own words will do.
-fn plainly(error: &serde_saphyr::Error) -> Option<&'static str> {
-    use serde_saphyr::Error;
-    Some(match error {
-        Error::InvalidScalar { ty, .. } => match *ty {
-            "u64" | "u32" => "write a whole number, 0 or more",
-            "u16" => "write a whole number from 0 to 65535",
-            "bool" | "boolean" => "write true or false",
-            _ => return None,
-        },
-        Error::InvalidBooleanStrict { .. } => "write true or false",
-        Error::NullIntoString { .. } => "write a text, or leave the line out",
-        Error::Unexpected { expected, .. } => match *expected {
-            "mapping start" => "write keys with values, each on a line of its own below it and indented",
-            "sequence start" => "write a list, each entry on a line of its own behind a dash",
-            "string scalar" | "scalar" => "write one word or number",
-            _ => return None,
-        },
-        _ => return None,
-    })
-}
-
-/// What is wrong with anchors (`&name`) and aliases (`*name`), which hardly anybody writes on purpose.
-fn about_aliases(error: &serde_saphyr::Error) -> Option<&'static str> {
-    use serde_saphyr::Error;
-    Some(match error {
-        Error::RecursiveReferencesRequireWeakTypes { .. } => {
-            "an alias (*name) stands within what its anchor (&name) begins; write the values themselves, and texts with * or & in quotes"
-        }
-        Error::AliasReplayCounterOverflow { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
-            "too many aliases (*name); write the values themselves, and texts that begin with * in quotes"
-        }
-        Error::UnknownAnchor { .. } => {
-            "an alias (*name) has no anchor (&name) above it; write the value itself, and texts that begin with * in quotes"
-        }
-        _ => return None,
-    })
-}
-
-/// The key on this line, from 1, if one stands there.
-fn key_on(text: &str, line: u64) -> Option<&str> {
-    let line = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?;
-    let (key, _) = line.trim_start_matches(['-', ' ']).split_once(':')?;
-    let is_key = !key.is_empty()
-        && key
-            .chars()
-            .all(|letter| letter.is_ascii_lowercase() || letter == '_');
-    is_key.then_some(key)
-}
-
-/// One line, without the position in front or behind that the library may put there.
-fn mistake_of(source: &str, error: &serde_saphyr::Error) -> Mistake {
-    let line = error.location().map_or(0, |location| location.line());
-    if let Some(text) = about_aliases(error.without_snippet()) {
-        let text = text.to_owned();
-        return Mistake { line, text };
-    }
-    if let Some(text) = plainly(error.without_snippet()) {
-        let text = match key_on(source, line) {
-            Some(key) => format!("{key}: {text}"),
-            None => text.to_owned(),
-        };
-        return Mistake { line, text };
-    }
-    let full = error.without_snippet().to_string();
-    let first = full.lines().next().unwrap_or("not YAML").trim();
-    let text = match first.rfind(" at line ") {
-        Some(end) => &first[..end],
-        None => first,
-    };
-    let text = match text.strip_prefix("error: ") {
-        Some(rest) => rest,
-        None => text,
-    };
-    let text = match (text.strip_prefix("line "), text.find(": ")) {
-        (Some(_), Some(end)) => &text[end + 2..],
-        _ => text,
-    };
-    // An advice to whoever writes programs, not files.
-    let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text);
-    Mistake {
-        line,
-        text: text.trim_end_matches(':').to_owned(),
-    }
-}
-
 /// The level that a file which cannot be read says it has.
 fn level_of(text: &str) -> Option<u32> {
     let value = text.lines().find_map(|line| line.strip_prefix("schema:"))?;
@@ -355,10 +267,10 @@ mod tests {
             ),
             (
                 "version: 1\nversion: 2\n",
-                "line 2: duplicate mapping key: version",
+                "line 2: version stands there twice; keep one of them",
             ),
             ("version: 1\nchekcs: []\n", "line 2: unknown field"),
-            ("peers: []\n", "missing field"),
+            ("peers: []\n", "version is missing"),
             ("version: 1\nchecks: [\n", "line "),
             ("- version\n", "line 1: "),
             (
