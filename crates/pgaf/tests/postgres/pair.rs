@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pgaf::Names;
 use pgaf::database::{Database as _, Error, Running, Stop};
 
 use crate::node::{LIMIT, Node, has_rows, names, run};
@@ -140,13 +141,14 @@ fn names_are_in_effect_when_they_are_said_to_be() -> Result<()> {
             let writer = one.client().await?;
             let row = "insert into rows values (1)";
 
-            one.postgres.set_names(&names(&[2, 3], 1)).await?;
+            // Whoever keeps the flag that there are names has not read them.
+            changes_only_after(&one, "postgres: checkpointer", names(&[2, 3], 1)).await?;
             one.barrier(&[2, 3]).await?;
             // Any one of them is enough.
             three.postgres.stop(Stop::Kill).await?;
             tokio::time::timeout(LIMIT, writer.simple_query(row)).await??;
             // Both are needed from the moment this has answered, though the one there is confirms at once.
-            one.postgres.set_names(&names(&[2, 3], 2)).await?;
+            changes_only_after(&one, "postgres: walsender", names(&[2, 3], 2)).await?;
             let mut waiting = tokio::spawn(async move {
                 let written = writer.simple_query(row).await;
                 (writer, written)
@@ -161,8 +163,8 @@ fn names_are_in_effect_when_they_are_said_to_be() -> Result<()> {
 
             // Nobody is waited for, and then somebody who is not there: never a commit that does not wait.
             two.postgres.stop(Stop::Kill).await?;
-            for _ in 0..8 {
-                one.postgres.set_names(&pgaf::Names::nobody()).await?;
+            for _ in 0..4 {
+                one.postgres.set_names(&Names::nobody()).await?;
                 tokio::time::timeout(LIMIT, writer.simple_query(row)).await??;
                 one.postgres.set_names(&names(&[2], 1)).await?;
                 let client = one.client().await?;
@@ -176,4 +178,46 @@ fn names_are_in_effect_when_they_are_said_to_be() -> Result<()> {
             Ok(())
         },
     )
+}
+
+/// Changes names while a process of the primary is frozen, which has to go on before they are in effect.
+async fn changes_only_after(primary: &Node, process: &str, names: Names) -> Result<()> {
+    let frozen = Frozen::new(primary, process)?;
+    let mut change = Box::pin(primary.postgres.set_names(&names));
+    let early = tokio::time::timeout(BLOCKED, &mut change).await;
+    ensure!(early.is_err(), "in effect without {process}: {early:?}");
+    drop(frozen);
+    Ok(tokio::time::timeout(LIMIT, change).await??)
+}
+
+/// A process that is stopped until this is dropped.
+struct Frozen(Pid);
+
+impl Frozen {
+    fn new(node: &Node, title: &str) -> Result<Frozen> {
+        let parent = node.postgres.pid().context("it runs")?;
+        let parent = format!("PPid:\t{parent}");
+        let mut pids = Vec::new();
+        // One whose standby has just died may still be there.
+        testkit::wait_until(LIMIT, "one process of that title", || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            let children = processes.filter(|entry| {
+                let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+                read("cmdline").starts_with(title) && read("status").lines().any(|line| line == parent)
+            });
+            pids = children
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .collect();
+            pids.len() == 1
+        });
+        let pid = Pid::from_raw(pids[0]);
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Frozen(pid))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
