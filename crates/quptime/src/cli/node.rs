@@ -8,6 +8,10 @@ use super::{client, status};
 use crate::api::{Answer, Request};
 use crate::document::{Change, Document, Entry, Peer};
 use crate::identity::NodeId;
+use crate::node::propose::LOST;
+
+/// The exit code of a change that was refused for lack of quorum.
+const NO_QUORUM: u8 = 4;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
@@ -30,16 +34,16 @@ pub(super) enum NodeCommand {
     },
     /// Remove a node, also one that is dead.
     Remove {
-        /// Which.
-        node_id: NodeId,
+        /// Which: its id or the beginning of that, or its address, as qu status shows them.
+        node_id: String,
         /// Also if the rest has no quorum then.
         #[arg(long)]
         force: bool,
     },
     /// Change what is known of a node.
     Edit {
-        /// Which.
-        node_id: NodeId,
+        /// Which: its id or the beginning of that, or its address, as qu status shows them.
+        node_id: String,
         /// Where the others reach it.
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
@@ -66,12 +70,12 @@ impl NodeCommand {
                 }
                 Ok(())
             }
-            NodeCommand::Remove { node_id, force } => remove(node_id, force),
+            NodeCommand::Remove { node_id, force } => remove(&node_id, force),
             NodeCommand::Edit {
                 node_id,
                 address,
                 location,
-            } => edit(node_id, address, location),
+            } => edit(&node_id, address, location),
         }
     }
 }
@@ -133,22 +137,31 @@ pub(super) fn confirm(question: &str, otherwise: &'static str) -> anyhow::Result
     anyhow::bail!(otherwise)
 }
 
-fn remove(node_id: NodeId, force: bool) -> anyhow::Result<()> {
+fn remove(node: &str, force: bool) -> anyhow::Result<()> {
     let document = client::document()?;
-    let peer = document
-        .peer(node_id)
-        .ok_or_else(|| anyhow::anyhow!("there is no node {node_id}; see qu node list"))?;
+    let (node_id, peer) = known(&document, node)?;
     let need = (document.peers.len() - 1) / 2 + 1;
     let change = Change::remove(Entry::Peer(peer.clone()));
     let done = format!("node {node_id} removed, quorum is now {need}");
-    client::configure_with(vec![change], "node remove", &done, force)
+    client::configure_with(vec![change], "node remove", &done, force).map_err(|error| {
+        match service::exit::code_of(&error) {
+            code @ NO_QUORUM => service::exit::with_code(code, anyhow::anyhow!("{error:#}; {LOST}")),
+            _ => error,
+        }
+    })
 }
 
-fn edit(node_id: NodeId, address: Option<String>, location: Option<String>) -> anyhow::Result<()> {
+fn known<'a>(document: &'a Document, node: &str) -> anyhow::Result<(NodeId, &'a Peer)> {
+    let id = meant(document, node)?;
+    let peer = document
+        .peer(id)
+        .ok_or_else(|| anyhow::anyhow!("there is no node {id}; see qu node list"))?;
+    Ok((id, peer))
+}
+
+fn edit(node: &str, address: Option<String>, location: Option<String>) -> anyhow::Result<()> {
     let document = client::document()?;
-    let before = document
-        .peer(node_id)
-        .ok_or_else(|| anyhow::anyhow!("there is no node {node_id}; see qu node list"))?;
+    let (node_id, before) = known(&document, node)?;
     let mut after = before.clone();
     if let Some(address) = address {
         crate::document::review::advertise(&address)
@@ -184,10 +197,16 @@ pub(super) fn meant(document: &Document, text: &str) -> anyhow::Result<NodeId> {
             "there is no node \"{}\"; write its id, the beginning of it, or its address, see qu node list",
             terminal::brief(text)
         ),
-        _ => anyhow::bail!(
-            "several nodes are called \"{}\"; write more of the id, see qu node list",
-            terminal::brief(text)
-        ),
+        _ => {
+            let each = found
+                .iter()
+                .map(|peer| format!("{} ({})", peer.node_id, peer.advertise));
+            let each = each.collect::<Vec<_>>().join(", ");
+            anyhow::bail!(
+                "several nodes are called \"{}\": {each}; write more of the id",
+                terminal::brief(text)
+            )
+        }
     }
 }
 

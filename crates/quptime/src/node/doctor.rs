@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::propose::REMOVED;
 use super::shared::{Mastery, Shared};
 use super::wire::{decode, encode, kind};
 use crate::api::{Examined, Finding, WebAddress};
@@ -105,12 +106,16 @@ fn time(at: Millis) -> String {
 impl Facts<'_> {
     fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![self.quorum()];
-        self.reachable(&mut findings);
-        findings.extend([
-            self.same("config ver", |known| known.beat.version.to_string()),
-            self.same("content", |known| known.beat.digest.clone()),
-            self.master(),
-        ]);
+        // Of a cluster that does not know this node there is nothing to say.
+        let is_removed = matches!(self.mastery, Mastery::Removed);
+        if !is_removed {
+            self.reachable(&mut findings);
+            findings.extend([
+                self.same("config ver", |known| known.beat.version.to_string()),
+                self.same("content", |known| known.beat.digest.clone()),
+                self.master(),
+            ]);
+        }
         for (node, known) in self.there() {
             self.node(&mut findings, node, known);
         }
@@ -154,7 +159,7 @@ impl Facts<'_> {
             Mastery::Is(master) => finding("pass", "quorum", format!("true, master {}", self.name(master))),
             Mastery::NoQuorum => finding("fail", "quorum", format!("false; {}", self.missing())),
             Mastery::Election => finding("fail", "quorum", "an election is in progress"),
-            Mastery::Removed => finding("fail", "quorum", "this node was removed from the cluster"),
+            Mastery::Removed => finding("fail", "quorum", REMOVED),
         }
     }
 
@@ -203,12 +208,7 @@ impl Facts<'_> {
                     .master
                     .map_or_else(|| "none".to_owned(), |master| self.name(master))
             }),
-            Mastery::Removed => finding(
-                "fail",
-                "master",
-                "none; ask a node that belongs to the cluster, or begin anew here",
-            ),
-            Mastery::NoQuorum => finding(
+            Mastery::NoQuorum | Mastery::Removed => finding(
                 "fail",
                 "master",
                 format!(
@@ -231,8 +231,10 @@ impl Facts<'_> {
             findings.push(finding(verdict, subject, format!("{name}{text}")));
         };
         let peers = self.document.peers.iter().map(|peer| peer.node_id);
+        // Who does not answer is told as that, and is heard by nobody.
+        let answers = |peer: &NodeId| self.examined.get(peer).is_some_and(Result::is_ok);
         let deaf: Vec<String> = peers
-            .filter(|peer| *peer != node && !known.beat.hears.contains(peer))
+            .filter(|peer| *peer != node && answers(peer) && !known.beat.hears.contains(peer))
             .map(|peer| self.name(peer))
             .collect();
         if !deaf.is_empty() {
@@ -451,6 +453,47 @@ mod tests {
         assert!(
             election[0].starts_with("warn none at this moment"),
             "{election:?}"
+        );
+    }
+
+    #[test]
+    fn a_dead_node_is_one_failure() {
+        let mut examined = all(Some(node(1)));
+        for number in [1, 2] {
+            let known = examined.get_mut(&node(number)).unwrap().as_mut().unwrap();
+            known.beat.hears = vec![node(1), node(2)];
+        }
+        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
+        assert_eq!(
+            about("hears", mastery, &examined, &state),
+            [
+                "fail alpha:9901 does not hear charlie:9901",
+                "fail bravo:9901 does not hear charlie:9901"
+            ],
+            "it answers, so that is a matter of its own"
+        );
+        examined.insert(node(3), Err("connection refused".to_owned()));
+        assert!(about("hears", mastery, &examined, &state).is_empty());
+        assert_eq!(
+            about("reachable", mastery, &examined, &state),
+            ["fail charlie:9901: connection refused"]
+        );
+    }
+
+    #[test]
+    fn a_removed_node_is_one_failure_and_says_what_to_do() {
+        let mut examined = all(None);
+        for number in [2, 3] {
+            examined.insert(node(number), Err("refused".to_owned()));
+        }
+        let (state, mastery) = (State::default(), Mastery::Removed);
+        for subject in ["reachable", "master", "hears"] {
+            assert!(about(subject, mastery, &examined, &state).is_empty(), "{subject}");
+        }
+        let quorum = about("quorum", mastery, &examined, &state);
+        assert!(
+            quorum[0].contains("qu node add --discard-remote-config"),
+            "{quorum:?}"
         );
     }
 

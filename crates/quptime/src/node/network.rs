@@ -302,7 +302,7 @@ impl Network for Mouth {
                 .map_or_else(|| number.to_string(), |node| node.to_string())
         };
         match event {
-            Event::Removed => tracing::warn!(target: "quptime", "this node was removed from the cluster"),
+            Event::Removed => tracing::warn!(target: "quptime", "{}", propose::REMOVED),
             Event::Admitted(_) => tracing::info!(target: "quptime", "admitted to the group"),
             Event::LifeSeen(node, _) => {
                 tracing::info!(target: "quptime", node = name(*node), "a node came back without its memory");

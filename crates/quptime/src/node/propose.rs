@@ -25,6 +25,13 @@ const COMMIT_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks for a master.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What is told to whoever asks a node that was removed: what it is, and how it goes on.
+pub const REMOVED: &str = "this node was removed from the cluster; to join again, run qu node add --discard-remote-config ADDRESS on a node \
+     that belongs to it; to begin anew, stop the daemon, empty its directory and run qu init";
+/// How nodes are removed when too few are left to agree on it.
+pub const LOST: &str =
+    "nodes that are gone for good are taken out of cluster.yaml as the runbook qu-lost-quorum says";
+
 /// What a change came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
@@ -47,9 +54,7 @@ pub enum Refused {
     #[error("{0}")]
     NotNow(String),
     /// This node is no member.
-    #[error(
-        "this node was removed from the cluster; ask a node that belongs to it, or begin anew with an empty directory"
-    )]
+    #[error("{REMOVED}")]
     Removed,
     /// The entries are not any more what the author saw.
     #[error("changed by somebody else in the meantime: {}; look again and repeat", .0.join(", "))]
@@ -195,9 +200,15 @@ pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Resul
     if rest.is_empty() {
         return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
     }
+    // What follows listens as well.
+    drop(ears);
+    if live < need && shared.mastery() == Mastery::NoQuorum {
+        return Err(no_quorum(shared));
+    }
     if live < need {
         return Err(Refused::NotNow(format!(
-            "only {live} of the {} nodes that would remain are live, and {need} are needed; start them first, or insist with --force",
+            "only {live} of the {} nodes that would remain are live, and {need} are needed; start them first, or insist with \
+             --force, which may leave no quorum: {LOST}",
             rest.len()
         )));
     }

@@ -215,6 +215,9 @@ fn notes(shared: &Shared, peers: &[PeerLine]) -> Vec<String> {
         notes.push(edit);
     }
     notes.extend(shared.waiting.lock().iter().cloned());
+    if shared.mastery() == Mastery::Removed {
+        notes.push(format!("removed: {}", propose::REMOVED));
+    }
     for peer in peers.iter().filter(|peer| !peer.votes) {
         notes.push(format!(
             "joining: {} ({}) catches up and does not vote yet",

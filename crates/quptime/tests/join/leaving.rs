@@ -56,7 +56,8 @@ fn a_removed_node_gets_nothing_that_is_set_afterwards() {
     let by = &cluster.nodes[(master + 1) % 4];
     // A follower, and then the master.
     for gone in [(master + 2) % 4, master] {
-        by.run(&["node", "remove", &cluster.nodes[gone].id()])
+        // Nodes may be named as people see them.
+        by.run(&["node", "remove", &cluster.nodes[gone].peer_address()])
             .unwrap()
             .ok();
         let names: Vec<String> = (0..5).map(|number| format!("after-{gone}-{number}")).collect();
@@ -75,7 +76,21 @@ fn a_removed_node_gets_nothing_that_is_set_afterwards() {
             cluster.nodes[gone].field("master").as_deref() == Some("(none — removed from cluster)")
         });
         assert_eq!(knows(&cluster.nodes[gone]), 0, "node {gone} was removed before");
+        let said = cluster.nodes[gone].run(&["status"]).unwrap();
+        assert!(
+            said.stdout
+                .contains("to join again, run qu node add --discard-remote-config"),
+            "{said:?}"
+        );
     }
+    // What they are told to do works.
+    let address = cluster.nodes[master].peer_address();
+    by.run(&["node", "add", "-y", "--discard-remote-config", &address])
+        .unwrap()
+        .ok();
+    wait_until(LIMIT, "the node to be back", || {
+        cluster.nodes[master].has_quorum()
+    });
 }
 
 #[test]
@@ -122,4 +137,17 @@ fn what_would_cost_quorum_is_refused() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("--force"), "{refused:?}");
     assert_eq!(cluster.nodes[0].version(), version);
+    // Without quorum nothing can be insisted on.
+    cluster.nodes[1].kill9().unwrap();
+    wait_until(LIMIT, "the last node to be alone", || {
+        cluster.nodes[0].field("master").as_deref() == Some("(none — no quorum)")
+    });
+    for more in [&[][..], &["--force"]] {
+        let refused = cluster.nodes[0]
+            .run(&[&["node", "remove", &living[..8]], more].concat())
+            .unwrap();
+        assert_eq!(refused.code, 4, "{refused:?}");
+        assert!(refused.stderr.contains("qu-lost-quorum"), "{refused:?}");
+        assert!(!refused.stderr.contains("--force"), "{refused:?}");
+    }
 }
