@@ -1,5 +1,5 @@
 //! What every daemon of this workspace shares around its own work: settings, logs, metrics, health, sockets, signals,
-//! drain, error kinds and exit codes.
+//! drain, files that are replaced whole, error kinds and exit codes.
 //!
 //! A program's entry function reads [`settings`], starts [`logs`], binds its ports through [`net`], builds its service
 //! and hands it to [`run::Runner`], which owns signals, readiness and the grace period.
@@ -10,6 +10,7 @@
 //! - No web framework and no RPC stack: [`metrics`] and [`health`] give texts, the systems serve them.
 
 pub mod clock;
+pub mod durable;
 pub mod error;
 pub mod exit;
 pub mod health;

@@ -6,9 +6,7 @@
 //! **Invariant:** after a write that failed nothing has changed, here or in the file.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,7 +226,7 @@ impl FileStore {
         changes: Vec<(i64, String, Option<Entry>)>,
     ) -> Result<(), Error> {
         let bytes = serde_json::to_vec(&kept).map_err(|error| Error::Refused(error.to_string()))?;
-        write(&self.0.path, &bytes)
+        service::durable::replace(&self.0.path, &bytes, 0o600)
             .map_err(|error| Error::Refused(format!("write {}: {error}", self.0.path.display())))?;
         state.kept = kept;
         state.changes.extend(changes);
@@ -242,21 +240,6 @@ impl FileStore {
 
 fn life(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// A new file in the place of the old one; both synced.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl KeptEntry {

@@ -3,10 +3,12 @@
 //! **Invariant:** whatever is written here has mode 0600 from its first byte on. The directory holds keys, secrets and addresses of channels;
 //! no place in it is for other users' eyes.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use service::durable;
 
 use super::HomeError;
 use crate::document::{self, Mistake};
@@ -88,23 +90,12 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), HomeError> {
 
 /// The same, if this still holds when the new content has been synced and is about to take its place.
 pub(super) fn write_if(path: &Path, content: &[u8], still: impl FnOnce() -> bool) -> Result<bool, HomeError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let new = dir.join(format!(".{}.new", name.unwrap_or_default()));
     let written = || -> io::Result<bool> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(content)?;
-        file.sync_all()?;
+        let staged = durable::stage(path, content, 0o600)?;
         if !still() {
-            return fs::remove_file(&new).map(|()| false);
+            return Ok(false);
         }
-        fs::rename(&new, path)?;
-        File::open(dir)?.sync_all().map(|()| true)
+        staged.put().map(|()| true)
     };
     written().map_err(io_error("write", path))
 }
