@@ -2,7 +2,9 @@
 //!
 //! Everything below `gen/` is made by `cargo xtask codegen` from `proto/`.
 
-/// Generated code: the lints of hand-written code do not apply.
+/// A module of generated code: its name, its file in `gen/` beside the file that says this, and what it is. The lints of hand-written code
+/// do not apply to it.
+#[macro_export]
 macro_rules! generated {
     ($name:ident, $file:literal, $what:literal) => {
         #[doc = $what]
