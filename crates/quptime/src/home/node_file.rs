@@ -48,7 +48,8 @@ pub struct NodeFile {
     pub watchdog_every: Option<Span>,
 }
 
-/// A channel of one node.
+/// A channel of one node. Not an [`Alert`]: that has a name, templates, escalation and other channels, of which nothing is meant here, and a key
+/// that means nothing is refused only if the type does not know it (shared parts cannot be flattened into strict structs).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FallbackAlert {
