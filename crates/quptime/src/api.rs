@@ -190,6 +190,12 @@ pub struct Examined {
     /// Where it serves pages; nothing if it was told not to.
     #[serde(default)]
     pub web: Option<WebAddress>,
+    /// What it cannot write, and why.
+    #[serde(default)]
+    pub unwritten: Option<String>,
+    /// Bytes that are free where its directory is; nothing if it does not say.
+    #[serde(default)]
+    pub room: Option<u64>,
 }
 
 /// Where a node serves pages.

@@ -221,6 +221,14 @@ impl QuCluster {
         let nodes = (1..=size)
             .map(|number| Qu::init(number, QU_SECRET))
             .collect::<Result<Vec<_>>>()?;
+        Self::of(nodes)
+    }
+
+    /// The same of nodes with files that were not started yet, numbered from 1 and all with [`QU_SECRET`].
+    ///
+    /// # Errors
+    /// If a node does not start or join.
+    pub fn of(nodes: Vec<Qu>) -> Result<Self> {
         let mut cluster = Self { nodes };
         for node in &mut cluster.nodes {
             node.spawn()?;

@@ -1,6 +1,6 @@
 //! The commands' end of the socket; the screen of `qu tui` asks through the same.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,16 +64,41 @@ pub(crate) fn ask_within(limit: Duration, request: &Request) -> anyhow::Result<A
     line.push(b'\n');
     stream.write_all(&line).context("ask the daemon")?;
     let mut said = Vec::new();
-    BufReader::new(stream)
-        .read_until(b'\n', &mut said)
-        .context("the daemon does not answer")?;
-    if said.is_empty() {
-        anyhow::bail!("the daemon ended while it was asked; look whether the change was made");
+    let read = BufReader::new(stream).read_until(b'\n', &mut said);
+    if let Err(error) = &read {
+        let is_slow = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let why = if is_slow {
+            format!("the daemon does not answer within {} s", limit.as_secs())
+        } else {
+            format!("the daemon does not answer: {error}")
+        };
+        return Err(unanswered(request, &why));
+    }
+    if said.last() != Some(&b'\n') {
+        return Err(unanswered(request, "the daemon ended while it was asked"));
     }
     match serde_json::from_slice(&said).context("understand the daemon; is it another version?")? {
         Answer::Error { exit_code, text } => Err(service::exit::with_code(exit_code, anyhow::anyhow!(text))),
         answer => Ok(answer),
     }
+}
+
+/// The daemon has the request, and nobody knows how far it came with it.
+fn unanswered(request: &Request, why: &str) -> anyhow::Error {
+    let look = match request {
+        Request::Configure { .. } => "qu cluster log",
+        Request::Invite { .. } => "qu node list",
+        Request::Acknowledge { .. } => "qu incidents",
+        Request::Status { .. }
+        | Request::Document
+        | Request::State
+        | Request::Meet { .. }
+        | Request::TestAlert { .. }
+        | Request::Doctor => return anyhow::anyhow!("{why}; try again when it runs"),
+    };
+    anyhow::anyhow!(
+        "{why}; the change may have taken effect all the same, look at {look} before you repeat it"
+    )
 }
 
 fn unexpected<T>() -> anyhow::Result<T> {

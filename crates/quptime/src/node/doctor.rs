@@ -20,6 +20,8 @@ use crate::machine::state::State;
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Clocks that are further apart make logs hard to compare.
 const OFFSET_MAX_MS: i64 = 5000;
+/// Less room than this is told: a log takes up to 8 MiB and is written a second time, with the state, when it is shortened.
+const ROOM_MIN: u64 = 64 << 20;
 /// A certificate that ends sooner is told.
 const CERTIFICATE_DAYS: i64 = 30;
 
@@ -48,7 +50,15 @@ pub fn examine(shared: &Shared) -> Examined {
         edit: shared.file.lock().note(),
         tests: shared.tests.all(),
         web: shared.web.as_ref().map(|web| web.seen()),
+        unwritten: shared.unwritten(),
+        room: room(home.dir()),
     }
+}
+
+/// Bytes that are free where this directory is.
+fn room(dir: &std::path::Path) -> Option<u64> {
+    let known = nix::sys::statvfs::statvfs(dir).ok()?;
+    known.blocks_available().checked_mul(known.fragment_size())
 }
 
 /// Looks at all nodes.
@@ -251,6 +261,14 @@ impl Facts<'_> {
             let text = self.document.with_addresses(attempt);
             say("warn", "log", format!(": {text}; within the last minute"));
         }
+        match (&known.unwritten, known.room) {
+            (Some(text), _) => say("fail", "disk", format!(": {text}")),
+            (None, Some(room)) => {
+                let verdict = if room < ROOM_MIN { "warn" } else { "pass" };
+                say(verdict, "disk", format!(": {} free", terminal::human_bytes(room)));
+            }
+            (None, None) => {}
+        }
         for mode in &known.modes {
             say("fail", "files", format!(": {mode}"));
         }
@@ -392,6 +410,8 @@ mod tests {
             edit: None,
             tests: BTreeMap::new(),
             web: None,
+            unwritten: None,
+            room: Some(1 << 30),
         }
     }
 

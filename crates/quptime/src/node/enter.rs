@@ -147,7 +147,7 @@ pub async fn run(shared: Arc<Shared>, starter: Starter, actions: Vec<Action>) {
         swept: false,
     };
     if let Err(error) = entry.go(actions).await {
-        shared.end(Ending::Failed(format!("{error:#}")));
+        shared.end(Ending::Failed(terminal::chain(&error)));
     }
 }
 
@@ -187,6 +187,10 @@ impl Entry {
                 () = self.shared.stop.cancelled() => return Ok(()),
             }
             let mut actions = self.look();
+            // What is decided is written down first, and there is no room for that.
+            if self.shared.view().is_some_and(|view| view.full.is_some()) {
+                continue;
+            }
             for input in inputs {
                 actions.extend(self.shared.entrance.lock().handle(input));
             }

@@ -24,7 +24,7 @@ pub use written::Written;
 use super::propose::{self, Refused};
 use super::shared::{Known, Shared, known_of};
 use crate::document::{self, Change, Document, Mistake, change, changes_between, entries, parse, render};
-use crate::home::{Stamp, Trust, TrustEntry};
+use crate::home::{HomeError, Stamp, Trust, TrustEntry};
 use crate::machine::Millis;
 
 /// How often the file is looked at. Looking costs one `stat`.
@@ -94,7 +94,7 @@ impl FileReport {
 pub async fn written(shared: &Shared, version: u64) {
     let mut followed = shared.followed.subscribe();
     shared.follow_now.notify_one();
-    let written = followed.wait_for(|followed| *followed >= version);
+    let written = followed.wait_for(|followed| *followed >= version || shared.unwritable.lock().is_some());
     // The change is made in any case; a file that cannot be written is told about by its keeper.
     drop(tokio::time::timeout(WRITTEN_WAIT, written).await);
 }
@@ -114,7 +114,6 @@ pub async fn run(shared: Arc<Shared>) {
         unsure: None,
         proposed: None,
         rejected: None,
-        unwritable: false,
     };
     keeper.begin();
     loop {
@@ -147,8 +146,6 @@ struct Keeper {
     proposed: Option<String>,
     /// When an edit was rejected, and the version at that time.
     rejected: Option<(Millis, u64)>,
-    /// Whether it was told that the file cannot be written.
-    unwritable: bool,
 }
 
 impl Keeper {
@@ -193,7 +190,8 @@ impl Keeper {
         let now = self.shared.now();
         if self.leaving.iter().any(|(until, _)| *until <= now) {
             self.leaving.retain(|(until, _)| *until > now);
-            tokio::task::block_in_place(|| self.trust(&view.state.document));
+            // The file is for people alone, and written with the next change.
+            drop(tokio::task::block_in_place(|| self.trust(&view.state.document)));
         }
         if self.rejected.is_some_and(|(at, version)| {
             now >= at + REJECTED_MS || view.state.document.version > version && !changed
@@ -260,7 +258,7 @@ impl Keeper {
                 self.committed = None;
                 None
             }
-            Err(crate::home::HomeError::Mistake { mistake, .. }) => {
+            Err(HomeError::Mistake { mistake, .. }) => {
                 self.refuse(&mistake.to_string());
                 None
             }
@@ -362,6 +360,7 @@ impl Keeper {
             Err(Refused::Failed(error) | Refused::NotNow(error)) => {
                 self.wait(format!("{count} changes, {error}"));
             }
+            Err(Refused::Unknown { why, .. }) => self.wait(format!("{count} changes, {why}")),
             Err(Refused::Invalid(error)) => self.refuse(&error),
             Err(refused @ Refused::Removed) => self.refuse(&refused.to_string()),
             // Judged by what is here, once it is here: it may be this very edit that is in the way.
@@ -468,7 +467,7 @@ impl Keeper {
     /// Takes what is committed to the file and to the transport.
     fn follow(&mut self, document: &Arc<Document>) {
         self.remove_from_trust(document);
-        self.trust(document);
+        let trusted = self.trust(document);
         // An edit that waits or makes no sense is not overwritten.
         let untouched = matches!(
             *self.shared.file.lock(),
@@ -494,7 +493,7 @@ impl Keeper {
         match wrote {
             Ok(true) => {
                 self.committed = Some(document.clone());
-                self.unwritable = false;
+                self.note_unwritable(trusted.err());
                 // Whoever sees the new file may edit it before this line is reached.
                 let stamp = self.stamp();
                 let mine = self.shared.home.read_cluster_text();
@@ -504,11 +503,20 @@ impl Keeper {
             // Somebody saved it meanwhile.
             Ok(false) => {}
             Err(error) => {
-                if !std::mem::replace(&mut self.unwritable, true) {
-                    tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
-                }
+                self.note_unwritable(Some(error));
+                // Nobody needs to wait for it.
+                self.shared.followed.send_modify(|_| {});
             }
         }
+    }
+
+    /// Whether the files are written. What is not is told once, and tried again all the time.
+    fn note_unwritable(&self, error: Option<HomeError>) {
+        let mut known = self.shared.unwritable.lock();
+        if let (None, Some(error)) = (&*known, &error) {
+            tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
+        }
+        *known = error.map(|error| error.to_string());
     }
 
     fn remove_from_trust(&mut self, document: &Document) {
@@ -524,15 +532,15 @@ impl Keeper {
             .retain(|(_, leaving)| document.peer(leaving.node).is_none());
     }
 
-    fn trust(&self, document: &Document) {
+    fn trust(&self, document: &Document) -> Result<(), HomeError> {
         let leaving: Vec<Known> = self.leaving.iter().map(|(_, known)| known.clone()).collect();
         self.shared.trust(document, &leaving);
-        write_trust(&self.shared, document);
+        write_trust(&self.shared, document)
     }
 }
 
 /// Writes `trust.yaml` if it says something else.
-fn write_trust(shared: &Shared, document: &Document) {
+fn write_trust(shared: &Shared, document: &Document) -> Result<(), HomeError> {
     let before = shared.home.read_trust().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(shared.wall() as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let now = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
@@ -553,9 +561,8 @@ fn write_trust(shared: &Shared, document: &Document) {
     let trust = Trust {
         entries: entries.collect(),
     };
-    if trust != before
-        && let Err(error) = shared.home.write_trust(&trust)
-    {
-        tracing::error!(target: "quptime", error = %error, "trust.yaml cannot be written");
+    if trust == before {
+        return Ok(());
     }
+    shared.home.write_trust(&trust)
 }

@@ -11,12 +11,13 @@ use super::shared::{Mastery, Shared, quorum_of};
 use super::wire::{Proposal, Proposed, decode, encode, kind};
 use crate::document::change::{self, Change};
 use crate::document::schema::SCHEMA;
-use crate::document::{Document, integrity, review};
+use crate::document::{Document, entries, integrity, review};
 use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::command::{Command, Configure};
 use crate::machine::state::{ALERT_REMOVED, Outcome};
 use crate::raft::core::ProposeError;
+use crate::raft::view::View;
 
 /// How long a change waits for a master while one is elected or hands over.
 const MASTER_WAIT: Duration = Duration::from_secs(5);
@@ -65,9 +66,19 @@ pub enum Refused {
     /// There is nothing to change.
     #[error("{0}")]
     Outdated(String),
-    /// It was or was not made.
-    #[error("propose to master: {0}")]
+    /// It was not made.
+    #[error("propose to master: {0}; nothing was changed")]
     Failed(String),
+    /// It was or was not made, and may be made yet.
+    #[error(
+        "propose to master: {why}; it may have taken effect all the same, look at {look} before you repeat it"
+    )]
+    Unknown {
+        /// What came between.
+        why: String,
+        /// The command that shows whether it was made.
+        look: &'static str,
+    },
 }
 
 impl Refused {
@@ -80,7 +91,8 @@ impl Refused {
             | Refused::Invalid(_)
             | Refused::NotNow(_)
             | Refused::Outdated(_)
-            | Refused::Failed(_) => 1,
+            | Refused::Failed(_)
+            | Refused::Unknown { .. } => 1,
         }
     }
 }
@@ -113,7 +125,12 @@ pub async fn configure(
         .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
     let warnings = reviewed(&wanted, &changes)?;
     check_removals(shared, &changes, force)?;
-    match propose_changes(shared, changes, &wanted, uid, what).await {
+    let made = propose_changes(shared, changes.clone(), &wanted, uid, what).await;
+    let made = match made {
+        Err(refused @ Refused::Unknown { .. }) => shows(shared, &changes).await.ok_or(refused),
+        made => made,
+    };
+    match made {
         Ok(done) => {
             // Whoever asked may look at the file next.
             super::file::written(shared, done.version).await;
@@ -126,6 +143,32 @@ pub async fn configure(
         }
         Err(refused) => Err(refused),
     }
+}
+
+/// Waits a while whether changes of unknown outcome were made after all: the next master commits what the last one has handed out.
+async fn shows(shared: &Shared, changes: &[Change]) -> Option<Done> {
+    let core = shared.core.get()?;
+    let mut views = core.views();
+    let is_so = |view: &View| {
+        let current = entries(&view.state.document);
+        view.full.is_some()
+            || changes
+                .iter()
+                .all(|change| current.get(&change.key) == change.wanted.as_ref())
+    };
+    let mut seen = None;
+    let looked = views.wait_for(|view| {
+        // Most views differ in the time alone.
+        let is_news = seen
+            .as_ref()
+            .is_none_or(|seen| !Arc::ptr_eq(seen, &view.state.document))
+            || view.full.is_some();
+        seen = Some(view.state.document.clone());
+        is_news && is_so(view)
+    });
+    let view = tokio::time::timeout(MASTER_WAIT, looked).await.ok()?.ok()?;
+    let version = view.state.document.version;
+    view.full.is_none().then_some(Done { version })
 }
 
 /// Whether the result of changes makes sense; yields warnings.
@@ -243,7 +286,8 @@ pub async fn soon_master(shared: &Shared) -> Mastery {
         let mastery = shared.mastery();
         let soon = match mastery {
             Mastery::Is(_) | Mastery::Removed => false,
-            Mastery::Election => true,
+            // A node that cannot write hears of a new master in time, from others.
+            Mastery::Election => shared.view().is_none_or(|view| view.full.is_none()),
             Mastery::NoQuorum => shared.now() < MASTER_WAIT.as_millis() as u64,
         };
         if !soon || shared.clock.now() >= deadline {
@@ -264,9 +308,14 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
     };
     let deadline = shared.clock.now() + MASTER_WAIT;
     loop {
+        if let Some(full) = shared.view().and_then(|view| view.full.clone()) {
+            return Err(Refused::NotNow(format!(
+                "the disk of this node is full ({full}); nothing was changed, make room or ask another node"
+            )));
+        }
         let proposed = match soon_master(shared).await {
             Mastery::Is(master) if master == shared.me => as_master(shared, command.clone()).await,
-            Mastery::Is(master) => pass_on(shared, master, &command).await?,
+            Mastery::Is(master) => pass_on(shared, master, &command).await,
             Mastery::Election => Proposed::NotMaster,
             Mastery::NoQuorum => return Err(no_quorum(shared)),
             Mastery::Removed => return Err(Refused::Removed),
@@ -283,41 +332,50 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
             }
             Proposed::Conflict(entries) => return Err(Refused::Conflict(entries)),
             Proposed::Invalid(text) => return Err(Refused::Invalid(text)),
-            Proposed::Unknown(text) => return Err(failed(text)),
+            Proposed::Failed(text) => return Err(told(Refused::Failed(text))),
+            Proposed::Unknown(why) => {
+                let look = look_at(&command);
+                return Err(told(Refused::Unknown { why, look }));
+            }
             Proposed::NotMaster if shared.clock.now() >= deadline => return Err(no_quorum(shared)),
             Proposed::NotMaster => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
 }
 
-fn failed(text: String) -> Refused {
-    let refused = Refused::Failed(text);
+/// Operators search the log for the beginning of these.
+fn told(refused: Refused) -> Refused {
     tracing::error!(target: "quptime", "{refused}");
     refused
 }
 
-async fn pass_on(
-    shared: &Arc<Shared>,
-    master: crate::identity::NodeId,
-    command: &Command,
-) -> Result<Proposed, Refused> {
+/// What shows whether a command was carried out.
+fn look_at(command: &Command) -> &'static str {
+    match command {
+        Command::Acknowledge(_) => "qu incidents",
+        _ => "qu cluster log",
+    }
+}
+
+async fn pass_on(shared: &Arc<Shared>, master: NodeId, command: &Command) -> Proposed {
     let Some(transport) = shared.transport.get() else {
-        return Ok(Proposed::NotMaster);
+        return Proposed::NotMaster;
     };
     let body = encode(&Proposal {
         command: command.clone(),
     });
-    match transport
-        .request(master.number(), kind::PROPOSE, body, COMMIT_WAIT)
-        .await
-    {
-        Ok(answer) => decode(&answer).map_err(failed),
+    let asked = transport.request(master.number(), kind::PROPOSE, body, COMMIT_WAIT);
+    match asked.await {
+        Ok(answer) => decode(&answer).unwrap_or_else(|error| {
+            Proposed::Unknown(format!("the answer of the master makes no sense ({error})"))
+        }),
         // Nobody has seen it: another master may take it.
-        Err(RequestError::NotSent { .. }) => Ok(Proposed::NotMaster),
-        Err(RequestError::Refused(text)) => Err(failed(text)),
-        Err(error @ RequestError::Unknown { .. }) => Err(failed(format!(
-            "{error}; the change may have been made, look before you repeat it"
-        ))),
+        Err(RequestError::NotSent { .. }) => Proposed::NotMaster,
+        // It says so before it begins with anything.
+        Err(RequestError::Refused(text)) => Proposed::Failed(text),
+        Err(RequestError::Unknown { reason, .. }) => {
+            Proposed::Unknown(format!("the master did not answer ({reason})"))
+        }
     }
 }
 
@@ -351,14 +409,23 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
             Outcome::Conflict(entries) => Proposed::Conflict(entries.iter().map(Change::title).collect()),
             Outcome::Invalid(text) => Proposed::Invalid(text),
         },
-        Ok(Err(ProposeError::Refused(Refusal::NotLeader { .. } | Refusal::Transferring { .. }))) => {
-            Proposed::NotMaster
-        }
-        Ok(Err(error)) => Proposed::Unknown(error.to_string()),
+        Ok(Err(error)) => not_carried_out(error),
         Err(_) => Proposed::Unknown(format!(
-            "not committed within {} s; the change may still be made, look before you repeat it",
+            "the change was not confirmed within {} s",
             COMMIT_WAIT.as_secs()
         )),
+    }
+}
+
+/// What did not happen is told apart from what nobody knows.
+fn not_carried_out(error: ProposeError) -> Proposed {
+    match error {
+        ProposeError::NotTaken
+        | ProposeError::Refused(Refusal::NotLeader { .. } | Refusal::Transferring { .. }) => {
+            Proposed::NotMaster
+        }
+        ProposeError::Refused(refusal) => Proposed::Failed(refusal.to_string()),
+        ProposeError::Unknown(why) => Proposed::Unknown(why),
     }
 }
 
@@ -395,4 +462,44 @@ async fn wait_applied(shared: &Shared, index: u64) {
     let mut views = core.views();
     // Committed it is in any case; here it only shows a little later.
     drop(tokio::time::timeout(MASTER_WAIT, views.wait_for(|view| view.applied >= index)).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn what(error: ProposeError) -> String {
+        match not_carried_out(error) {
+            Proposed::NotMaster => "another master may take it".to_owned(),
+            Proposed::Failed(text) => Refused::Failed(text).to_string(),
+            Proposed::Unknown(why) => Refused::Unknown {
+                why,
+                look: "qu cluster log",
+            }
+            .to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_did_not_happen_is_told_apart_from_what_nobody_knows() {
+        let refused = ProposeError::Refused;
+        for nothing_happened in [
+            ProposeError::NotTaken,
+            refused(Refusal::NotLeader { leader: None }),
+            refused(Refusal::Transferring {
+                to: consensus::NodeId(1),
+            }),
+        ] {
+            assert_eq!(what(nothing_happened), "another master may take it");
+        }
+        assert_eq!(
+            what(refused(Refusal::Busy)),
+            "propose to master: too many requests wait for the group; try again later; nothing was changed"
+        );
+        assert_eq!(
+            what(ProposeError::Unknown("the master stopped".to_owned())),
+            "propose to master: the master stopped; it may have taken effect all the same, look at qu cluster log before you repeat it"
+        );
+    }
 }

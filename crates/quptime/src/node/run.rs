@@ -276,6 +276,7 @@ impl Run<'_> {
             introduced: Mutex::new(None),
             document_at_start: document,
             file: self.file.clone(),
+            unwritable: Mutex::default(),
             followed: watch::channel(0).0,
             follow_now: tokio::sync::Notify::new(),
             waiting: Mutex::default(),

@@ -109,6 +109,8 @@ pub struct Shared {
     pub document_at_start: Arc<Document>,
     /// How it stands with hand edits.
     pub file: Arc<Mutex<FileReport>>,
+    /// Why the files beside `raft/log` cannot be written.
+    pub unwritable: Mutex<Option<String>>,
     /// The version that `cluster.yaml` has, or would have if no edit were waiting in it.
     pub followed: watch::Sender<u64>,
     /// Somebody waits for the file to be written.
@@ -231,7 +233,7 @@ impl Shared {
         }
         let deadline = self.clock.now() + limit;
         while !matches!(self.mastery(), Mastery::Is(_)) || !self.entrance.lock().is_at_home() {
-            if self.clock.now() >= deadline {
+            if self.clock.now() >= deadline || self.unwritten().is_some() {
                 return;
             }
             tokio::time::sleep(SETTLED_EVERY).await;
@@ -240,7 +242,35 @@ impl Shared {
 
     /// The node that leads, as far as known here.
     pub fn master(&self) -> Option<NodeId> {
-        self.view()?.leader.and_then(|leader| self.node_of(leader))
+        self.master_in(&*self.view()?)
+    }
+
+    /// A node that cannot write takes no part in the group, but hears from its peers whom they follow.
+    fn master_in(&self, view: &View) -> Option<NodeId> {
+        if view.full.is_none() {
+            return view.leader.and_then(|leader| self.node_of(leader));
+        }
+        let (ears, now, dead_after) = (self.ears.lock(), self.now(), self.dead_after());
+        let group = self.group.get().copied();
+        let others = view.members.keys().filter_map(|number| self.node_of(*number));
+        let live = others.filter(|node| ears.is_live(*node, now, dead_after));
+        let beats = live.filter_map(|node| Some(&ears.of(node)?.beat));
+        let ours = beats.filter(|beat| Some(beat.group) == group);
+        let newest = ours.max_by_key(|beat| beat.term)?;
+        newest.master.filter(|master| *master != self.me)
+    }
+
+    /// What cannot be written here, if something cannot.
+    pub fn unwritten(&self) -> Option<String> {
+        let full = self.view().and_then(|view| view.full.clone());
+        match full {
+            Some(full) => Some(format!(
+                "full: {full}; this node goes on when there is room, and changes nothing until then"
+            )),
+            None => self.unwritable.lock().as_ref().map(|error| {
+                format!("cluster.yaml is out of date here until this is possible again: {error}")
+            }),
+        }
     }
 
     /// Whether and why there is no master.
@@ -254,7 +284,7 @@ impl Shared {
         let is_peer = view.state.document.version == 0 || view.state.document.peer(self.me).is_some();
         if !is_peer || view.removed {
             Mastery::Removed
-        } else if let Some(master) = view.leader.and_then(|leader| self.node_of(leader)) {
+        } else if let Some(master) = self.master_in(&view) {
             Mastery::Is(master)
         } else if self.live_voters(&view) >= quorum_of(&view) {
             Mastery::Election

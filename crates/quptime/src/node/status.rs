@@ -96,6 +96,8 @@ pub async fn status(shared: &Arc<Shared>, no_wait: bool) -> Status {
         Mastery::Election => (None, Some("election in progress")),
         Mastery::Removed => (None, Some("removed from cluster")),
     };
+    let is_full = view.as_ref().is_some_and(|view| view.full.is_some());
+    let no_master = no_master.map(|why| if is_full { "disk full" } else { why });
     let need = match &view {
         Some(view) if !view.members.is_empty() => quorum_of(view),
         _ => document.quorum(),
@@ -214,6 +216,7 @@ fn notes(shared: &Shared, peers: &[PeerLine]) -> Vec<String> {
     if let Some(edit) = shared.file.lock().note() {
         notes.push(edit);
     }
+    notes.extend(shared.unwritten().map(|text| format!("disk: {text}")));
     notes.extend(shared.waiting.lock().iter().cloned());
     if shared.mastery() == Mastery::Removed {
         notes.push(format!("removed: {}", propose::REMOVED));

@@ -110,8 +110,11 @@ async fn healthz(Handed(shared): Handed<Arc<Shared>>) -> Response {
     }
 }
 
-/// What does not turn, if something does not.
+/// What does not turn, or cannot be written, if something is so.
 pub fn stuck(shared: &Shared) -> Option<String> {
+    if let Some(full) = shared.view()?.full.as_ref() {
+        return Some(format!("the disk is full: {full}"));
+    }
     let silent = shared.wall().saturating_sub(shared.view()?.turned);
     (silent > STUCK_MS).then(|| format!("the group has not turned for {} s", silent / 1000))
 }

@@ -111,6 +111,8 @@ pub enum Proposed {
     Invalid(String),
     /// This node is not the master.
     NotMaster,
+    /// It was not carried out.
+    Failed(String),
     /// Nobody knows whether it was carried out.
     Unknown(String),
 }

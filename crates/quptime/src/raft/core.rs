@@ -3,8 +3,14 @@
 //!
 //! What is committed is applied here as well: a command takes microseconds, and there are few of them. After each turn everybody else
 //! gets a new [`View`]. Who is no peer any more leaves the group in the same turn: see `members`.
+//!
+//! A disk that is full is taken for one that is very slow: what could not be written is tried again until there is room, and until then nothing is
+//! promised to anybody, no time passes for the replica, and the [`View`] shows no leader. The others go on without this node: see `room`. A
+//! failed sync is never repeated: the node ends.
 
+mod keep;
 mod members;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -36,9 +42,6 @@ const ELECTION_SPREAD_TICKS: u32 = 4;
 const RANK_TICKS: u32 = 2;
 /// Places that count: beyond them the differences would only make elections slow.
 const RANK_MAX: u32 = 8;
-/// Log entries, and bytes of them, after which the log is replaced by a snapshot.
-const COMPACT_ENTRIES: u64 = 2000;
-const COMPACT_BYTES: u64 = 8 << 20;
 /// Inputs that may wait: whoever produces more is told to come again.
 const INPUTS_PER_TURN: usize = 1024;
 
@@ -61,25 +64,29 @@ pub struct Applied {
     pub outcome: Outcome,
 }
 
-/// Why a proposal was not carried out.
+/// Why a proposal was not carried out, or not as far as this node knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Not here, not now; nothing happened.
     #[error("{0}")]
     Refused(Refusal),
-    /// Leadership was lost before the outcome was known: it may have been carried out or not.
-    #[error("the master changed before the change was confirmed; look whether it is there")]
-    Unknown,
-    /// The node stops.
-    #[error("the node is stopping")]
-    Stopping,
+    /// The node stops, or its disk is full, and it has not begun; nothing happened.
+    #[error("the node takes no more changes")]
+    NotTaken,
+    /// It was begun, and others may have it: it may have been carried out, or be carried out later, or not. The text says what came between.
+    #[error("{0}")]
+    Unknown(String),
 }
+
+/// What came between a proposal and its outcome.
+const LEAD_LOST: &str = "the master changed before the change was confirmed";
+const STOPPED: &str = "the master stopped before the change was confirmed";
 
 /// Something for the core to do.
 enum Input {
     Messages(Vec<Message>),
     /// A snapshot has come whole; its message follows.
-    Content(Position, Box<State>),
+    Content(Position, Arc<State>),
     Propose {
         command: Command,
         /// Only in this term.
@@ -188,7 +195,7 @@ impl Core {
 
     /// A snapshot's content has arrived.
     pub fn content(&self, position: Position, state: State) {
-        self.tell(Input::Content(position, Box::new(state)));
+        self.tell(Input::Content(position, Arc::new(state)));
     }
 
     /// Proposes a command and waits until it is applied here.
@@ -197,8 +204,13 @@ impl Core {
     /// This node does not lead, or lost the lead.
     pub async fn propose(&self, command: Command, term: Option<u64>) -> Result<Applied, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Input::Propose { command, term, reply });
-        answer.await.unwrap_or(Err(ProposeError::Stopping))
+        if self.inputs.send(Input::Propose { command, term, reply }).is_err() {
+            return Err(ProposeError::NotTaken);
+        }
+        // Whatever the core takes it answers, unless it falls over.
+        answer
+            .await
+            .unwrap_or_else(|_| Err(ProposeError::Unknown(STOPPED.to_owned())))
     }
 
     /// Changes the membership.
@@ -260,16 +272,33 @@ struct Worker {
     applied: u64,
     pending: VecDeque<Pending>,
     /// Content of snapshots whose message has not come yet.
-    staged: BTreeMap<u64, (Position, Box<State>)>,
+    staged: BTreeMap<u64, (Position, Arc<State>)>,
     /// A newer commit index that is not on disk yet. It may be lost; the next write takes it along.
     hard_state: Option<HardState>,
+    /// What there was no room for.
+    unwritten: Option<Ready>,
     removed: bool,
+    /// Which file there is no room for, while the core waits.
+    full: Option<Arc<str>>,
+    /// What was asked while there was no room.
+    held: Vec<Input>,
+    /// Since when there is no room for a snapshot.
+    compacts_again: Option<Stopwatch>,
     clock: SharedClock,
     network: Arc<dyn Network>,
     node: NodeId,
     ticks: u64,
     /// When this node, removed itself, last let another one lead: the term, and the tick.
     resigned: Option<(Term, u64)>,
+}
+
+type Publish = watch::Sender<Arc<View>>;
+
+/// Whether the core goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Go,
+    Stop,
 }
 
 impl Worker {
@@ -308,7 +337,11 @@ impl Worker {
             pending: VecDeque::new(),
             staged: BTreeMap::new(),
             hard_state: None,
+            unwritten: None,
             removed: false,
+            full: None,
+            held: Vec::new(),
+            compacts_again: None,
             clock,
             network,
             node,
@@ -318,7 +351,7 @@ impl Worker {
         Ok((worker, failed))
     }
 
-    fn run(mut self, taken: &Receiver<Input>, publish: &watch::Sender<Arc<View>>, failed: OnFailure) {
+    fn run(mut self, taken: &Receiver<Input>, publish: &Publish, failed: OnFailure) {
         let mut since_tick = Stopwatch::start();
         loop {
             let patience = TICK.saturating_sub(since_tick.elapsed());
@@ -336,24 +369,38 @@ impl Worker {
                 self.tick();
             }
             self.hurry_alone();
-            if let Err(error) = self.carry_out() {
-                self.pending.clear();
-                return failed(error);
+            match self.carry_out_when_there_is_room(taken, publish) {
+                Ok(Flow::Go) if self.full.is_some() => {
+                    going_on &= self.begin_again();
+                    since_tick = Stopwatch::start();
+                }
+                Ok(Flow::Go) => {}
+                Ok(Flow::Stop) => going_on = false,
+                Err(error) => {
+                    let why = format!("the master ended before the change was confirmed ({error})");
+                    self.answer_all(taken, &why);
+                    return failed(error);
+                }
             }
             self.forget_overtaken();
             publish.send_replace(Arc::new(self.look()));
             if !going_on {
+                self.answer_all(taken, STOPPED);
                 self.finish();
                 return;
             }
         }
     }
 
-    /// Takes the newest commit index to disk, so that the next start knows more.
-    fn finish(&mut self) {
-        if let Some(hard_state) = self.hard_state.take() {
-            // It may as well be lost.
-            drop(self.disk.write(&[], Some(&hard_state)));
+    /// Nobody waits for a core that has ended.
+    fn answer_all(&mut self, taken: &Receiver<Input>, why: &str) {
+        for pending in self.pending.drain(..) {
+            drop(pending.reply.send(Err(ProposeError::Unknown(why.to_owned()))));
+        }
+        while let Ok(input) = taken.try_recv() {
+            if let Input::Propose { reply, .. } = input {
+                drop(reply.send(Err(ProposeError::NotTaken)));
+            }
         }
     }
 
@@ -403,17 +450,17 @@ impl Worker {
         }
     }
 
+    /// Can be repeated if there was no room.
     fn carry_out(&mut self) -> Result<(), DiskError> {
         loop {
-            while let Some(ready) = self.replica.ready() {
+            while let Some(ready) = self.unwritten.take().or_else(|| self.replica.ready()) {
                 self.carry_out_one(ready)?;
             }
             if !self.let_go() {
                 break;
             }
         }
-        let long = self.applied.saturating_sub(self.disk.base().position.index) >= COMPACT_ENTRIES;
-        if long || self.disk.log_bytes() >= COMPACT_BYTES {
+        if self.is_long() {
             self.compact()?;
         }
         Ok(())
@@ -423,7 +470,10 @@ impl Worker {
         for message in ready.messages.drain(..) {
             self.network.send(message);
         }
-        self.write(&mut ready)?;
+        if let Err(error) = self.write(&ready) {
+            self.unwritten = Some(ready);
+            return Err(error);
+        }
         self.replica.persisted(ready.number);
         for message in ready.messages_after.drain(..) {
             self.network.send(message);
@@ -458,39 +508,6 @@ impl Worker {
         Ok(())
     }
 
-    fn write(&mut self, ready: &mut Ready) -> Result<(), DiskError> {
-        if ready.discard || ready.snapshot.is_some() {
-            let snapshot = ready.snapshot.take();
-            let hard_state = ready.hard_state.take().or(self.hard_state.take());
-            let hard_state = hard_state.unwrap_or_else(|| self.disk.hard_state().clone());
-            let (base, state) = match snapshot {
-                Some(snapshot) => {
-                    let staged = self.staged.remove(&snapshot.position.index);
-                    let (_, state) = staged.expect("messages of snapshots without content are not taken");
-                    (snapshot, *state)
-                }
-                None => (Snapshot::default(), State::default()),
-            };
-            self.disk.rebase(&base, &state, &hard_state, false)?;
-            self.applied = base.position.index;
-            self.state = Arc::new(state);
-            if ready.entries.is_empty() {
-                return Ok(());
-            }
-        }
-        if !ready.must_sync() {
-            if ready.hard_state.is_some() {
-                self.hard_state = ready.hard_state.take();
-            }
-            return Ok(());
-        }
-        let hard_state = ready.hard_state.take().or(self.hard_state.take());
-        if ready.entries.is_empty() && hard_state.is_none() {
-            return Ok(());
-        }
-        self.disk.write(&ready.entries, hard_state.as_ref())
-    }
-
     fn apply(&mut self, entry: &Entry) {
         self.applied = entry.index;
         let outcome = match entry.kind {
@@ -515,7 +532,7 @@ impl Worker {
                     outcome: outcome.clone(),
                 })
             } else {
-                Err(ProposeError::Unknown)
+                Err(ProposeError::Unknown(LEAD_LOST.to_owned()))
             };
             // Whoever asked may have gone away.
             drop(first.reply.send(answer));
@@ -529,26 +546,22 @@ impl Worker {
             return;
         }
         for pending in self.pending.drain(..) {
-            drop(pending.reply.send(Err(ProposeError::Unknown)));
+            drop(
+                pending
+                    .reply
+                    .send(Err(ProposeError::Unknown(LEAD_LOST.to_owned()))),
+            );
         }
-    }
-
-    fn compact(&mut self) -> Result<(), DiskError> {
-        let Some(snapshot) = self.replica.describe_snapshot(self.applied) else {
-            return Ok(());
-        };
-        let hard_state = self
-            .hard_state
-            .take()
-            .unwrap_or_else(|| self.disk.hard_state().clone());
-        self.disk.rebase(&snapshot, &self.state, &hard_state, true)?;
-        self.replica.compact(snapshot.position.index);
-        Ok(())
     }
 
     fn look(&self) -> View {
         let status = self.replica.status();
-        let settled = status.role == RoleName::Leader && self.replica_settled(&status);
+        let full = self.full.clone();
+        let (role, leader) = match full {
+            None => (status.role, status.leader),
+            Some(_) => (RoleName::Follower, None),
+        };
+        let settled = role == RoleName::Leader && self.replica_settled(&status);
         let last = status.last;
         let progress = status.peers.iter().map(|(node, peer)| {
             let progress = Progress {
@@ -562,21 +575,22 @@ impl Worker {
             state: self.state.clone(),
             applied: self.applied,
             commit: status.commit,
-            role: status.role,
-            leader: status.leader,
+            role,
+            leader,
             term: status.term.0,
             incarnation: status.incarnation,
             recovering: status.recovering,
             last,
             settled,
             voters: configuration.voters().collect(),
-            runs: status.leader.is_some() && self.settled_term(status.commit) == Some(status.term),
+            runs: leader.is_some() && self.settled_term(status.commit) == Some(status.term),
             members: configuration
                 .members()
                 .map(|(node, member)| (node, member.voter))
                 .collect(),
             progress: progress.collect(),
             removed: self.removed && configuration.member(self.node).is_none(),
+            full,
             turned: self.clock.unix_ms(),
         }
     }

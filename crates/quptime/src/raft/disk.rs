@@ -6,7 +6,7 @@
 //!   above its index) and hard states (the last counts).
 //! - `snapshot-<index>-<term>`: the state that the log begins after.
 //!
-//! A new snapshot is written beside the old one, then a new log that names it takes the place of the old log in one rename; what the log
+//! A new snapshot and a new log are written beside the old ones; when both are complete, the log that names the snapshot takes the place of the old log in one rename; what the log
 //! does not name is removed. So there is one moment at which the old becomes the new, whatever is cut off.
 //!
 //! - `synced`: how many bytes of the log were synced, and of which log. Written after each sync, and not synced itself: that would cost as much
@@ -23,12 +23,13 @@ mod synced;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf as _, BufMut as _};
 use consensus::{Configuration, Entry, HardState, Index, Kind, Position, Snapshot, Term};
 use serde::{Deserialize, Serialize};
+use service::durable;
 
 use self::synced::Synced;
 use crate::document::schema::SCHEMA;
@@ -45,6 +46,14 @@ pub enum DiskError {
         /// On which file.
         path: PathBuf,
         /// Why not.
+        source: io::Error,
+    },
+    /// There is no room. Nothing has changed by the attempt, so it can be made again.
+    #[error("write {}: {source}", .path.display())]
+    Full {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
         source: io::Error,
     },
     /// The content cannot be: something of what was synced is wrong or missing.
@@ -73,6 +82,18 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> D
         operation,
         path,
         source,
+    }
+}
+
+/// What came of a write that changes nothing if there is no room for it.
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| {
+        if durable::is_full(&source) {
+            DiskError::Full { path, source }
+        } else {
+            io_error("write", &path)(source)
+        }
     }
 }
 
@@ -169,9 +190,9 @@ impl Disk {
         if base.position.index > 0 {
             let body =
                 serde_json::to_vec(state).expect("a state consists of texts, numbers, lists and structs");
-            write_snapshot(dir, base, &body)?;
+            stage_snapshot(dir, base, &body)?.put(dir)?;
         }
-        write_log(dir, base, hard_state, &VecDeque::new())?;
+        stage_log(dir, base, hard_state, &VecDeque::new())?.put(dir)?;
         let inode = fs::metadata(dir).map_err(io_error("look at", dir))?.ino();
         let meta = Meta {
             group: group.1,
@@ -181,7 +202,7 @@ impl Disk {
         };
         let text = serde_json::to_vec(&meta).expect("four numbers");
         // Last: without it the folder counts as absent.
-        replace(dir, "meta", &text)?;
+        stage(dir, "meta", &text)?.put(dir)?;
         match dir.parent() {
             Some(parent) => sync_dir(parent),
             None => Ok(()),
@@ -210,7 +231,7 @@ impl Disk {
             return Err(damaged(read.length, what));
         }
         let state = load_snapshot(dir, &read.base)?;
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .append(true)
             .open(&path)
             .map_err(io_error("open", &path))?;
@@ -220,9 +241,9 @@ impl Disk {
                 "removed the beginning of an append that a crash cut off; nobody was told of it"
             );
             file.set_len(read.length).map_err(io_error("shorten", &path))?;
-            file.flush().map_err(io_error("shorten", &path))?;
-            file.sync_all().map_err(io_error("sync", &path))?;
         }
+        // A process that was killed between writing and syncing leaves whole records that no disk has yet. From here on they count.
+        file.sync_all().map_err(io_error("sync", &path))?;
         synced.note(&file, read.length);
         remove_others(dir, &read.base);
         Ok(Some(Loaded {
@@ -289,7 +310,7 @@ impl Disk {
     /// Appends entries, first removing whatever lies at or above the first one, and the hard state; synced.
     ///
     /// # Errors
-    /// The disk. Nothing may be told to anybody afterwards.
+    /// The disk. Unless it was [`DiskError::Full`], nothing may be told to anybody afterwards.
     pub fn write(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), DiskError> {
         let mut batch = Vec::new();
         for entry in entries {
@@ -304,9 +325,14 @@ impl Disk {
             });
         }
         let path = || self.dir.join("log");
-        self.file
-            .write_all(&batch)
-            .map_err(|error| io_error("write", &path())(error))?;
+        if let Err(error) = self.file.write_all(&batch) {
+            // What fitted is taken away again.
+            if durable::is_full(&error) {
+                let cut = self.file.set_len(self.length);
+                cut.map_err(|error| io_error("shorten", &path())(error))?;
+            }
+            return Err(write_error(&path())(error));
+        }
         self.file
             .sync_data()
             .map_err(|error| io_error("sync", &path())(error))?;
@@ -352,9 +378,6 @@ impl Disk {
         keep_entries: bool,
     ) -> Result<(), DiskError> {
         let body = serde_json::to_vec(state).expect("a state consists of texts, numbers, lists and structs");
-        if snapshot.position.index > 0 {
-            write_snapshot(&self.dir, snapshot, &body)?;
-        }
         let mut entries = VecDeque::new();
         if keep_entries {
             let after = self.entries.iter();
@@ -364,7 +387,16 @@ impl Disk {
                     .cloned(),
             );
         }
-        let (file, length) = write_log(&self.dir, snapshot, hard_state, &entries)?;
+        // Both are complete on disk before the first takes its place, so a disk that is full changes nothing.
+        let staged = (snapshot.position.index > 0).then(|| stage_snapshot(&self.dir, snapshot, &body));
+        let staged = staged.transpose()?;
+        let log = stage_log(&self.dir, snapshot, hard_state, &entries)?;
+        if let Some(staged) = staged {
+            staged.put(&self.dir)?;
+        }
+        let length = log.length;
+        log.put(&self.dir)?;
+        let file = open_log(&self.dir)?;
         self.synced.note(&file, length);
         self.file = file;
         self.length = length;
@@ -376,12 +408,39 @@ impl Disk {
     }
 }
 
-fn write_log(
+/// A file of the folder that is complete and has not taken its place.
+struct Staged {
+    file: durable::Staged,
+    length: u64,
+}
+
+impl Staged {
+    fn put(self, dir: &Path) -> Result<(), DiskError> {
+        self.file.put().map_err(io_error("replace a file in", dir))
+    }
+}
+
+fn stage(dir: &Path, name: &str, content: &[u8]) -> Result<Staged, DiskError> {
+    let path = dir.join(name);
+    let file = durable::stage(&path, content, 0o600).map_err(write_error(&path))?;
+    Ok(Staged {
+        file,
+        length: content.len() as u64,
+    })
+}
+
+fn open_log(dir: &Path) -> Result<File, DiskError> {
+    let path = dir.join("log");
+    let opened = OpenOptions::new().append(true).open(&path);
+    opened.map_err(io_error("open", &path))
+}
+
+fn stage_log(
     dir: &Path,
     base: &Snapshot,
     hard_state: &HardState,
     entries: &VecDeque<Entry>,
-) -> Result<(File, u64), DiskError> {
+) -> Result<Staged, DiskError> {
     let mut content = record::MAGIC.to_vec();
     record::put(&mut content, record::KIND_BASE, |out| {
         record::encode_snapshot(out, base);
@@ -395,24 +454,18 @@ fn write_log(
             entry.encode(out);
         });
     }
-    replace(dir, "log", &content)?;
-    let path = dir.join("log");
-    let file = OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
-    Ok((file, content.len() as u64))
+    stage(dir, "log", &content)
 }
 
 fn snapshot_name(position: Position) -> String {
     format!("snapshot-{}-{}", position.index, position.term.0)
 }
 
-fn write_snapshot(dir: &Path, snapshot: &Snapshot, body: &[u8]) -> Result<(), DiskError> {
+fn stage_snapshot(dir: &Path, snapshot: &Snapshot, body: &[u8]) -> Result<Staged, DiskError> {
     let mut content = Vec::with_capacity(body.len() + 64);
     content.put_u32(crc32c::crc32c(body));
     content.extend(body);
-    replace(dir, &snapshot_name(snapshot.position), &content)
+    stage(dir, &snapshot_name(snapshot.position), &content)
 }
 
 fn load_snapshot(dir: &Path, base: &Snapshot) -> Result<State, DiskError> {
@@ -462,30 +515,12 @@ fn remove_others(dir: &Path, base: &Snapshot) {
     }
 }
 
-fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<(), DiskError> {
-    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
-    let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
-    };
-    written().map_err(io_error("write", &path))?;
-    sync_dir(dir)
-}
-
 /// Makes what was renamed in a folder survive a crash.
 ///
 /// # Errors
 /// The disk.
 pub fn sync_dir(dir: &Path) -> Result<(), DiskError> {
-    let synced = File::open(dir).and_then(|folder| folder.sync_all());
-    synced.map_err(io_error("sync", dir))
+    durable::sync_dir(dir).map_err(io_error("sync", dir))
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub struct View {
     pub progress: BTreeMap<consensus::NodeId, Progress>,
     /// The group told this member that it belongs to it no more.
     pub removed: bool,
+    /// What cannot be written for want of room; then this node takes no part in the group, and nobody leads as far as it knows.
+    pub full: Option<Arc<str>>,
     /// When the core last turned, by its own clock.
     pub turned: Millis,
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod health;
 mod init;
 mod mutations;
+mod unknown;
 
 use std::time::Duration;
 

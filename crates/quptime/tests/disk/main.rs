@@ -1,4 +1,4 @@
-//! The data directory: one daemon at a time; the folder `raft/` and what is left of others: damage of every kind, what people are told to do
+//! The data directory: one daemon at a time; a disk that is full; the folder `raft/` and what is left of others: damage of every kind, what people are told to do
 //! about it, and that it works.
 
 #![allow(
@@ -8,6 +8,7 @@
 )]
 
 mod damage;
+mod full;
 mod in_use;
 mod orphans;
 

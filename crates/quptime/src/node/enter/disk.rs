@@ -170,6 +170,8 @@ pub(super) fn remember_as_written(home: &Home) -> anyhow::Result<()> {
     // What makes no sense stays, for its author to mend.
     if let Some(text) = readable(home)
         && document::parse(&text).is_ok()
+        // A disk that is full need not be written to for what is known.
+        && !Written::load(&home.raft()).is(&text)
     {
         Written::note(&home.raft(), text)?;
     }
