@@ -514,7 +514,7 @@ impl Keeper {
     fn note_unwritable(&self, error: Option<HomeError>) {
         let mut known = self.shared.unwritable.lock();
         if let (None, Some(error)) = (&*known, &error) {
-            tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be written");
+            tracing::error!(target: "quptime", error = %error, "a file cannot be written");
         }
         *known = error.map(|error| error.to_string());
     }

@@ -267,9 +267,11 @@ impl Shared {
             Some(full) => Some(format!(
                 "full: {full}; this node goes on when there is room, and changes nothing until then"
             )),
-            None => self.unwritable.lock().as_ref().map(|error| {
-                format!("cluster.yaml is out of date here until this is possible again: {error}")
-            }),
+            None => self
+                .unwritable
+                .lock()
+                .as_ref()
+                .map(|error| format!("a file is out of date here until this is possible again: {error}")),
         }
     }
 
