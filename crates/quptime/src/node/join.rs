@@ -138,6 +138,7 @@ pub async fn invite(
     uid: Option<u32>,
 ) -> Result<Invited, Refused> {
     let failed = Refused::Invalid;
+    propose::refuse_without_room(shared)?;
     // Without quorum nothing is begun that could not be finished.
     match propose::soon_master(shared).await {
         Mastery::Is(_) => {}

@@ -297,6 +297,19 @@ pub async fn soon_master(shared: &Shared) -> Mastery {
     }
 }
 
+/// A node that cannot write would not see what becomes of a change.
+///
+/// # Errors
+/// The disk is full.
+pub fn refuse_without_room(shared: &Shared) -> Result<(), Refused> {
+    match shared.view().and_then(|view| view.full.clone()) {
+        None => Ok(()),
+        Some(full) => Err(Refused::NotNow(format!(
+            "the disk of this node is full ({full}); nothing was changed, make room or ask another node"
+        ))),
+    }
+}
+
 /// Has a command carried out and waits until its effect shows here.
 ///
 /// # Errors
@@ -308,11 +321,7 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
     };
     let deadline = shared.clock.now() + MASTER_WAIT;
     loop {
-        if let Some(full) = shared.view().and_then(|view| view.full.clone()) {
-            return Err(Refused::NotNow(format!(
-                "the disk of this node is full ({full}); nothing was changed, make room or ask another node"
-            )));
-        }
+        refuse_without_room(shared)?;
         let proposed = match soon_master(shared).await {
             Mastery::Is(master) if master == shared.me => as_master(shared, command.clone()).await,
             Mastery::Is(master) => pass_on(shared, master, &command).await,

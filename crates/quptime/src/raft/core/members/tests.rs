@@ -212,7 +212,7 @@ impl World {
                 let state = serde_json::from_slice(&content).map_err(|error| error.to_string())?;
                 self.turn(
                     to_number,
-                    Some(Input::Content(snapshot.position, Box::new(state))),
+                    Some(Input::Content(snapshot.position, Arc::new(state))),
                 )?;
                 self.turn(from, Some(Input::SnapshotArrived(to, snapshot)))
             }
