@@ -448,6 +448,46 @@ const FACTS: &[Facts] = &[
             RULES,
         ],
     },
+    Facts {
+        start: "pg_autoctl",
+        exits: &[
+            DONE,
+            ("1", "Wrong usage, or failed."),
+            (
+                "2",
+                "The configuration of the directory is wrong; standard error names file and line.",
+            ),
+            (
+                "3",
+                "Something is not in the state for this: a primary that is not well, a process that runs already.",
+            ),
+            ("4", "PostgreSQL does not do what it should."),
+            ("5", "The store does not answer, or holds what is not understood."),
+            ("6", "Not in time."),
+            PIPE,
+        ],
+        variables: &[
+            (
+                "PG_AUTOCTL_LOG",
+                "Level of the log: error, warn, info, debug or trace.",
+            ),
+            (
+                "XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_RUNTIME_DIR",
+                "Folders of the files below.",
+            ),
+            NO_COLOR,
+        ],
+        files: &[
+            (
+                "~/.config/pg_autoctl/PGDATA/pg_autoctl.cfg",
+                "Configuration of a monitor or node.",
+            ),
+            (
+                "~/.local/share/pg_autoctl/PGDATA/pg_autoctl.state",
+                "What a node must not forget, its promises in elections for one. Never put an older one in its place.",
+            ),
+        ],
+    },
 ];
 
 impl Facts {
