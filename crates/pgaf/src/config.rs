@@ -303,18 +303,18 @@ mod tests {
     #[test]
     fn files_lie_where_the_environment_says() {
         let folders = Folders::of(|name| match name {
-            "HOME" => Some("/home/p".to_owned()),
+            "HOME" => Some("/var/lib/p".to_owned()),
             "XDG_RUNTIME_DIR" => Some("/run/p".to_owned()),
             _ => None,
         });
         let paths = folders.paths(Path::new("/srv/pg"));
         assert_eq!(
             paths.config,
-            Path::new("/home/p/.config/pg_autoctl/srv/pg/pg_autoctl.cfg")
+            Path::new("/var/lib/p/.config/pg_autoctl/srv/pg/pg_autoctl.cfg")
         );
         assert_eq!(
             paths.state,
-            Path::new("/home/p/.local/share/pg_autoctl/srv/pg/pg_autoctl.state")
+            Path::new("/var/lib/p/.local/share/pg_autoctl/srv/pg/pg_autoctl.state")
         );
         assert_eq!(paths.pid, Path::new("/run/p/pg_autoctl/srv/pg/pg_autoctl.pid"));
     }
