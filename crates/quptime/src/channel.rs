@@ -9,6 +9,11 @@ use crate::document::{Alert, AlertKind};
 use crate::machine::retell::HOLD_MS;
 use crate::secret::Secret;
 
+/// Shorter secrets are not shown in part: what is left would be guessed.
+const SECRET_MIN: usize = 16;
+/// Letters of a secret that tell one from another.
+const SHOWN: usize = 4;
+
 /// The port of mail submission.
 const SUBMISSION: u16 = 587;
 
@@ -93,4 +98,34 @@ fn missing(alert: &Alert) -> Result<(), String> {
         None => Ok(()),
         Some((field, _)) => Err(format!("{field} is missing")),
     }
+}
+
+/// Where an alert goes: the host, and with mail the recipients; of a secret the last letters, if it is long enough.
+pub fn destination(alert: &Alert) -> String {
+    let channel = match channel(alert) {
+        Ok(channel) => channel,
+        Err(error) => return format!("nowhere: {error}"),
+    };
+    let place = channel.place();
+    let place = place.split_once(' ').map_or("", |(_, place)| place);
+    let secret = match alert.kind {
+        AlertKind::Smtp => return format!("{place} for {}", alert.smtp_to.join(",")),
+        AlertKind::Alertmanager => "",
+        AlertKind::Discord => alert.discord_webhook.reveal(),
+        AlertKind::Webhook => alert.webhook_url.reveal(),
+        AlertKind::Slack => alert.slack_webhook.reveal(),
+        AlertKind::Ntfy => alert.ntfy_url.reveal(),
+        AlertKind::Pagerduty => alert.pagerduty_routing_key.reveal(),
+    };
+    // What stands behind the host lets in; of a key all of it does.
+    let behind = match secret.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => secret,
+    };
+    let letters: Vec<char> = behind.chars().collect();
+    if letters.len() < SECRET_MIN {
+        return place.to_owned();
+    }
+    let last: String = letters[letters.len() - SHOWN..].iter().collect();
+    format!("{place} ...{last}")
 }

@@ -10,7 +10,6 @@ use super::client;
 use crate::document::schema::Window;
 use crate::document::{Change, Document, Entry};
 use crate::duration::Span;
-use crate::machine::announce::is_open;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MaintenanceCommand {
@@ -143,14 +142,32 @@ impl Add {
     }
 }
 
+/// `planned`, `open` or `over`; `unreadable` if a hand edit left no times in it.
+fn state(window: &Window, at: jiff::Timestamp) -> &'static str {
+    let moment = |text: &str| text.parse::<jiff::Timestamp>();
+    match (moment(&window.start), moment(&window.end)) {
+        (Ok(start), Ok(_)) if at < start => "planned",
+        (Ok(_), Ok(end)) if at < end => "open",
+        (Ok(_), Ok(_)) => "over",
+        _ => "unreadable",
+    }
+}
+
 fn list(json: bool) -> anyhow::Result<()> {
     let document = client::document()?;
+    let at = now();
     if json {
-        terminal::print_json(&document.maintenance)?;
+        let rows = document.maintenance.iter().map(|window| {
+            let mut row = serde_json::to_value(window)?;
+            if let Some(fields) = row.as_object_mut() {
+                fields.insert("state".to_owned(), state(window, at).into());
+            }
+            Ok(row)
+        });
+        terminal::print_json(&rows.collect::<Result<Vec<_>, serde_json::Error>>()?)?;
         return Ok(());
     }
-    let mut table = Table::new(["ID", "NAME", "OPEN", "START", "END", "CHECKS"]);
-    let at = now().as_millisecond() as u64;
+    let mut table = Table::new(["ID", "NAME", "STATE", "START", "END", "CHECKS"]);
     for window in &document.maintenance {
         let what = match &window.group {
             Some(group) => format!("group {group}"),
@@ -161,7 +178,7 @@ fn list(json: bool) -> anyhow::Result<()> {
         table.row([
             window.id.clone(),
             window.name.clone(),
-            is_open(window, at).to_string(),
+            state(window, at).to_owned(),
             window.start.clone(),
             window.end.clone(),
             format!("{what}{pause}"),
@@ -169,4 +186,26 @@ fn list(json: bool) -> anyhow::Result<()> {
     }
     terminal::out(&table.render(None));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_to_come_is_told_from_what_is_over() {
+        let window = Window {
+            id: "w".to_owned(),
+            name: "work".to_owned(),
+            checks: Vec::new(),
+            group: None,
+            start: "2026-05-15T14:00:00Z".to_owned(),
+            end: "2026-05-15T15:00:00Z".to_owned(),
+            pause: false,
+        };
+        let at = |text: &str| state(&window, text.parse().unwrap());
+        assert_eq!(at("2026-05-15T13:59:59Z"), "planned");
+        assert_eq!(at("2026-05-15T14:00:00Z"), "open");
+        assert_eq!(at("2026-05-15T15:00:00Z"), "over");
+    }
 }

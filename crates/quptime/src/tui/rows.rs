@@ -2,7 +2,8 @@
 
 use super::order::Look;
 use super::state::Tab;
-use crate::document::{Alert, AlertKind, Check};
+use crate::channel::destination;
+use crate::document::{Alert, Check};
 use crate::machine::Millis;
 use crate::machine::state::Status;
 use crate::node::wire::CheckLine;
@@ -211,15 +212,6 @@ fn checks(look: &Look, now: Millis) -> Vec<Row> {
         }
     };
     look.status.checks.iter().map(row).collect()
-}
-
-/// Where an alert goes, as far as that is no secret.
-fn destination(alert: &Alert) -> String {
-    match alert.kind {
-        AlertKind::Smtp => alert.smtp_to.join(","),
-        AlertKind::Alertmanager => alert.alertmanager_url.clone(),
-        _ => "(not shown)".to_owned(),
-    }
 }
 
 fn alerts(look: &Look) -> Vec<Row> {

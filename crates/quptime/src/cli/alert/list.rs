@@ -2,13 +2,8 @@
 
 use terminal::Table;
 
-use crate::channel::channel;
-use crate::document::{Alert, AlertKind, Document};
-
-/// Shorter secrets are not shown in part: what is left would be guessed.
-const SECRET_MIN: usize = 16;
-/// Letters of a secret that tell one from another.
-const SHOWN: usize = 4;
+use crate::channel::destination;
+use crate::document::Document;
 
 /// A row of the list, without secrets.
 #[derive(serde::Serialize)]
@@ -36,7 +31,7 @@ pub(super) fn print(document: &Document, json: bool) -> anyhow::Result<()> {
             enabled: !alert.disabled,
             default: alert.default,
             name: &alert.name,
-            to: to(alert),
+            to: destination(alert),
         })
         .collect();
     if json {
@@ -58,39 +53,10 @@ pub(super) fn print(document: &Document, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where an alert goes: the host, and with mail the recipients; of a secret the last letters, if it is long enough.
-fn to(alert: &Alert) -> String {
-    let channel = match channel(alert) {
-        Ok(channel) => channel,
-        Err(error) => return format!("nowhere: {error}"),
-    };
-    let place = channel.place();
-    let place = place.split_once(' ').map_or("", |(_, place)| place);
-    let secret = match alert.kind {
-        AlertKind::Smtp => return format!("{place} for {}", alert.smtp_to.join(",")),
-        AlertKind::Alertmanager => "",
-        AlertKind::Discord => alert.discord_webhook.reveal(),
-        AlertKind::Webhook => alert.webhook_url.reveal(),
-        AlertKind::Slack => alert.slack_webhook.reveal(),
-        AlertKind::Ntfy => alert.ntfy_url.reveal(),
-        AlertKind::Pagerduty => alert.pagerduty_routing_key.reveal(),
-    };
-    // What stands behind the host lets in; of a key all of it does.
-    let behind = match secret.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
-        None => secret,
-    };
-    let letters: Vec<char> = behind.chars().collect();
-    if letters.len() < SECRET_MIN {
-        return place.to_owned();
-    }
-    let last: String = letters[letters.len() - SHOWN..].iter().collect();
-    format!("{place} ...{last}")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::channel::destination as to;
+    use crate::document::{Alert, AlertKind};
     use crate::secret::Secret;
 
     #[test]
