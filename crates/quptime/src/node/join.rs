@@ -14,6 +14,7 @@ use peer::stranger::{Exporter, StrangerInfo};
 use pki::pinned::Fingerprint;
 
 use super::apply;
+use super::promised::Given;
 use super::propose::{self, Refused};
 use super::shared::{Ending, Mastery, Shared};
 use super::wire::{JoinAnswer, JoinCall, decode, encode, kind};
@@ -259,12 +260,24 @@ pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) ->
     if is_member {
         return Ok(answer);
     }
-    if !shared.promised.give() {
-        return Err("it is being changed at this moment; try again".to_owned());
+    match shared.promised.give(stranger.key) {
+        Given::Now => {}
+        Given::Before => return Ok(answer),
+        Given::ToAnother => {
+            return Err(
+                "it is joining a cluster already, which another node asked it to; see there what it says to qu status"
+                    .to_owned(),
+            );
+        }
+        Given::Busy => return Err("it is being changed at this moment; try again".to_owned()),
     }
     // What was changed before the promise shows.
     let document = shared.document();
-    let entered = if discard { Ok(()) } else { empty(shared, &document) };
+    let entered = if discard {
+        Ok(())
+    } else {
+        empty(shared, &document, &peers)
+    };
     if let Err(error) = entered.and_then(|()| enter(shared, peers)) {
         shared.promised.take_back();
         return Err(error);
@@ -272,10 +285,16 @@ pub fn invited(shared: &Arc<Shared>, stranger: &StrangerInfo, call: JoinCall) ->
     Ok(answer)
 }
 
-/// Whether this node has nothing to lose.
-fn empty(shared: &Shared, document: &Document) -> Result<(), String> {
-    let others = document.version > 0 && document.peers.iter().any(|peer| peer.node_id != shared.me);
-    if others {
+/// Whether this node has nothing to lose, and has promised itself to nobody but these.
+fn empty(shared: &Shared, document: &Document, inviters: &[Peer]) -> Result<(), String> {
+    let mut others = document.peers.iter().filter(|peer| peer.node_id != shared.me);
+    if document.version == 0 && others.clone().any(|peer| !inviters.contains(peer)) {
+        Err(
+            "it waits for the cluster that it has promised to join; remove it there first, or insist with \
+             --discard-remote-config"
+                .to_owned(),
+        )
+    } else if document.version > 0 && others.next().is_some() {
         Err(
             "it belongs to a cluster already; remove it there first, or insist with --discard-remote-config"
                 .to_owned(),

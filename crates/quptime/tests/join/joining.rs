@@ -1,5 +1,7 @@
 //! `qu node add`: who is taken, who is not, and what is left behind when nobody is.
 
+use std::process::Stdio;
+
 use testkit::{QU_SECRET, Qu, QuCluster, wait_until};
 
 use super::{LIMIT, alone, files, pair};
@@ -132,6 +134,33 @@ fn a_member_of_another_cluster_is_not_taken() {
     );
     assert_eq!(third.version(), 1);
     assert!(second.has_quorum());
+}
+
+/// One newcomer, two clusters that want it at the same time: exactly one of them has it, and the other one says that it does not.
+#[test]
+fn one_of_two_clusters_gets_a_newcomer() {
+    let (first, third) = (alone(1, QU_SECRET), alone(3, QU_SECRET));
+    let second = alone(2, QU_SECRET);
+    let address = second.peer_address();
+    let add = |node: &Qu| {
+        let mut command = node.command(&["node", "add", "-y", &address]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let adds = [add(&first), add(&third)];
+    let outputs = adds.map(|child| child.wait_with_output().unwrap());
+    let taken = outputs.iter().filter(|output| output.status.success()).count();
+    assert_eq!(taken, 1, "{outputs:?}");
+    let (winner, loser) = if outputs[0].status.success() {
+        (&first, &third)
+    } else {
+        (&third, &first)
+    };
+    wait_until(LIMIT, "the newcomer to be a member", || {
+        second.field("master") == Some(winner.id())
+    });
+    assert!(!loser.cluster_text().contains(&second.id()), "{outputs:?}");
+    assert_eq!(loser.version(), 1);
 }
 
 #[test]
