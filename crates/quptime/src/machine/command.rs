@@ -58,6 +58,10 @@ pub struct Configure {
     /// told nobody.
     #[serde(default)]
     pub closes: Option<Millis>,
+    /// How many nodes there are afterwards, if some are removed: whoever allowed that looked at those that remain. Nothing is in entries of
+    /// programs that did not say so.
+    #[serde(default)]
+    pub leaves: Option<usize>,
 }
 
 /// A check's state changes.

@@ -368,6 +368,16 @@ impl State {
         if let Err(fault) = integrity::check(&wanted) {
             return Outcome::Invalid(fault.to_string());
         }
+        // Removals that were asked for at the same moment, each allowed for itself, could together leave too few nodes, or none.
+        if configure
+            .leaves
+            .is_some_and(|leaves| leaves != wanted.peers.len())
+        {
+            return Outcome::Invalid(
+                "other nodes were added or removed at the same moment; look at qu status, and remove it again if that is still right"
+                    .to_owned(),
+            );
+        }
         wanted.version = self.document.version + 1;
         wanted.updated_at = Some(configure.at.clone());
         wanted.updated_by = Some(configure.by);

@@ -114,6 +114,7 @@ pub async fn run(shared: Arc<Shared>) {
         unsure: None,
         proposed: None,
         rejected: None,
+        standing: false,
     };
     keeper.begin();
     loop {
@@ -146,6 +147,8 @@ struct Keeper {
     proposed: Option<String>,
     /// When an edit was rejected, and the version at that time.
     rejected: Option<(Millis, u64)>,
+    /// Whether the file has said what was written last, so that an older text in it is not left from a crash: somebody put it there.
+    standing: bool,
 }
 
 impl Keeper {
@@ -157,6 +160,7 @@ impl Keeper {
             && self.stamp() == stamp
         {
             self.seen = stamp;
+            self.standing = self.written.newest() == Some(&text);
         }
         // A node that has just come takes up many versions at once, so it is the time that ends this.
         if matches!(*self.shared.file.lock(), FileReport::Rejected(_)) {
@@ -242,6 +246,11 @@ impl Keeper {
         self.saving = None;
         self.seen = stamp;
         match read {
+            Ok(Some(text)) if self.is_put_back(&text) => {
+                let why = "it says what the file said before, or what was rejected: make the change in cluster.yaml as it is now";
+                self.reject(&text, why, self.shared.document().version);
+                None
+            }
             Ok(Some(text)) if self.written.is(&text) => {
                 // Taken back, or never there. What was committed meanwhile has not been written for its sake.
                 let before = std::mem::take(&mut *self.shared.file.lock());
@@ -267,6 +276,17 @@ impl Keeper {
                 None
             }
         }
+    }
+
+    /// Whether somebody has put an older text of this node in place of the present one, such as a rejected edit once more.
+    fn is_put_back(&self, text: &str) -> bool {
+        let is_older = self.standing
+            && self.written.is(text)
+            && self.written.newest().is_none_or(|newest| newest != text);
+        let Some(edited) = is_older.then(|| parse(text).ok()).flatten() else {
+            return false;
+        };
+        edited.version > 0 && !changes_between(&self.shared.document(), &edited).is_empty()
     }
 
     fn refuse(&self, text: &str) {
@@ -458,6 +478,7 @@ impl Keeper {
 
     fn remember(&mut self, text: &str) {
         let raft = self.shared.home.raft();
+        self.standing = true;
         let kept = tokio::task::block_in_place(|| self.written.push(text.to_owned(), &raft));
         if let Err(error) = kept {
             tracing::error!(target: "quptime", error = %error, "cluster.yaml cannot be kept");
@@ -484,6 +505,7 @@ impl Keeper {
         }
         let text = render(document);
         self.texts.push(&text);
+        self.standing = false;
         let wrote = self.written.push(text.clone(), &self.shared.home.raft());
         let wrote = wrote.and_then(|()| {
             // Once the run is over the file is the next one's.
@@ -492,6 +514,7 @@ impl Keeper {
         });
         match wrote {
             Ok(true) => {
+                self.standing = true;
                 self.committed = Some(document.clone());
                 self.note_unwritable(trusted.err());
                 // Whoever sees the new file may edit it before this line is reached.

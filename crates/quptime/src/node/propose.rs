@@ -200,6 +200,7 @@ pub async fn propose_changes(
     fits_everybody(shared, schema)?;
     let at = jiff::Timestamp::from_millisecond(shared.wall() as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let at = at.round(jiff::Unit::Second).unwrap_or(at);
+    let leaves = changes.iter().any(removes).then_some(wanted.peers.len());
     let command = Command::Configure(Configure {
         changes,
         by: shared.me,
@@ -208,8 +209,13 @@ pub async fn propose_changes(
         at: at.to_string(),
         schema,
         closes: None,
+        leaves,
     });
     propose(shared, command).await
+}
+
+fn removes(change: &Change) -> bool {
+    change.key.section == change::Section::Peers && change.wanted.is_none()
 }
 
 /// Nodes may only be removed if enough of the rest are live, unless that is what somebody insists on.
@@ -219,7 +225,7 @@ pub async fn propose_changes(
 pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Result<(), Refused> {
     let removed: Vec<&str> = changes
         .iter()
-        .filter(|change| change.key.section == change::Section::Peers && change.wanted.is_none())
+        .filter(|change| removes(change))
         .map(|change| change.key.id.as_str())
         .collect();
     if removed.is_empty() || force {

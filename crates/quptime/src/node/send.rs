@@ -89,6 +89,8 @@ pub async fn attempt(
     let (Some(alert), Some(check)) = (alert, check) else {
         return Ok(());
     };
+    // Numbers begin again where a cluster begins again from its file, and receivers drop what they know already.
+    let id = format!("{}/{}", delivery.id, delivery.at);
     let event = Event {
         check,
         verb: delivery.verb,
@@ -99,7 +101,7 @@ pub async fn attempt(
         at: delivery.at,
         since: delivery.since,
         incident: delivery.incident.as_deref(),
-        delivery: &delivery.id,
+        delivery: &id,
         test: false,
         repeat: delivery.uncertain,
     };

@@ -129,6 +129,18 @@ fn put<T>(place: &mut T, value: Result<T, String>) -> Problem {
     Ok(())
 }
 
+/// A password in a URL is not shown; left as it is shown it stays.
+fn put_target(check: &mut Check, text: &str) -> Problem {
+    if text == probe::masked(&check.target) {
+        return Ok(());
+    }
+    if text.contains("***@") {
+        return Err("write the password in place of ***".to_owned());
+    }
+    text.clone_into(&mut check.target);
+    Ok(())
+}
+
 /// A line that every entry has, or every one of a kind.
 macro_rules! line {
     ($label:literal, $hint:literal, $kind:expr, $fits:expr, $read:expr, $write:expr) => {
@@ -164,7 +176,7 @@ fn is_dns(check: &Check) -> bool {
 pub(super) const CHECK: &[Line<Check>] = &[
     line!("name", "unique", Kind::Text, |_| true, |c| c.name.clone(), |c, t| put(&mut c.name, Ok(t.to_owned()))),
     line!("target", "http: URL; tcp: host:port; icmp, dns: host; tls: host or host:port", Kind::Text, |_| true,
-        |c| c.target.clone(), |c, t| put(&mut c.target, Ok(t.to_owned()))),
+        |c| probe::masked(&c.target).into_owned(), put_target),
     line!("expect status", "such as 200; empty: any 2xx", Kind::Text, is_http,
         |c| shown(&c.expect_status), |c, t| put(&mut c.expect_status, number(t, "HTTP status"))),
     line!("body contains", "text that the body must contain", Kind::Text, is_http,
@@ -315,6 +327,20 @@ mod tests {
         let mut after = alert.clone();
         lay_over(ALERT, &fields, &mut after).unwrap();
         assert_eq!(after, alert);
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown_and_not_lost() {
+        let check = Check::new("x", CheckKind::Http, "http://bob:hunter2@h/");
+        let fields = fields(CHECK, &check);
+        let target = fields.iter().find(|field| field.label == "target").unwrap();
+        assert_eq!(target.value(), "http://bob:***@h/");
+        let mut after = check.clone();
+        put_target(&mut after, "http://bob:***@h/").unwrap();
+        assert_eq!(after, check);
+        assert!(put_target(&mut after, "http://bob:***@other/").is_err());
+        put_target(&mut after, "http://bob:new@other/").unwrap();
+        assert_eq!(after.target, "http://bob:new@other/");
     }
 
     #[test]

@@ -99,6 +99,34 @@ fn an_invalid_edit_changes_nothing_and_names_its_line() {
     assert!(!node.run(&["status"]).unwrap().ok().contains("hand edit"));
 }
 
+/// A rejected edit that somebody copies back is rejected once more, and told and kept as the first time.
+#[test]
+fn a_rejected_edit_in_the_place_of_the_file_is_told_again() {
+    let cluster = cluster();
+    let node = follower(&cluster);
+    // An editor was open while somebody else changed the same check.
+    let late = node
+        .cluster_text()
+        .replace("target: 127.0.0.1:1\n", "target: 127.0.0.1:2\n");
+    node.run(&["check", "edit", "port", "--interval", "7s"])
+        .unwrap()
+        .ok();
+    let (version, before) = (node.version(), equal(&cluster));
+    for times in 1..=3 {
+        edit(node, |_| late.clone());
+        wait_until(LIMIT, "the edit to be kept", || rejected(node).len() == times);
+        says(node, "hand edit: rejected: ");
+        wait_until(LIMIT, "the file to be written again", || {
+            node.cluster_text() == before
+        });
+    }
+    says(node, "make the change in cluster.yaml as it is now");
+    for kept in rejected(node) {
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), late);
+    }
+    assert_eq!(node.version(), version);
+}
+
 #[test]
 fn comments_are_kept_and_version_0_is_a_placeholder() {
     let cluster = cluster();

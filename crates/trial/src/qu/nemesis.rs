@@ -293,7 +293,11 @@ impl<'a> Nemesis<'a> {
                     fault.alone.push((*node, now()));
                 }
             }
-            Deed::Flap(one, other) => self.flap(*one, *other).await?,
+            Deed::Flap(one, other) => {
+                // Between two cuts all links are whole, also those that the same fault had cut before.
+                fault.alone.clear();
+                self.flap(*one, *other).await?;
+            }
         }
         Ok(())
     }

@@ -140,6 +140,7 @@ impl Stage {
             at: String::new(),
             schema: 1,
             closes: Some(self.now),
+            leaves: None,
         }));
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     }

@@ -74,6 +74,7 @@ impl Cluster {
             uid: None,
             what: what.to_owned(),
             closes: None,
+            leaves: None,
             at: "2026-05-15T13:00:00Z".to_owned(),
             schema: 1,
         }))

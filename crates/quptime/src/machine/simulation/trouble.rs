@@ -122,6 +122,7 @@ impl World {
             at: String::new(),
             schema: 2,
             closes,
+            leaves: None,
         }));
     }
 

@@ -45,7 +45,47 @@ fn change(state: &mut State, changes: Vec<Change>) -> Outcome {
         at: "2026-05-15T14:01:00Z".to_owned(),
         schema: 1,
         closes: Some(1000),
+        leaves: None,
     }))
+}
+
+#[test]
+fn removals_of_the_same_moment_do_not_add_up() {
+    let mut state = State::default();
+    let peers: Vec<Peer> = (1..4)
+        .map(|number| Peer {
+            node_id: format!("0000000{number}-0c1d-4e2f-8a3b-4c5d6e7f8091")
+                .parse()
+                .unwrap(),
+            advertise: format!("n{number}:9901"),
+            fingerprint: String::new(),
+            cert_pem: String::new(),
+            location: None,
+        })
+        .collect();
+    Arc::make_mut(&mut state.document).peers.clone_from(&peers);
+    // Each was asked for while all three were there.
+    let outcomes = peers.iter().map(|peer| {
+        state.apply(&Command::Configure(Configure {
+            changes: vec![Change::remove(Entry::Peer(peer.clone()))],
+            by: node(),
+            uid: None,
+            what: "node remove".to_owned(),
+            at: "2026-05-15T14:01:00Z".to_owned(),
+            schema: 1,
+            closes: None,
+            leaves: Some(2),
+        }))
+    });
+    let outcomes: Vec<Outcome> = outcomes.collect();
+    assert!(matches!(outcomes[0], Outcome::Done(1)), "{outcomes:?}");
+    for outcome in &outcomes[1..] {
+        assert!(
+            matches!(outcome, Outcome::Invalid(why) if why.contains("same moment")),
+            "{outcomes:?}"
+        );
+    }
+    assert_eq!(state.document.peers, peers[1..]);
 }
 
 fn transition(after: u64, to: Status, at: Millis) -> Command {

@@ -95,6 +95,7 @@ fn change(state: &mut State, change: Change) {
         at: "2026-05-15T14:01:00Z".to_owned(),
         schema: 1,
         closes: Some(1000),
+        leaves: None,
     })));
 }
 
@@ -304,6 +305,7 @@ fn entries_of_programs_that_told_nobody_tell_nobody_when_they_are_played_again()
         at: String::new(),
         schema: 1,
         closes: Some(1),
+        leaves: None,
     }))
     .unwrap();
     text["configure"]

@@ -81,6 +81,7 @@ fn change(state: &mut State, change: Change, closes: Option<Millis>) {
         at: "2026-05-15T14:01:00Z".to_owned(),
         schema: 1,
         closes,
+        leaves: None,
     })));
 }
 

@@ -42,6 +42,7 @@ fn configure(changes: Vec<Edit>) -> Command {
         at: String::new(),
         schema: 1,
         closes: None,
+        leaves: None,
     })
 }
 
