@@ -33,7 +33,6 @@ fn wrong_usage_is_2() {
         &["check", "add", "tcp", "a", "b:1", "--interval", "soon"],
         &["check", "add", "tcp", "a", "b:1", "--expect", "200"],
         &["alert", "default", "a", "perhaps"],
-        &["node", "remove", "not-an-id"],
         &["check", "add", "tcp", "a", "b:1", "--confirm", "0"],
         &["check", "add", "tcp", "a", "b:1", "--recover", "0"],
         &["check", "add", "icmp", "a", "b", "--count", "0"],
