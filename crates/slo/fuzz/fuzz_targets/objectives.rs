@@ -2,6 +2,7 @@
 #![no_main]
 
 use slo::document::{Findings, parse};
+use slo::pace::Pace;
 use slo::{objective, page, rules};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -17,8 +18,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if !findings.mistakes.is_empty() {
         return;
     }
-    let _ = rules::file(&rules::groups(&objectives), "0");
-    let _ = rules::file(&rules::extra(&objectives), "0");
+    let _ = rules::file(&rules::groups(&objectives, Pace::REAL), "0", Pace::REAL);
+    let _ = rules::file(&rules::extra(&objectives), "0", Pace::REAL);
     for objective in &objectives {
         // What was made is taken back as it is.
         let made = page::write(objective, None).expect("a new page has nothing to lose");
