@@ -43,7 +43,7 @@ fn well() -> Evidence {
 }
 
 fn message(number: u64, alert: &'static str, at: Millis) -> Arrival {
-    let id = format!("a/{number}/{alert}");
+    let id = format!("a/{number}/{alert}/{at}");
     Arrival {
         alert,
         key: id.clone(),
@@ -119,6 +119,27 @@ fn a_message_that_nothing_asks_for_is_found() {
         after(|it| it.arrivals[0].master = Some("n2".to_owned())),
         [Kind::MessageWrong]
     );
+}
+
+/// Ids by which a receiver could not tell a copy, or would drop something new.
+#[test]
+fn an_id_without_its_time_or_with_another_one_is_found() {
+    let renamed = |index: usize, id: &str| {
+        after(|it| {
+            it.arrivals[index].id = id.to_owned();
+            it.arrivals[index].key = id.to_owned();
+        })
+    };
+    assert_eq!(renamed(0, "a/2/open"), [Kind::MessageWrong]);
+    assert_eq!(renamed(0, "a/2/open/x"), [Kind::MessageLost, Kind::MessageWrong]);
+    let copy = after(|it| {
+        it.arrivals[0].answer = Answer::Unknown;
+        again(it, BEGUN + 20_000, true);
+        let last = it.arrivals.last_mut().unwrap();
+        last.id = "a/2/open/7".to_owned();
+        last.key.clone_from(&last.id);
+    });
+    assert_eq!(copy, [Kind::MessageWrong]);
 }
 
 /// The second copy of the first message, so much later.
