@@ -16,7 +16,7 @@
 //! - [`enroll`]: what becomes of hosts that show a token;
 //! - [`retell`]: channels that forget what they are not told again.
 //!
-//! Each node's own, with or without a master: [`fallback`].
+//! Each node's own, with or without a master: [`fallback`], and [`twins`], processes that run as one node.
 
 pub mod announce;
 pub mod command;
@@ -34,6 +34,7 @@ pub mod rounds;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+pub mod twins;
 
 /// Milliseconds since 1970, or since any other moment that all inputs of one machine share.
 pub type Millis = u64;

@@ -4,7 +4,7 @@
 //! ever changes its group: [`run::serve`] is the loop over runs.
 //!
 //! - [`shared`]: what all parts of a run have in hand; [`network`]: what arrives from peers; [`wire`]: what they say to each other.
-//! - [`live`]: who is heard; [`beats`]: being heard.
+//! - [`live`]: who is heard; [`beats`]: being heard; [`copied`]: whether this node runs elsewhere already.
 //! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
@@ -15,6 +15,7 @@
 pub mod apply;
 pub mod beats;
 pub mod control;
+pub mod copied;
 pub mod counts;
 pub mod doctor;
 pub mod enroll;

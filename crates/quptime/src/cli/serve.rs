@@ -6,6 +6,7 @@ use service::{Runner, logs};
 
 use crate::home::Home;
 use crate::node::control::places;
+use crate::node::copied;
 use crate::node::run::{Node, Sockets, serve};
 use crate::secret::Secret;
 
@@ -27,8 +28,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     }
     let node = Node::load(home, super::variable)?;
     // Before anything is opened: a file that is wrong must not be in the way of the daemon that is right.
-    node.home.read_cluster()?;
+    let document = node.home.read_cluster()?;
     start_logs(&node)?;
+    copied::refuse_second(&node, document.as_ref())?;
     let sockets = Sockets::open(&node.settings, &places(super::variable))?;
     raise_file_limit();
     drop_capabilities();

@@ -54,6 +54,7 @@ async fn one(shared: Arc<Shared>, to: NodeId, beat: bytes::Bytes) {
     let Some(transport) = shared.transport.get() else {
         return;
     };
+    let asked = shared.now();
     // Whoever is not there is not heard; that is all there is to say.
     let Ok(answer) = transport
         .request(to.number(), kind::BEAT, beat, ANSWER_TIMEOUT)
@@ -64,7 +65,7 @@ async fn one(shared: Arc<Shared>, to: NodeId, beat: bytes::Bytes) {
     if let Ok(beat) = decode::<Beat>(&answer)
         && beat.node == to
     {
-        shared.hear(beat);
+        shared.hear_answer(asked, beat);
     }
 }
 

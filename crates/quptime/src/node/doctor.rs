@@ -15,6 +15,7 @@ use crate::document::{Alert, CheckKind, Document};
 use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::state::State;
+use crate::machine::twins::Twins;
 
 /// How long a node may take to examine itself.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -126,6 +127,7 @@ impl Facts<'_> {
                 self.master(),
             ]);
         }
+        self.twins(&mut findings);
         for (node, known) in self.there() {
             self.node(&mut findings, node, known);
         }
@@ -190,6 +192,17 @@ impl Facts<'_> {
             let text = format!("all {} nodes answer", self.examined.len());
             findings.push(finding("pass", "reachable", text));
         }
+    }
+
+    /// Nodes as which two processes run, each once, whoever has found it.
+    fn twins(&self, findings: &mut Vec<Finding>) {
+        let found = self.there().flat_map(|(_, known)| &known.beat.twins);
+        let found: BTreeMap<NodeId, &Twins> = found.map(|twins| (twins.node, twins)).collect();
+        findings.extend(
+            found
+                .values()
+                .map(|twins| finding("fail", "copies", twins.to_string())),
+        );
     }
 
     /// Whether all say the same.
@@ -401,6 +414,8 @@ mod tests {
                 program: "0".to_owned(),
                 clock: NOW,
                 hears: vec![node(1), node(2), node(3)],
+                process: None,
+                twins: Vec::new(),
             },
             troubles: Vec::new(),
             attempts: Vec::new(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::wire::Beat;
 use crate::identity::NodeId;
 use crate::machine::Millis;
+use crate::machine::twins::{Lives, Twins, must_go};
 
 /// What is known of a peer by hearing it.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,7 @@ pub struct Heard {
 pub struct Ears {
     heard: BTreeMap<NodeId, Heard>,
     told: BTreeMap<NodeId, bool>,
+    lives: BTreeMap<NodeId, Lives>,
 }
 
 impl Ears {
@@ -41,6 +43,28 @@ impl Ears {
             beat,
         };
         self.heard.insert(heard.beat.node, heard);
+    }
+
+    /// The beat is the answer to one that was sent at `asked`, of the same clock as `now`. Yields what has to be told of it.
+    pub fn answered(&mut self, asked: Millis, now: Millis, beat: &Beat) -> Option<Twins> {
+        // Older programs do not say who they are.
+        let process = beat.process.as_ref()?;
+        let lives = self.lives.entry(beat.node);
+        let lives = lives.or_insert_with(|| Lives::new(beat.node));
+        lives.answered(asked, now, process).cloned()
+    }
+
+    /// Nodes as which two processes run.
+    pub fn twins(&self, now: Millis) -> Vec<Twins> {
+        let twins = self.lives.values().filter_map(|lives| lives.twins(now));
+        twins.cloned().collect()
+    }
+
+    /// The process that this one has to leave the node to, if these peers, heard lately, say that there is one.
+    pub fn must_go(&self, own: u64, peers: &[NodeId], now: Millis, dead_after: Millis) -> Option<Twins> {
+        let live = peers.iter().filter(|peer| self.is_live(**peer, now, dead_after));
+        let told = live.filter_map(|peer| self.of(*peer));
+        must_go(own, told.flat_map(|heard| &heard.beat.twins)).cloned()
     }
 
     /// What is known of a peer.
@@ -70,6 +94,7 @@ impl Ears {
         }
         self.told.retain(|node, _| peers.contains(node));
         self.heard.retain(|node, _| peers.contains(node));
+        self.lives.retain(|node, _| peers.contains(node));
         changes
     }
 }
@@ -91,6 +116,8 @@ mod tests {
             program: String::new(),
             clock: 1000,
             hears: Vec::new(),
+            process: None,
+            twins: Vec::new(),
         }
     }
 

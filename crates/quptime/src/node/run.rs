@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use parking_lot::{Mutex, RwLock};
 use peer::Transport;
 use pki::pinned::Identity;
-use service::clock::SharedClock;
+use service::clock::{Moment, SharedClock};
 use service::{Lifecycle, SystemClock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use crate::document::Document;
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
 use crate::machine::entrance::{Entrance, Group};
+use crate::machine::twins::Process;
 use crate::raft::core::{Core, Start};
 use crate::secret::random;
 
@@ -53,6 +54,8 @@ pub struct Node {
     pub troubles: Arc<Troubles>,
     /// Which alerts took a test.
     pub tests: Arc<Tests>,
+    /// This process, at its start.
+    pub process: Process,
 }
 
 impl Node {
@@ -66,8 +69,16 @@ impl Node {
             .with_context(|| format!("{} is missing; run qu init", home.node_file().display()))?;
         settings.overlay(variable).map_err(anyhow::Error::msg)?;
         let identity = Identity::load(&home.keys())?;
+        let host = nix::unistd::gethostname().unwrap_or_default();
         Ok(Node {
             tests: Arc::new(Tests::load(&home)),
+            process: Process {
+                id: u64::from_be_bytes(random::<8>()),
+                up: 0,
+                host: host.to_string_lossy().into_owned(),
+                pid: std::process::id(),
+                address: settings.advertise.clone(),
+            },
             home,
             settings,
             identity,
@@ -87,6 +98,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
     let prober = Arc::new(prober);
     let counts = Arc::new(Counts::default());
     let mut known = None;
+    let process_begun = clock.now();
     let file = Arc::new(Mutex::new(FileReport::default()));
     loop {
         let promise = enter::keep_promise(&node.home, clock.unix_ms()).context("give up the own group")?;
@@ -96,6 +108,7 @@ pub async fn serve(node: Node, lifecycle: Lifecycle, sockets: Sockets) -> anyhow
         let run = Run {
             node: &node,
             clock: &clock,
+            process_begun,
             prober: &prober,
             counts: &counts,
             sockets: &sockets,
@@ -151,6 +164,7 @@ pub fn listen_address(address: &str, port: u16) -> String {
 struct Run<'a> {
     node: &'a Node,
     clock: &'a SharedClock,
+    process_begun: Moment,
     prober: &'a Arc<probe::Prober>,
     counts: &'a Arc<Counts>,
     sockets: &'a Sockets,
@@ -260,6 +274,8 @@ impl Run<'_> {
             settings: self.node.settings.clone(),
             identity: self.node.identity.clone(),
             clock: self.clock.clone(),
+            process: self.node.process.clone(),
+            process_begun: self.process_begun,
             begun: self.clock.now(),
             promised: Promised::default(),
             standstill: Standstill::new(0, self.clock.unix_ms()),

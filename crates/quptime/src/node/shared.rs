@@ -25,6 +25,7 @@ use super::wire::{Beat, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
+use crate::machine::twins::Process;
 use crate::machine::{Millis, entrance};
 use crate::raft::core::Core;
 use crate::raft::view::View;
@@ -77,6 +78,10 @@ pub struct Shared {
     pub identity: Identity,
     /// Time.
     pub clock: SharedClock,
+    /// This process, at its start.
+    pub process: Process,
+    /// When that was.
+    pub process_begun: Moment,
     /// When the run began.
     pub begun: Moment,
     /// Whether this node is about to give its own group up.
@@ -330,6 +335,7 @@ impl Shared {
         let hears = peers
             .filter(|peer| ears.is_live(*peer, now, dead_after))
             .collect();
+        let twins = ears.twins(now);
         drop(ears);
         let mut digest = Digest(self.digest_of(&document).0).to_string();
         digest.truncate(16);
@@ -345,13 +351,45 @@ impl Shared {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             clock: self.wall(),
             hears,
+            process: Some(Process {
+                up: self.clock.now().since(self.process_begun).as_millis() as Millis,
+                ..self.process.clone()
+            }),
+            twins,
         }
     }
 
     /// A beat has come from a peer.
     pub fn hear(&self, beat: Beat) {
         let (now, wall, dead_after) = (self.now(), self.wall(), self.dead_after());
+        let tells_twins = !beat.twins.is_empty();
         self.ears.lock().hear(now, wall, dead_after, beat);
+        if tells_twins {
+            self.leave_to_twin();
+        }
+    }
+
+    /// A beat has come as an answer to one that was sent at `asked`, of [`Shared::now`].
+    pub fn hear_answer(&self, asked: Millis, beat: Beat) {
+        let news = self.ears.lock().answered(asked, self.now(), &beat);
+        if let Some(twins) = news {
+            tracing::error!(target: "quptime", "{twins}");
+        }
+        self.hear(beat);
+    }
+
+    /// Ends this process if it is the newer one of two that run as this node.
+    fn leave_to_twin(&self) {
+        let (now, dead_after) = (self.now(), self.dead_after());
+        let peers: Vec<NodeId> = self.document().peers.iter().map(|peer| peer.node_id).collect();
+        let found = self.ears.lock().must_go(self.process.id, &peers, now, dead_after);
+        if let Some(twins) = found {
+            self.end(Ending::Failed(format!(
+                "another process runs as node {} and was there before: {}; this data directory, or that one, is a copy: every node needs its \
+                 own (qu init or qu enroll join), or stop the other one first",
+                self.me, twins.older
+            )));
+        }
     }
 
     /// Ends the run. The first word counts.

@@ -10,6 +10,7 @@ use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::command::Command;
 use crate::machine::state::Status;
+use crate::machine::twins::{Process, Twins};
 use crate::secret::Secret;
 
 /// Level of the protocol that this program speaks.
@@ -83,6 +84,12 @@ pub struct Beat {
     /// Whom it hears.
     #[serde(default)]
     pub hears: Vec<NodeId>,
+    /// The process that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Nodes as which two processes run, as far as it has found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub twins: Vec<Twins>,
 }
 
 /// A command for the master.

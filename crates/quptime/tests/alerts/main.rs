@@ -8,6 +8,7 @@
 
 mod alertmanager;
 mod channels;
+mod copies;
 mod deaths;
 mod fallback;
 mod metrics;

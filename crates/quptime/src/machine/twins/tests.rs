@@ -1,0 +1,146 @@
+//! Who is taken for two, and who must not be.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn node() -> NodeId {
+    "7f3a5b9e-0c1d-4e2f-8a3b-4c5d6e7f8091".parse().unwrap()
+}
+
+fn process(id: u64, up: Millis) -> Process {
+    Process {
+        id,
+        up,
+        host: format!("host{id}"),
+        pid: id as u32,
+        address: format!("a{id}.example.com:9901"),
+    }
+}
+
+#[test]
+fn who_answers_before_and_after_another_one_lives_with_it() {
+    let mut lives = Lives::new(node());
+    assert_eq!(lives.answered(1000, 1001, &process(1, 500_000)), None);
+    assert_eq!(lives.answered(2000, 2001, &process(2, 3000)), None);
+    assert_eq!(lives.twins(2001), None);
+    let told = lives
+        .answered(3000, 3001, &process(1, 502_000))
+        .unwrap()
+        .to_string();
+    assert_eq!(
+        told,
+        "two processes run as node 7f3a5b9e-0c1d-4e2f-8a3b-4c5d6e7f8091: host1 (pid 1, a1.example.com:9901) and, newer, host2 (pid 2, \
+         a2.example.com:9901); a data directory was copied: stop one of them, every node needs its own (qu init or qu enroll join)"
+    );
+    assert_eq!(lives.answered(4000, 4001, &process(2, 5000)), None, "known");
+    assert_eq!(lives.twins(4001 + COUNTS_MS).unwrap().newer.id, 2);
+    assert_eq!(lives.twins(4002 + COUNTS_MS), None, "one of them was stopped");
+}
+
+#[test]
+fn the_newer_one_goes_whoever_was_heard_first() {
+    for first in [1, 2] {
+        let up = |id| if id == 1 { 500_000 } else { 20_000 };
+        let second = 3 - first;
+        let mut lives = Lives::new(node());
+        lives.answered(1000, 1001, &process(first, up(first)));
+        lives.answered(2000, 2001, &process(second, up(second) + 1000));
+        let twins = lives.answered(3000, 3001, &process(first, up(first) + 2000));
+        assert_eq!(twins.unwrap().newer.id, 2);
+    }
+}
+
+#[test]
+fn a_question_that_is_older_than_the_other_answer_proves_nothing() {
+    let mut lives = Lives::new(node());
+    lives.answered(1000, 1001, &process(1, 10));
+    lives.answered(2000, 2500, &process(2, 10));
+    assert_eq!(lives.answered(2500, 2600, &process(1, 1500)), None);
+    assert!(lives.answered(2501, 2601, &process(1, 1501)).is_some());
+}
+
+#[test]
+fn who_is_the_older_one_to_anybody_stays() {
+    let (one, other) = (process(1, 9000), process(2, 1000));
+    let told = |older: &Process, newer: &Process| Twins {
+        node: node(),
+        older: older.clone(),
+        newer: newer.clone(),
+    };
+    let agreed = [told(&one, &other), told(&one, &other)];
+    assert_eq!(must_go(2, agreed.iter()), Some(&agreed[0]));
+    assert_eq!(must_go(1, agreed.iter()), None);
+    assert_eq!(must_go(3, agreed.iter()), None, "it is about others");
+    let disputed = [told(&one, &other), told(&other, &one)];
+    assert_eq!(must_go(1, disputed.iter()), None);
+    assert_eq!(must_go(2, disputed.iter()), None);
+}
+
+/// A process answers questions that are put while it lives; each answer is handled any time later.
+#[derive(Debug, Clone)]
+struct Asked {
+    at: Millis,
+    travels: Millis,
+    late: Millis,
+}
+
+fn questions() -> impl Strategy<Value = Vec<Asked>> {
+    let one =
+        (0..60_000u64, 0..2000u64, 0..30_000u64).prop_map(|(at, travels, late)| Asked { at, travels, late });
+    proptest::collection::vec(one, 1..60)
+}
+
+/// What is heard, in the order in which it is handled, if `alive` says who answers at a moment.
+fn heard(
+    questions: &[Asked],
+    alive: impl Fn(Millis, usize) -> Option<Process>,
+) -> Vec<(Millis, Millis, Process)> {
+    let mut heard: Vec<(Millis, Millis, Process)> = questions
+        .iter()
+        .enumerate()
+        .filter_map(|(number, asked)| {
+            let process = alive(asked.at + asked.travels, number)?;
+            Some((asked.at, asked.at + asked.travels + asked.late, process))
+        })
+        .collect();
+    heard.sort_by_key(|(_, answered, _)| *answered);
+    heard
+}
+
+proptest! {
+    #[test]
+    fn restarts_are_never_taken_for_copies(
+        questions in questions(),
+        mut starts in proptest::collection::btree_set(1..60_000u64, 0..12),
+    ) {
+        starts.insert(0);
+        let alive = |at: Millis, _: usize| {
+            let start = *starts.range(..=at).next_back().unwrap();
+            Some(process(start + 1, at - start))
+        };
+        let mut lives = Lives::new(node());
+        for (asked, answered, process) in heard(&questions, alive) {
+            prop_assert_eq!(lives.answered(asked, answered, &process), None);
+        }
+    }
+
+    #[test]
+    fn two_that_answer_in_turns_are_always_found(
+        first_up in 0..1_000_000u64,
+        steps in proptest::collection::vec((1..1500u64, 0..400u64), 3..20),
+    ) {
+        let mut lives = Lives::new(node());
+        let mut now = 1000;
+        for (number, (pause, travels)) in steps.iter().enumerate() {
+            now += pause;
+            let (asked, answered) = (now, now + travels);
+            now = answered;
+            let id = 1 + number as u64 % 2;
+            let up = if id == 1 { first_up + 10_000 + now } else { now };
+            lives.answered(asked, answered, &process(id, up));
+        }
+        let twins = lives.twins(now);
+        prop_assert_eq!(twins.map(|twins| twins.newer.id), Some(2));
+    }
+}
