@@ -26,6 +26,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use service::clock::SharedClock;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::database::{self, Database, Running, Stop};
@@ -149,23 +150,21 @@ impl<D: Database> Keeper<D> {
     }
 
     /// Runs until `stop` answers, then stops PostgreSQL as that says; a primary that stops cleanly gives the lock back.
+    ///
+    /// Dropped before, it is as if its process had been killed: nothing of it goes on, above all no report and no renewal.
     pub async fn run(mut self, stop: impl Future<Output = Stop>) -> Result<(), Trouble> {
         let shared = self.shared.clone();
-        let others = [
-            tokio::spawn(Shared::renew(shared.clone())),
-            tokio::spawn(Shared::keep_deadline(shared.clone())),
-            tokio::spawn(Shared::report_always(shared.clone(), self.mirror.receiver())),
-        ];
+        // A set ends its tasks when it is dropped.
+        let mut others = JoinSet::new();
+        others.spawn(Shared::renew(shared.clone()));
+        others.spawn(Shared::keep_deadline(shared.clone()));
+        let reports = others.spawn(Shared::report_always(shared.clone(), self.mirror.receiver()));
         let how = tokio::select! {
             how = stop => how,
             never = self.turns() => match never {},
         };
-        others[2].abort();
-        let left = self.leave(how).await;
-        for task in others {
-            task.abort();
-        }
-        left
+        reports.abort();
+        self.leave(how).await
     }
 
     async fn turns(&mut self) -> std::convert::Infallible {

@@ -95,8 +95,25 @@ impl Group {
         };
         match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(state) => Ok(state),
-            Err(_elapsed) => anyhow::bail!("never {what}: {:#?}", self.state().await),
+            Err(_elapsed) => anyhow::bail!(
+                "never {what}: {:#?}\nthe last events: {:#?}",
+                self.state().await,
+                self.told(40).await
+            ),
         }
+    }
+
+    /// The newest events, oldest first.
+    async fn told(&self, count: usize) -> Result<Vec<String>> {
+        let events = self.store.read(layout::EVENTS).await?;
+        let newest = events
+            .entries
+            .iter()
+            .skip(events.entries.len().saturating_sub(count));
+        newest
+            .map(|(key, entry)| Ok(Event::read(key, entry)?))
+            .map(|event: Result<Event>| event.map(|event| format!("{} {}", event.time_ms, event.description)))
+            .collect()
     }
 
     /// Until this node is primary and those are secondaries, also to themselves.
@@ -236,6 +253,35 @@ async fn through_etcd_everybody_is_replaced_and_no_row_is_lost() -> Result<()> {
     let server = Etcd::start()?;
     let store = Store::of_endpoints(&[server.endpoint()], Duration::from_secs(5))?;
     everybody_is_replaced(store, TestDir::new("pgaf-group")?).await
+}
+
+/// What an aborted keeper left behind would report what no longer is, beside its successor, and hold a lock that nobody uses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_is_dropped_reports_and_renews_nothing_more() -> Result<()> {
+    let dir = TestDir::new("pgaf-group")?;
+    let store = Store::in_file(&dir.join("store.json"), SystemClock::shared())?;
+    let group = Group::new(store, dir).await?;
+    let _monitor = group.monitor("only");
+    let (one, keeper) = group.keeper(7401).await?;
+    group
+        .until("single", |state| {
+            state
+                .reports
+                .get(&one)
+                .is_some_and(|at| at.value.state == NodeState::Single)
+        })
+        .await?;
+    keeper.abort();
+    ensure!(keeper.await.is_err(), "it is gone");
+    let last = group.state().await?.reports[&one].value.number;
+    let state = group
+        .until("without a lock", |state| state.lock.is_none())
+        .await?;
+    ensure!(
+        state.reports[&one].value.number <= last + 1,
+        "only a report that was on its way comes later"
+    );
+    Ok(())
 }
 
 /// Who may be replaced stops when it hears nothing from the store; who may not be serves on.
