@@ -13,6 +13,7 @@
 //! **Invariant:** every assignment is a pair of [`NodeState::may_become`], from the goal that the node has.
 
 mod failover;
+mod forced;
 #[cfg(test)]
 mod simulation;
 mod standbys;
@@ -72,6 +73,15 @@ pub enum Request {
     Failover,
     /// This node is to be primary.
     Promotion(NodeId),
+    /// This node is to be primary although rows may be missing there, if the primary is lost and nobody is certain to have them.
+    Forced {
+        /// Who is to be primary.
+        node: NodeId,
+        /// The revision of the record for which the loss was accepted.
+        record: u64,
+        /// Bytes that are known to be missing.
+        loss: Option<u64>,
+    },
 }
 
 /// A group at one moment.
@@ -121,6 +131,17 @@ pub struct Step {
     pub wanted: Option<Names>,
     /// The operator's wish has been taken up, or cannot be.
     pub request_done: bool,
+    /// A promotion is forced by this step.
+    pub forced: Option<Forced>,
+}
+
+/// Who is promoted by the operator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forced {
+    /// Who is.
+    pub node: NodeId,
+    /// Bytes that were known to be missing there; nothing if that was not known.
+    pub loss: Option<u64>,
 }
 
 impl Step {

@@ -50,7 +50,7 @@ pub enum Open {
 
 /// Judges the reports there are.
 pub fn judge(record: &Record, revision: u64, reports: &BTreeMap<NodeId, Report>) -> Result<Winner, Open> {
-    if record.kind != Kind::Sync {
+    if !matches!(record.kind, Kind::Sync | Kind::Forced) {
         return Err(Open::NotAllowed(
             "no standby is known to have every acknowledged row",
         ));
@@ -147,6 +147,18 @@ mod tests {
     fn priority_zero_is_never_promoted() {
         let reports = BTreeMap::from([(2, report(50, 0)), (3, report(60, 0))]);
         assert_eq!(judge(&open(), 7, &reports), Err(Open::NoCandidate));
+    }
+
+    #[test]
+    fn who_was_chosen_by_the_operator_wins_alone() {
+        let forced = Record::first(1).forced(2);
+        let reports = BTreeMap::from([(2, report(50, 50)), (3, report(60, 80))]);
+        let winner = Winner {
+            node: 2,
+            fetch_from: None,
+        };
+        assert_eq!(judge(&forced, 7, &reports), Ok(winner));
+        assert!(judge(&forced, 8, &reports).is_err(), "cut for another election");
     }
 
     #[test]

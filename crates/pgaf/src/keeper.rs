@@ -299,6 +299,7 @@ impl<D: Database> Shared<D> {
         };
         let report = Report {
             number: self.reports.fetch_add(1, Ordering::Relaxed) + 1,
+            time_ms: self.clock.unix_ms(),
             state: kept.reported,
             running,
             dead: self.dead.load(Ordering::Relaxed),

@@ -161,6 +161,15 @@ pub enum Wish {
     Failover,
     /// This node is to be primary.
     Promotion(NodeId),
+    /// The primary is lost: this node is to be primary although acknowledged rows may be missing there.
+    Forced {
+        /// Who is to be primary.
+        node: NodeId,
+        /// The revision of the record that the operator was told of. By any other one the loss has not been accepted.
+        record: u64,
+        /// Bytes that are known to be missing at least; nothing if that is not known.
+        loss: Option<u64>,
+    },
 }
 
 /// A node of a group.
@@ -197,6 +206,9 @@ pub struct Looked {
 pub struct Report {
     /// Grows with each report.
     pub number: u64,
+    /// When it was made, by the node's own clock: milliseconds since 1970. For people only.
+    #[serde(default)]
+    pub time_ms: u64,
     /// What it is.
     pub state: NodeState,
     /// PostgreSQL runs.
@@ -265,6 +277,9 @@ pub struct Event {
     pub replication_quorum: bool,
     /// The cause, in a sentence.
     pub description: String,
+    /// With a promotion that the operator has forced: bytes that were known to be missing, if that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_loss_bytes: Option<u64>,
 }
 
 /// The record, as the specification writes it.
@@ -414,9 +429,9 @@ impl Stored for Record {
             (None, None) => None,
             _ => return Err("released_lsn and released_tli stand together or not at all".to_owned()),
         };
-        let sync = stored.kind == Kind::Sync;
+        let sync = matches!(stored.kind, Kind::Sync | Kind::Forced);
         if sync == stored.members.is_empty() {
-            return Err("members are for kind `sync`, which has some".to_owned());
+            return Err("members are for kinds `sync` and `forced`, which have some".to_owned());
         }
         if sync && (stored.need == 0 || stored.need as usize > stored.members.len()) {
             return Err(format!("need is {} of {}", stored.need, stored.members.len()));

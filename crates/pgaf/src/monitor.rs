@@ -15,11 +15,13 @@ use std::time::Duration;
 use service::clock::SharedClock;
 use tracing::{info, warn};
 
+use crate::NodeId;
 use crate::decide::{self, Step};
 use crate::group::GroupState;
 use crate::layout::{self, Event, Group, GroupId, Leader, Stored, Wish};
 use crate::mirror::Mirror;
 use crate::probe::Probe;
+use crate::state::NodeState;
 use crate::store::{Change, Error, Outcome, Snapshot, Store};
 
 pub use look::Looks;
@@ -168,6 +170,7 @@ impl<P: Probe> Monitor<P> {
             request: state.group.request.map(|wish| match wish {
                 Wish::Failover => decide::Request::Failover,
                 Wish::Promotion(node) => decide::Request::Promotion(node),
+                Wish::Forced { node, record, loss } => decide::Request::Forced { node, record, loss },
             }),
         };
         let Some(step) = decide::decide(&view) else {
@@ -209,29 +212,28 @@ impl<P: Probe> Monitor<P> {
             node.goal_before = node.goal;
             node.goal = assignment.goal;
             change = change.put(state.id.node_key(assignment.node), node.encode());
-            let report = state.reports.get(&assignment.node).map(|at| &at.value);
-            let event = Event {
-                time_ms: self.clock.unix_ms(),
-                node: assignment.node,
-                group: state.id.group,
-                name: node.name.clone(),
-                host: node.host.clone(),
-                port: node.port,
-                reported: report.map_or(before.goal_before, |report| report.state),
-                goal: assignment.goal,
-                position: report.and_then(|report| report.position),
-                candidate_priority: node.candidate_priority,
-                replication_quorum: node.replication_quorum,
-                description: format!(
-                    "{} is to become {}: {}",
-                    node.name, assignment.goal, assignment.because
-                ),
-            };
-            change = change.put(state.id.event_key(group.next_event), event.encode());
-            if let Some(old) = group.next_event.checked_sub(layout::EVENTS_KEPT) {
-                change = change.delete(state.id.event_key(old));
-            }
-            group.next_event += 1;
+            let description = format!(
+                "{} is to become {}: {}",
+                node.name, assignment.goal, assignment.because
+            );
+            let event = self.event(state, assignment.node, assignment.goal, description);
+            change = kept(change, state, &mut group, &event);
+        }
+        if let Some(forced) = step.forced {
+            let before = &state.nodes[&forced.node].value;
+            let assigned = step.goals.iter().find(|goal| goal.node == forced.node);
+            let lost = forced.loss.map_or_else(
+                || "an unknown number of bytes".to_owned(),
+                |bytes| format!("at least {bytes} bytes"),
+            );
+            let description = format!(
+                "{} is to be primary by the word of the operator, who accepts the loss of {lost}",
+                before.name
+            );
+            let goal = assigned.map_or(before.goal, |assigned| assigned.goal);
+            let mut event = self.event(state, forced.node, goal, description);
+            event.accepted_loss_bytes = forced.loss;
+            change = kept(change, state, &mut group, &event);
         }
         if let Some(record) = &step.record {
             change = change.put(state.id.record_key(), record.encode());
@@ -240,6 +242,27 @@ impl<P: Probe> Monitor<P> {
             change = change.put(state.id.group_key(), group.encode());
         }
         change
+    }
+
+    /// Something that happens to a node, now.
+    fn event(&self, state: &GroupState, node: NodeId, goal: NodeState, description: String) -> Event {
+        let entry = &state.nodes[&node].value;
+        let report = state.reports.get(&node).map(|at| &at.value);
+        Event {
+            time_ms: self.clock.unix_ms(),
+            node,
+            group: state.id.group,
+            name: entry.name.clone(),
+            host: entry.host.clone(),
+            port: entry.port,
+            reported: report.map_or(entry.goal_before, |report| report.state),
+            goal,
+            position: report.and_then(|report| report.position),
+            candidate_priority: entry.candidate_priority,
+            replication_quorum: entry.replication_quorum,
+            description,
+            accepted_loss_bytes: None,
+        }
     }
 
     /// Writes what looks found, where it has changed, for tables.
@@ -267,6 +290,16 @@ impl<P: Probe> Monitor<P> {
             Outcome::Conflict => None,
         })
     }
+}
+
+/// With an event, and without the oldest one.
+fn kept(change: Change, state: &GroupState, group: &mut Group, event: &Event) -> Change {
+    let mut change = change.put(state.id.event_key(group.next_event), event.encode());
+    if let Some(old) = group.next_event.checked_sub(layout::EVENTS_KEPT) {
+        change = change.delete(state.id.event_key(old));
+    }
+    group.next_event += 1;
+    change
 }
 
 /// All groups that have nodes.

@@ -35,6 +35,8 @@ pub enum Kind {
     Alone,
     /// No standby takes part in acknowledging, by the operator's wish; some rows may be lost.
     Async,
+    /// The one member may be promoted by the word of the operator, who accepts that rows are lost.
+    Forced,
 }
 
 /// What the store holds about a group's acknowledged rows. Every write of it compares the revision of what it replaces.
@@ -46,7 +48,7 @@ pub struct Record {
     pub node: NodeId,
     /// Who may be promoted.
     pub kind: Kind,
-    /// Standbys that may have acknowledged rows; empty unless `kind` is [`Kind::Sync`].
+    /// Standbys that may have acknowledged rows, or the one that the operator has chosen; empty if `kind` is another one.
     pub members: BTreeSet<NodeId>,
     /// How many of them certainly have, among them, every acknowledged row.
     pub need: u32,
@@ -75,7 +77,7 @@ impl Record {
     #[must_use]
     pub fn covers(&self, names: &Names) -> bool {
         match self.kind {
-            Kind::Alone | Kind::Async => true,
+            Kind::Alone | Kind::Async | Kind::Forced => true,
             Kind::Sync => {
                 let all = self.members.union(names.members()).count();
                 names.any() > 0 && (self.need + names.any()) as usize > all
@@ -145,12 +147,31 @@ impl Record {
         }
     }
 
-    /// What `node` itself stores when it takes the lock again. An election that was open is void.
+    /// What `node` itself stores when it takes the lock again. An election that was open is void, and so is the operator's word: nothing is
+    /// lost, and who had been chosen does not have what is acknowledged from now on.
     #[must_use]
     pub fn taken_again(&self) -> Record {
+        let base = if self.kind == Kind::Forced {
+            self.alone()
+        } else {
+            self.clone()
+        };
         Record {
             epoch: self.epoch + 1,
             open: false,
+            released: None,
+            ..base
+        }
+    }
+
+    /// With an election open that `chosen` wins as soon as it has cut itself off, whatever it lacks: the operator accepts the loss.
+    #[must_use]
+    pub fn forced(&self, chosen: NodeId) -> Record {
+        Record {
+            kind: Kind::Forced,
+            members: BTreeSet::from([chosen]),
+            need: 1,
+            open: true,
             released: None,
             ..self.clone()
         }
@@ -225,6 +246,26 @@ mod tests {
         let taken = at_rest(&names).taken_by(2);
         assert_eq!(taken.kind, Kind::Alone);
         assert_eq!(taken.covering(&names, &names).kind, Kind::Alone);
+    }
+
+    #[test]
+    fn the_operators_word_is_void_when_the_old_primary_goes_on() {
+        let names: Names = "ANY 2 (pgautofailover_standby_2, pgautofailover_standby_3)"
+            .parse()
+            .expect("ours");
+        let forced = at_rest(&names).forced(2);
+        assert!(forced.open && forced.need == 1 && forced.members == BTreeSet::from([2]));
+        for next in [
+            forced.taken_again(),
+            forced.taken_by(2),
+            forced.covering(&names, &names),
+        ] {
+            assert_eq!(
+                (next.kind, next.members.len(), next.open),
+                (Kind::Alone, 0, false)
+            );
+        }
+        assert_eq!(forced.taken_by(2).epoch, forced.epoch + 1);
     }
 
     #[test]

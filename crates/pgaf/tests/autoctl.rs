@@ -232,7 +232,104 @@ fn group_of_two(dir: &Path, addresses: &AddressBlock) -> Result<()> {
     Ok(())
 }
 
+/// The standby dies, then the primary that went on alone; the standby comes back, and lacks what was written meanwhile.
+fn a_lost_primary(dir: &Path, addresses: &AddressBlock) -> Result<()> {
+    let group = Group::new(dir, addresses)?;
+    let pgdata = dir.join("m").display().to_string();
+    let configure = ["create", "monitor", "--profile", "fast", "--pgdata", &pgdata];
+    let configure: Vec<&str> = configure
+        .into_iter()
+        .chain(["--store", group.store.as_str()])
+        .collect();
+    let begun = Instant::now();
+    while !group.run(&configure)?.status.success() {
+        ensure!(begun.elapsed() < PATIENCE, "the store never answers");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut monitor = Running::start(
+        &mut group.command(&["run", "--pgdata", &pgdata]),
+        &dir.join("m.log"),
+    )?;
+    let mut one = group.node(1)?;
+    group.until(&["single"])?;
+    let mut two = group.node(2)?;
+    group.until(&["primary", "secondary"])?;
+    group.sql(1, "create table t as select 1 as i")?;
+    let forced = ["perform", "failover", "--formation", "default", "--group", "0"];
+
+    two.0.kill()?;
+    two.0.wait()?;
+    group.until_assigned(&["wait_primary", "catchingup"])?;
+    group.sql(1, "insert into t values (2)")?;
+    let served = group.run(&forced)?;
+    ensure!(served.status.code() == Some(3), "it serves: {served:?}");
+    one.0.kill()?;
+    one.0.wait()?;
+    let nobody = group.run(&forced)?;
+    ensure!(nobody.status.code() == Some(3), "no standby is there: {nobody:?}");
+
+    let mut two = group.node(2)?;
+    group.until_answers(&[&forced[..], &["--dry-run"]].concat(), "would cut itself off")?;
+    let planned = group.run(&["perform", "switchover"])?;
+    ensure!(planned.status.code() == Some(3), "{planned:?}");
+    group.until_assigned(&["wait_primary", "catchingup"])?;
+
+    let done = group.run(&forced)?;
+    let told = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{told}");
+    ensure!(
+        told.contains(" WARN ") && told.contains("node1 is not confirmed stopped"),
+        "{told}"
+    );
+    group.sql(2, "insert into t values (3)")?;
+    ensure!(group.sql(2, "select string_agg(i::text, ' ' order by i) from t")? == "1 3");
+    let events = group.print(&["show", "events", "--count", "100"])?;
+    ensure!(events.contains("by the word of the operator"), "{events}");
+
+    let mut one = group.node(1)?;
+    group.until(&["secondary", "primary"])?;
+    ensure!(
+        group.sql(1, "select pg_is_in_recovery()")? == "t",
+        "never again on its own"
+    );
+    ensure!(group.sql(1, "select string_agg(i::text, ' ' order by i) from t")? == "1 3");
+    for running in [&mut two, &mut one, &mut monitor] {
+        ensure!(running.end()?, "ends well");
+    }
+    Ok(())
+}
+
 impl Group<'_> {
+    /// Until the monitor has assigned these states.
+    fn until_assigned(&self, states: &[&str]) -> Result<()> {
+        let begun = Instant::now();
+        let mut last = String::new();
+        while begun.elapsed() < PATIENCE {
+            last = self.print(&["show", "state", "--json"]).unwrap_or_default();
+            let nodes: Vec<serde_json::Value> = serde_json::from_str(&last).unwrap_or_default();
+            let mut pairs = nodes.iter().zip(states);
+            if nodes.len() == states.len()
+                && pairs.all(|(node, state)| node["assigned_group_state"] == **state)
+            {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("never assigned {states:?}: {last}")
+    }
+
+    /// Until a command succeeds and prints that.
+    fn until_answers(&self, arguments: &[&str], expected: &str) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let last = self.print(arguments);
+            if last.as_ref().is_ok_and(|printed| printed.contains(expected)) {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "never `{expected}`: {last:?}");
+        }
+    }
+
     /// Until this node takes a row.
     fn sql_until_written(&self, node: usize) -> Result<()> {
         let begun = Instant::now();
@@ -249,6 +346,14 @@ fn a_group_of_two_is_made_fails_over_and_gets_whole_again() -> Result<()> {
     as_postgres(
         "a_group_of_two_is_made_fails_over_and_gets_whole_again",
         group_of_two,
+    )
+}
+
+#[test]
+fn a_lost_primary_that_was_alone_is_replaced_by_the_operators_word() -> Result<()> {
+    as_postgres(
+        "a_lost_primary_that_was_alone_is_replaced_by_the_operators_word",
+        a_lost_primary,
     )
 }
 

@@ -1,7 +1,9 @@
-//! `perform`: another primary, as planned.
+//! `perform`: another primary.
 //!
-//! Only planned changes, from a primary that is well, so that nothing can be lost. When the primary is lost and the record lets somebody be
-//! promoted, the monitor does that by itself. Promoting somebody who may lack rows does not exist yet, and is refused here.
+//! From a primary that is well this is a planned change, and nothing can be lost. When the primary is lost and the record lets somebody be
+//! promoted, the monitor does that by itself. When it does not, `perform failover` promotes a standby that may lack rows: see [`force`].
+
+mod force;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,12 +22,12 @@ use crate::group::GroupState;
 use crate::layout::{Stored as _, Wish};
 use crate::mirror::Mirror;
 use crate::state::NodeState;
-use crate::store::Change;
+use crate::store::{Change, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Perform {
-    /// Have another node become primary.
-    Failover(Planned),
+    /// Have another node become primary; if the primary is lost, also one that lacks rows.
+    Failover(Failover),
     /// The same; says that the primary has to be well.
     Switchover(Planned),
     /// Have this node become primary.
@@ -43,6 +45,16 @@ pub(super) struct Planned {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct Failover {
+    #[command(flatten)]
+    planned: Planned,
+
+    /// Print what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct Promotion {
     #[command(flatten)]
     planned: Planned,
@@ -55,9 +67,29 @@ pub(super) struct Promotion {
 impl Perform {
     pub(super) fn run(self) -> Result<()> {
         match self {
-            Perform::Failover(planned) | Perform::Switchover(planned) => wait_for(another(&planned, None)),
+            Perform::Failover(command) => wait_for(command.run()),
+            Perform::Switchover(planned) => wait_for(another(&planned, None)),
             Perform::Promotion(command) => wait_for(another(&command.planned, Some(&command.name))),
         }
+    }
+}
+
+impl Failover {
+    async fn run(self) -> Result<()> {
+        let (store, state) = self.planned.formation.read().await?;
+        if well(&state).is_err() && state.record.is_some() {
+            return force::failover(&store, state, self.planned.wait, self.dry_run).await;
+        }
+        if self.dry_run {
+            let old = well(&state)?;
+            secondary(&state, old)?;
+            let name = &state.nodes[&old].value.name;
+            terminal::out(&format!(
+                "{name} would stop cleanly, and a secondary that has everything would take over; nothing would be lost\n"
+            ));
+            return Ok(());
+        }
+        another(&self.planned, None).await
     }
 }
 
@@ -81,36 +113,50 @@ async fn another(planned: &Planned, name: Option<&str>) -> Result<()> {
             Wish::Promotion(node)
         }
     };
-    if !state
-        .nodes
-        .iter()
-        .any(|(node, at)| *node != old && at.value.goal == NodeState::Secondary)
-    {
-        return Err(with_code(
-            STATE,
-            anyhow!("there is no secondary that could take over"),
-        ));
+    secondary(&state, old)?;
+    have(&store, state, old, Some(wish), planned.wait).await
+}
+
+/// Whether somebody could take over as planned.
+fn secondary(state: &GroupState, old: NodeId) -> Result<()> {
+    let mut others = state.nodes.iter().filter(|(node, _)| **node != old);
+    if others.any(|(_, at)| at.value.goal == NodeState::Secondary) {
+        return Ok(());
     }
+    let reason = anyhow!("there is no secondary that could take over");
+    Err(with_code(STATE, reason))
+}
+
+/// Tells the monitor what is wished for, if anything is, and shows what comes of it. A wish that is not fulfilled in time is taken back.
+async fn have(store: &Store, state: GroupState, old: NodeId, wish: Option<Wish>, seconds: u64) -> Result<()> {
+    let id = state.id.clone();
     let mut mirror = Mirror::start(store.clone()).await.map_err(super::of_store)?;
-    changing(&store, &state.id, |state| {
-        let mut group = state.group.clone();
-        group.request = Some(wish);
-        let key = state.id.group_key();
-        Ok(Change::default()
-            .if_at(&key, state.group_revision())
-            .put(&key, group.encode()))
-    })
-    .await?;
+    let ask = |from: Option<Wish>, to: Option<Wish>| {
+        changing(store, &id, move |state| {
+            let mut group = state.group.clone();
+            // Another one's wish is not ours to take back.
+            if from.is_none() || group.request == from {
+                group.request = to;
+            }
+            let key = state.id.group_key();
+            Ok(Change::default()
+                .if_at(&key, state.group_revision())
+                .put(&key, group.encode()))
+        })
+    };
+    if wish.is_some() {
+        ask(None, wish).await?;
+    }
     let shown = follow(&mut mirror, state, old);
-    match tokio::time::timeout(Duration::from_secs(planned.wait), shown).await {
+    match tokio::time::timeout(Duration::from_secs(seconds), shown).await {
         Ok(done) => done,
-        Err(_elapsed) => Err(with_code(
-            TIMEOUT,
-            anyhow!(
-                "there is no new primary after {} s; see `show events`",
-                planned.wait
-            ),
-        )),
+        Err(_elapsed) => {
+            if wish.is_some() {
+                ask(wish, None).await?;
+            }
+            let reason = anyhow!("there is no new primary after {seconds} s; see `show events`");
+            Err(with_code(TIMEOUT, reason))
+        }
     }
 }
 
@@ -125,7 +171,7 @@ fn well(state: &GroupState) -> Result<NodeId> {
     if goal != Some(NodeState::Primary) || reported(state, primary) != NodeState::Primary || !holds {
         return refused(format!(
             "node {primary} is not a primary in good health. If others have all acknowledged rows the monitor promotes one by itself; \
-             promoting one that may lack some does not exist yet"
+             `perform failover` also promotes one that lacks some"
         ));
     }
     Ok(primary)

@@ -258,6 +258,8 @@ struct EventJson {
     candidatepriority: u8,
     replicationquorum: bool,
     description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted_loss_bytes: Option<u64>,
 }
 
 fn time(unix_ms: u64) -> String {
@@ -333,6 +335,7 @@ fn event_json(number: u64, formation: &str, event: Event) -> EventJson {
         candidatepriority: event.candidate_priority,
         replicationquorum: event.replication_quorum,
         description: event.description,
+        accepted_loss_bytes: event.accepted_loss_bytes,
     }
 }
 
@@ -512,6 +515,7 @@ mod tests {
             put(id.node_key(node), entry.encode());
             let report = Report {
                 number: 1,
+                time_ms: 0,
                 state,
                 running: true,
                 dead: false,

@@ -65,7 +65,7 @@ impl View<'_> {
     }
 
     /// Whether there are enough members for an election, and one of them may be promoted.
-    fn enough(&self, record: &Record) -> bool {
+    pub(super) fn enough(&self, record: &Record) -> bool {
         let available = |(id, node): &(NodeId, &Node)| *id != record.node && self.reporting(node);
         let members = || {
             record
@@ -254,7 +254,7 @@ impl View<'_> {
     fn give_back(&self, record: &Record, primary: Option<&Node>) -> Option<Step> {
         let primary = primary?;
         let possible = primary.goal.may_become(Primary) && self.reporting(primary) && !primary.dead;
-        let hopeless = !record.open || !self.enough(record);
+        let hopeless = !record.open || !self.enough(record) || self.force_fails(record, primary);
         (possible && hopeless && primary.reported == primary.goal)
             .then(|| Step::goal(record.node, Primary, "nobody can take over from it"))
     }
@@ -263,6 +263,15 @@ impl View<'_> {
     pub(super) fn planned(&self, record: &Record) -> Option<Step> {
         let request = self.request?;
         let primary = self.node(record.node)?;
+        if let Request::Forced {
+            node,
+            record: revision,
+            loss,
+        } = request
+            && let Some(step) = self.forced(record, primary, node, revision, loss)
+        {
+            return Some(step);
+        }
         let undoable = Step {
             request_done: true,
             ..Step::default()
@@ -274,7 +283,8 @@ impl View<'_> {
         let chosen = match request {
             Request::Promotion(id) if id == record.node => return Some(undoable),
             Request::Promotion(id) => self.node(id).filter(|node| fits(node)).map(|_| id),
-            Request::Failover => self
+            // It has come back: nothing has to be lost.
+            Request::Failover | Request::Forced { .. } => self
                 .others(record.node)
                 .filter(|(_, node)| fits(node) && node.priority > 0 && node.quorum)
                 .max_by_key(|(id, node)| (node.priority, node.position, std::cmp::Reverse(*id)))

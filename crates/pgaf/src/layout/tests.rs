@@ -38,6 +38,7 @@ fn report() -> Report {
     };
     Report {
         number: 9,
+        time_ms: 1_790_000_000_000,
         state: NodeState::Primary,
         running: true,
         dead: false,
@@ -90,8 +91,17 @@ fn all_values_come_back_and_are_read_strictly() {
         epoch: 4,
         tli: 2,
     });
+    comes_back(&Group {
+        request: Some(Wish::Forced {
+            node: 2,
+            record: 9,
+            loss: Some(4_096),
+        }),
+        ..Group::default()
+    });
     let record = Record::first(1).settled(&names());
     comes_back(&record);
+    comes_back(&record.forced(3));
     comes_back(&record.released_at(Position {
         timeline: 1,
         lsn: u64::MAX,

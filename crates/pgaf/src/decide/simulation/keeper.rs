@@ -32,6 +32,7 @@ impl World {
     }
 
     fn stop(&mut self, id: NodeId) {
+        self.forced_over.remove(&id);
         let real = self.real(id);
         real.pg = Pg::Stopped;
         real.change = None;
@@ -111,6 +112,7 @@ impl World {
             let any = self.number_sync.min(others.len() as u32);
             Names::of(others, any).expect("fits")
         };
+        self.forced_over.remove(&id);
         let real = self.real(id);
         real.log.push(-(epoch as i64));
         real.pg = Pg::Serving;
@@ -238,6 +240,14 @@ impl World {
         }
         self.seen.takeovers += 1;
         self.seen.planned += u32::from(equal);
+        if record.kind == Kind::Forced {
+            self.seen.forced += 1;
+            let log = self.real(id).log.clone();
+            self.acknowledged.retain(|row| log.contains(row));
+            if self.real(record.node).pg == Pg::Serving {
+                self.forced_over.insert(record.node);
+            }
+        }
         self.promote(id, record.taken_by(id));
         true
     }

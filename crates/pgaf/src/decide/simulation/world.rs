@@ -101,7 +101,9 @@ pub(super) struct World {
     request: Option<Request>,
     links_down: BTreeSet<(NodeId, NodeId)>,
     rows: i64,
-    acknowledged: BTreeSet<i64>,
+    pub(super) acknowledged: BTreeSet<i64>,
+    /// Old primaries that may not know yet that they were forced over: nothing they say is safe.
+    pub(super) forced_over: BTreeSet<NodeId>,
     trace: bool,
 }
 
@@ -127,6 +129,7 @@ impl World {
             links_down: BTreeSet::new(),
             rows: 0,
             acknowledged: BTreeSet::new(),
+            forced_over: BTreeSet::new(),
             trace: std::env::var_os("SIM_SEED").is_some(),
         };
         for id in 1..=plan.nodes {
@@ -260,7 +263,7 @@ impl World {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let id = *self.rng.pick(&ids);
         let other = *self.rng.pick(&ids);
-        match self.rng.below(10) {
+        match self.rng.below(11) {
             0..=2 => {
                 let host = self.rng.chance(500);
                 let real = self.real(id);
@@ -286,6 +289,13 @@ impl World {
                 }
             }
             8 => self.elected = self.now,
+            9 => {
+                self.request = Some(Request::Forced {
+                    node: other,
+                    record: self.revision,
+                    loss: None,
+                });
+            }
             _ => {
                 self.request = Some(if self.rng.chance(500) {
                     Request::Failover
@@ -329,8 +339,8 @@ impl World {
     }
 
     fn acknowledge(&mut self) {
-        for real in self.real.values_mut() {
-            if !real.up || real.pg != Pg::Serving {
+        for (id, real) in &mut self.real {
+            if !real.up || real.pg != Pg::Serving || self.forced_over.contains(id) {
                 continue;
             }
             let Some(names) = real.effective.last().cloned() else {
