@@ -132,6 +132,11 @@ fn gone_text(purpose: Option<&str>) -> &'static str {
     }
 }
 
+/// Whether a refusal, as a host is told it, means that its token will never be good for it.
+pub fn is_void(refusal: &str) -> bool {
+    refusal.starts_with("the token ") || refusal.starts_with("the cluster does not know this token")
+}
+
 fn end_of(enrollment: &Enrollment) -> Option<Millis> {
     let end: jiff::Timestamp = enrollment.expires_at.parse().ok()?;
     u64::try_from(end.as_millisecond()).ok()

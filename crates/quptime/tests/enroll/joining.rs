@@ -52,7 +52,10 @@ fn with_auto_approval_a_token_makes_one_host_a_node() {
     let late = third.join(&token);
     assert_eq!((late.code, late.stdout.as_str()), (1, ""), "{late:?}");
     assert!(late.stderr.contains(": the token was used already"), "{late:?}");
-    assert!(!third.file("node.yaml").exists());
+    assert!(
+        !third.qu.config_dir().exists(),
+        "nothing is in the way of another try"
+    );
 
     second.serve_under(&first.id());
     wait_until(LIMIT, "both to vote", || {

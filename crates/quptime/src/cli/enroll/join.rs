@@ -6,7 +6,7 @@
 //! 2. The cluster is asked until this host is a peer. A host that is one already is told so again.
 //! 3. `joining.yaml` is the promise to wait for the cluster's group, and `node.yaml`, the last, makes the directory that of a node.
 //!
-//! When the daemon starts it keeps the promise and removes both files, so the node begins like one that was invited.
+//! A host whose token is void is told so, and what was written for it is removed. When the daemon starts it keeps the promise and removes both files, so the node begins like one that was invited.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use clap::Args;
 use consensus::Message;
 use peer::handler::{BoxFuture, Handler, Introduction};
 use peer::{RequestError, Stranger, Transport};
-use pki::pinned::{CERTIFICATE_FILE, Fingerprint, Identity, KeyKind, PRIVATE_FILE};
+use pki::pinned::{CERTIFICATE_FILE, Fingerprint, Identity, KeyKind, PRIVATE_FILE, PUBLIC_FILE};
 use service::SystemClock;
 
 use crate::document::{Peer, review};
 use crate::duration::Span;
 use crate::home::{Enrolling, Home, NodeFile, Trust};
 use crate::identity::NodeId;
+use crate::machine::enroll::is_void;
 use crate::node::apply;
 use crate::node::network::CLUSTER;
 use crate::node::run::listen_address;
@@ -91,6 +92,7 @@ impl Join {
             );
             crate::cli::node::confirm(&question, "not joined")?;
         }
+        let found = home.dir().exists();
         home.create()?;
         let _held = home.lock()?;
         home.write_enrolling(&enrolling)?;
@@ -106,8 +108,15 @@ impl Join {
             .enable_all()
             .build()
             .context("start")?;
-        let peers = runtime.block_on(Box::pin(enroll(&token, &identity, &me, self.wait)))?;
-        finish(&home, &enrolling, me, peers)
+        match runtime.block_on(Box::pin(enroll(&token, &identity, &me, self.wait))) {
+            Ok(peers) => finish(&home, &enrolling, me, peers),
+            Err(error) => {
+                if error.is::<Void>() {
+                    forget(&home, &enrolling, found);
+                }
+                Err(error)
+            }
+        }
     }
 
     fn read(&self) -> anyhow::Result<String> {
@@ -160,6 +169,32 @@ impl Join {
             bind_addr: bind_addr.unwrap_or_else(|| "0.0.0.0".to_owned()),
             bind_port,
         })
+    }
+}
+
+/// The token is good for nothing; the cluster has said so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Void(String);
+
+/// What was written for a token that is void goes, so that the host can be made a node in another way. The cluster has not taken this host.
+fn forget(home: &Home, enrolling: &Enrolling, found: bool) {
+    let keys = home.keys();
+    let certificate = pki::Certificate::read_all(&keys.join(CERTIFICATE_FILE)).unwrap_or_default();
+    // A key that was there before has another name, and is somebody's.
+    let own = certificate
+        .first()
+        .is_some_and(|known| known.subject == enrolling.node_id.to_string());
+    let files = own.then(|| [PRIVATE_FILE, PUBLIC_FILE, CERTIFICATE_FILE].map(|file| keys.join(file)));
+    let files = files.into_iter().flatten();
+    for file in files.chain([home.joining(), home.enrolling()]) {
+        // What cannot be removed is in the way of nothing but another try, which says so.
+        let _ = std::fs::remove_file(file);
+    }
+    // Directories with something else in them stay.
+    let _ = std::fs::remove_dir(keys);
+    if !found {
+        let _ = std::fs::remove_dir(home.dir());
     }
 }
 
@@ -431,6 +466,9 @@ async fn call_one(
             // Others on this network address have failed too often, and that ends soon.
             Err(RequestError::Refused(text)) if text.starts_with(peer::stranger::TOO_MANY) => {
                 return Ok(Called::Later(text));
+            }
+            Err(RequestError::Refused(text)) if is_void(&text) => {
+                return Err(Void(format!("{address}: {text}")).into());
             }
             Err(RequestError::Refused(text)) => anyhow::bail!("{address}: {text}"),
             Err(RequestError::NotSent { .. } | RequestError::Unknown { .. }) if has_answered => {

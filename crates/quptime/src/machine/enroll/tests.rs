@@ -278,3 +278,29 @@ fn new_enrollments_are_named_once_and_bounded() {
     // Without a name, none is called so.
     assert!(find(&document, "").is_err());
 }
+
+#[test]
+fn what_is_void_is_told_from_what_can_be_mended() {
+    let gone = [
+        None,
+        Some(purpose::JOIN),
+        Some(purpose::REVOKE),
+        Some(purpose::EXPIRE),
+    ]
+    .map(Refusal::Gone);
+    let used = Refusal::Used {
+        node: "n".to_owned(),
+        advertise: "a:1".to_owned(),
+    };
+    let void = [Refusal::WrongSecret, Refusal::Expired(String::new()), used];
+    for refusal in gone.iter().chain(&void) {
+        assert!(is_void(&refusal.to_string()), "{refusal}");
+    }
+    let cluster = Cluster::new(false);
+    let unfit = Peer {
+        advertise: "host1:9901".to_owned(),
+        ..peer(2)
+    };
+    let unfit = cluster.submit(END - 1, &unfit).unwrap_err();
+    assert!(!is_void(&unfit.to_string()), "{unfit}");
+}
