@@ -90,6 +90,13 @@ pub enum Answer {
     Status(Box<Status>),
     /// [`Request::Document`].
     Document(Box<Document>),
+    /// What this node can say, which may not be what the cluster has decided.
+    Old {
+        /// One line.
+        why: String,
+        /// That.
+        answer: Box<Answer>,
+    },
     /// [`Request::State`].
     State(Box<State>),
     /// A change was made.
@@ -173,6 +180,9 @@ pub struct Examined {
     pub beat: Beat,
     /// Errors of the last ten minutes that somebody has to act upon.
     pub troubles: Vec<String>,
+    /// How long ago each of them was seen last, milliseconds. Older programs do not say.
+    #[serde(default)]
+    pub trouble_ages: Vec<Millis>,
     /// Attempts of the last minute to reach a peer.
     #[serde(default)]
     pub attempts: Vec<String>,

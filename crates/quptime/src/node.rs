@@ -9,7 +9,7 @@
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
 //! - [`fallback`]: notes about lost quorum, and the watchdog.
-//! - [`control`]: the socket for commands; [`status`]: what they show; [`doctor`]: what it finds, with [`trouble`], errors of late, and
+//! - [`control`]: the socket for commands, which waits until the node is [`current`]; [`status`]: what they show; [`doctor`]: what it finds, with [`trouble`], errors of late, and
 //!   [`tested`], alerts that took a test; [`web`]: health and pages on [`web_listen`], [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
 
 pub mod apply;
@@ -17,6 +17,7 @@ pub mod beats;
 pub mod control;
 pub mod copied;
 pub mod counts;
+pub mod current;
 pub mod doctor;
 pub mod enroll;
 pub mod enter;

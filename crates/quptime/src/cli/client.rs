@@ -57,6 +57,11 @@ pub(crate) fn ask(request: &Request) -> anyhow::Result<Answer> {
 /// # Errors
 /// See [`ask`].
 pub(crate) fn ask_within(limit: Duration, request: &Request) -> anyhow::Result<Answer> {
+    answer(limit, request).map(|(answer, _)| answer)
+}
+
+/// The answer, and why it may be old, if it may.
+fn answer(limit: Duration, request: &Request) -> anyhow::Result<(Answer, Option<String>)> {
     let mut stream = connect()?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
@@ -79,7 +84,8 @@ pub(crate) fn ask_within(limit: Duration, request: &Request) -> anyhow::Result<A
     }
     match serde_json::from_slice(&said).context("understand the daemon; is it another version?")? {
         Answer::Error { exit_code, text } => Err(service::exit::with_code(exit_code, anyhow::anyhow!(text))),
-        answer => Ok(answer),
+        Answer::Old { why, answer } => Ok((*answer, Some(why))),
+        answer => Ok((answer, None)),
     }
 }
 
@@ -110,7 +116,11 @@ fn unexpected<T>() -> anyhow::Result<T> {
 /// # Errors
 /// See [`ask`].
 pub(super) fn document() -> anyhow::Result<Document> {
-    match ask(&Request::Document)? {
+    let (answer, old) = answer(TIMEOUT, &Request::Document)?;
+    if let Some(why) = old {
+        terminal::note(&why);
+    }
+    match answer {
         Answer::Document(document) => Ok(*document),
         _ => unexpected(),
     }

@@ -12,7 +12,7 @@ use super::propose::{self, Refused};
 use super::send::TestCall;
 use super::shared::Shared;
 use super::wire::{decode, encode, kind};
-use super::{doctor, join, send, status};
+use super::{current, doctor, join, send, status};
 use crate::api::{Answer, MESSAGE_MAX, Request};
 use crate::identity::NodeId;
 use crate::machine::command::{Acknowledge, Command};
@@ -157,7 +157,17 @@ fn failed(text: impl Into<String>) -> Answer {
 async fn handle(shared: &Arc<Shared>, request: Request, uid: Option<u32>) -> Answer {
     match request {
         Request::Status { no_wait } => Answer::Status(Box::new(status::status(shared, no_wait).await)),
-        Request::Document => Answer::Document(Box::new((*shared.document()).clone())),
+        Request::Document => {
+            let old = current::current(shared).await;
+            let answer = Answer::Document(Box::new((*shared.document()).clone()));
+            match old {
+                None => answer,
+                Some(why) => Answer::Old {
+                    why,
+                    answer: Box::new(answer),
+                },
+            }
+        }
         Request::State => match shared.view() {
             Some(view) => Answer::State(Box::new((*view.state).clone())),
             None => failed("this node is in no cluster yet; see qu status"),

@@ -2,7 +2,9 @@
 //!
 //! A finding that is no `pass` says what to do, with the names that operators use: addresses of nodes, names of alerts.
 
-use std::collections::BTreeMap;
+mod over;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +43,11 @@ pub fn examine(shared: &Shared) -> Examined {
     });
     let certificate_end =
         pki::Certificate::parse(&shared.identity.certificate().into()).map_or(0, |known| known.not_after);
+    let (trouble_ages, troubles) = shared.troubles.recent().into_iter().unzip();
     Examined {
         beat: shared.beat(),
-        troubles: shared.troubles.recent(),
+        troubles,
+        trouble_ages,
         attempts: shared.troubles.attempts(),
         modes: open.collect(),
         icmp: shared.icmp.clone(),
@@ -88,6 +92,10 @@ pub async fn doctor(shared: &Arc<Shared>) -> Vec<Finding> {
         document: &document,
         examined: &examined,
         state: view.as_ref().map(|view| &*view.state),
+        fresh: view
+            .as_ref()
+            .map(|view| over::fresh(&view.state, shared.wall()))
+            .unwrap_or_default(),
     };
     facts.judge()
 }
@@ -99,6 +107,8 @@ struct Facts<'a> {
     document: &'a Document,
     examined: &'a BTreeMap<NodeId, Result<Examined, String>>,
     state: Option<&'a State>,
+    /// Nodes that were added a moment ago.
+    fresh: BTreeSet<NodeId>,
 }
 
 fn finding(verdict: &str, subject: &str, text: impl Into<String>) -> Finding {
@@ -131,8 +141,11 @@ impl Facts<'_> {
         for (node, known) in self.there() {
             self.node(&mut findings, node, known);
         }
-        let quiet = |known: &Examined| known.troubles.is_empty() && known.attempts.is_empty();
-        if self.there().all(|(_, known)| quiet(known)) {
+        let is_quiet = |(node, known): (NodeId, &Examined)| {
+            let mut troubles = known.troubles.iter();
+            troubles.all(|text| self.is_over(text)) && self.attempts(node, known).next().is_none()
+        };
+        if self.there().all(is_quiet) {
             findings.push(finding(
                 "pass",
                 "log",
@@ -181,8 +194,9 @@ impl Facts<'_> {
             if let Err(error) = known {
                 all = false;
                 let text = self.document.with_addresses(error);
+                let verdict = if self.fresh.contains(node) { "warn" } else { "fail" };
                 findings.push(finding(
-                    "fail",
+                    verdict,
                     "reachable",
                     format!("{}: {text}", self.name(*node)),
                 ));
@@ -216,7 +230,12 @@ impl Facts<'_> {
                 let each = values
                     .iter()
                     .map(|(node, value)| format!("{} {value}", self.name(*node)));
-                finding("fail", subject, each.collect::<Vec<_>>().join(", "))
+                // Whoever was just added catches up.
+                let mut settled = values.iter().filter(|(node, _)| !self.fresh.contains(node));
+                let first = settled.next();
+                let others_agree = settled.all(|(_, value)| first.is_some_and(|(_, first)| value == first));
+                let verdict = if others_agree { "warn" } else { "fail" };
+                finding(verdict, subject, each.collect::<Vec<_>>().join(", "))
             }
         }
     }
@@ -256,21 +275,36 @@ impl Facts<'_> {
         let peers = self.document.peers.iter().map(|peer| peer.node_id);
         // Who does not answer is told as that, and is heard by nobody.
         let answers = |peer: &NodeId| self.examined.get(peer).is_some_and(Result::is_ok);
-        let deaf: Vec<String> = peers
-            .filter(|peer| *peer != node && answers(peer) && !known.beat.hears.contains(peer))
-            .map(|peer| self.name(peer))
-            .collect();
-        if !deaf.is_empty() {
-            say("fail", "hears", format!(" does not hear {}", deaf.join(", ")));
-        }
-        for trouble in &known.troubles {
+        let deaf = peers.filter(|peer| *peer != node && answers(peer) && !known.beat.hears.contains(peer));
+        let (new, deaf): (Vec<NodeId>, Vec<NodeId>) =
+            deaf.partition(|peer| self.fresh.contains(peer) || self.fresh.contains(&node));
+        let names = |nodes: Vec<NodeId>| {
+            let names = nodes.into_iter().map(|node| self.name(node));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        if !new.is_empty() {
             say(
-                "fail",
-                "log",
-                format!(": {}", self.document.with_addresses(trouble)),
+                "warn",
+                "hears",
+                format!(" does not hear {} yet; just added", names(new)),
             );
         }
-        for attempt in &known.attempts {
+        if !deaf.is_empty() {
+            say("fail", "hears", format!(" does not hear {}", names(deaf)));
+        }
+        for (position, trouble) in known.troubles.iter().enumerate() {
+            let text = self.document.with_addresses(trouble);
+            // Older programs do not say when.
+            let seen = known.trouble_ages.get(position).map_or_else(String::new, |age| {
+                format!("; last seen {}", time(self.wall.saturating_sub(*age)))
+            });
+            if self.is_over(trouble) {
+                say("pass", "log", format!(": {text}{seen}, over"));
+            } else {
+                say("fail", "log", format!(": {text}{seen}"));
+            }
+        }
+        for attempt in self.attempts(node, known) {
             let text = self.document.with_addresses(attempt);
             say("warn", "log", format!(": {text}; within the last minute"));
         }
@@ -365,234 +399,4 @@ impl Facts<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::document::{AlertKind, Peer};
-    use crate::machine::state::{Finished, Verb};
-    use crate::node::wire::Beat;
-
-    const NOW: Millis = 1_778_853_600_000;
-
-    fn node(number: u8) -> NodeId {
-        format!("{number:08x}-0c1d-4e2f-8a3b-4c5d6e7f8091")
-            .parse()
-            .unwrap()
-    }
-
-    fn document() -> Document {
-        let peer = |number: u8, host: &str| Peer {
-            node_id: node(number),
-            advertise: format!("{host}:9901"),
-            fingerprint: String::new(),
-            cert_pem: String::new(),
-            location: None,
-        };
-        Document {
-            version: 7,
-            peers: vec![peer(1, "alpha"), peer(2, "bravo"), peer(3, "charlie")],
-            alerts: vec![Alert {
-                id: "a".to_owned(),
-                ..Alert::new("oncall", AlertKind::Webhook)
-            }],
-            ..Document::default()
-        }
-    }
-
-    fn well(number: u8, master: Option<NodeId>) -> Examined {
-        Examined {
-            beat: Beat {
-                node: node(number),
-                version: 7,
-                digest: "d".to_owned(),
-                group: 1,
-                term: 2,
-                master,
-                protocol: 1,
-                schema: 1,
-                program: "0".to_owned(),
-                clock: NOW,
-                hears: vec![node(1), node(2), node(3)],
-                process: None,
-                twins: Vec::new(),
-            },
-            troubles: Vec::new(),
-            attempts: Vec::new(),
-            modes: Vec::new(),
-            icmp: "ping".to_owned(),
-            certificate_end: NOW as i64 / 1000 + 400 * 86_400,
-            edit: None,
-            tests: BTreeMap::new(),
-            web: None,
-            unwritten: None,
-            room: Some(1 << 30),
-        }
-    }
-
-    type All = BTreeMap<NodeId, Result<Examined, String>>;
-
-    fn all(master: Option<NodeId>) -> All {
-        (1..=3)
-            .map(|number| (node(number), Ok(well(number, master))))
-            .collect()
-    }
-
-    /// The findings about this, as `VERDICT TEXT`.
-    fn about(subject: &str, mastery: Mastery, examined: &All, state: &State) -> Vec<String> {
-        let facts = Facts {
-            wall: NOW,
-            mastery,
-            document: &document(),
-            examined,
-            state: Some(state),
-        };
-        let findings = facts.judge().into_iter();
-        let ours = findings.filter(|finding| finding.subject == subject);
-        ours.map(|finding| format!("{} {}", finding.verdict, finding.text))
-            .collect()
-    }
-
-    #[test]
-    fn nobody_passes_for_having_no_master() {
-        let mut examined = all(None);
-        for number in [2, 3] {
-            let error = format!(
-                "request not sent to member {}: connection refused",
-                node(number).number()
-            );
-            examined.insert(node(number), Err(error));
-        }
-        let state = State::default();
-        assert_eq!(
-            document().with_addresses("a member 77 and member "),
-            "a member 77 and member "
-        );
-        let missing = "start the nodes that are missing: bravo:9901, charlie:9901";
-        assert_eq!(
-            about("master", Mastery::NoQuorum, &examined, &state),
-            [format!(
-                "fail none, so nothing is told and nothing can be changed; {missing}"
-            )]
-        );
-        assert_eq!(
-            about("quorum", Mastery::NoQuorum, &examined, &state),
-            [format!("fail false; {missing}")]
-        );
-        // Nodes go by their addresses, also in what the transport says.
-        assert_eq!(
-            about("reachable", Mastery::NoQuorum, &examined, &state)[1],
-            "fail charlie:9901: request not sent to charlie:9901: connection refused"
-        );
-        let election = about("master", Mastery::Election, &all(None), &state);
-        assert!(
-            election[0].starts_with("warn none at this moment"),
-            "{election:?}"
-        );
-    }
-
-    #[test]
-    fn a_dead_node_is_one_failure() {
-        let mut examined = all(Some(node(1)));
-        for number in [1, 2] {
-            let known = examined.get_mut(&node(number)).unwrap().as_mut().unwrap();
-            known.beat.hears = vec![node(1), node(2)];
-        }
-        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
-        assert_eq!(
-            about("hears", mastery, &examined, &state),
-            [
-                "fail alpha:9901 does not hear charlie:9901",
-                "fail bravo:9901 does not hear charlie:9901"
-            ],
-            "it answers, so that is a matter of its own"
-        );
-        examined.insert(node(3), Err("connection refused".to_owned()));
-        assert!(about("hears", mastery, &examined, &state).is_empty());
-        assert_eq!(
-            about("reachable", mastery, &examined, &state),
-            ["fail charlie:9901: connection refused"]
-        );
-    }
-
-    #[test]
-    fn a_removed_node_is_one_failure_and_says_what_to_do() {
-        let mut examined = all(None);
-        for number in [2, 3] {
-            examined.insert(node(number), Err("refused".to_owned()));
-        }
-        let (state, mastery) = (State::default(), Mastery::Removed);
-        for subject in ["reachable", "master", "hears"] {
-            assert!(about(subject, mastery, &examined, &state).is_empty(), "{subject}");
-        }
-        let quorum = about("quorum", mastery, &examined, &state);
-        assert!(
-            quorum[0].contains("qu node add --discard-remote-config"),
-            "{quorum:?}"
-        );
-    }
-
-    #[test]
-    fn all_have_one_master() {
-        let mut examined = all(Some(node(1)));
-        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
-        assert_eq!(about("master", mastery, &examined, &state), ["pass alpha:9901"]);
-        examined.insert(node(2), Ok(well(2, None)));
-        assert_eq!(
-            about("master", mastery, &examined, &state),
-            ["fail alpha:9901 alpha:9901, bravo:9901 none, charlie:9901 alpha:9901"]
-        );
-    }
-
-    #[test]
-    fn an_attempt_to_connect_is_told_and_no_failure() {
-        let (state, mastery) = (State::default(), Mastery::Is(node(1)));
-        let mut examined = all(Some(node(1)));
-        let quiet = "pass no errors in the last 10 minutes to act upon";
-        assert_eq!(about("log", mastery, &examined, &state), [quiet]);
-        let mut known = well(2, Some(node(1)));
-        known.attempts = vec!["Failed to connect to peer, error=connection refused".to_owned()];
-        known.edit = Some("hand edit: not applied: line 7: unknown key".to_owned());
-        examined.insert(node(2), Ok(known));
-        assert_eq!(
-            about("log", mastery, &examined, &state),
-            ["warn bravo:9901: Failed to connect to peer, error=connection refused; within the last minute"]
-        );
-        assert_eq!(
-            about("hand edit", mastery, &examined, &state),
-            ["fail bravo:9901: hand edit: not applied: line 7: unknown key"]
-        );
-    }
-
-    #[test]
-    fn a_test_that_was_taken_counts_wherever_it_was_sent_from() {
-        let mut examined = all(Some(node(1)));
-        let (mut state, mastery) = (State::default(), Mastery::Is(node(1)));
-        assert_eq!(
-            about("alert", mastery, &examined, &state),
-            ["warn oncall has delivered nothing yet; run qu alert test oncall"]
-        );
-        let mut tested = well(3, Some(node(1)));
-        tested.tests.insert("a".to_owned(), NOW);
-        examined.insert(node(3), Ok(tested));
-        assert_eq!(
-            about("alert", mastery, &examined, &state),
-            ["pass oncall took a test at 2026-05-15T14:00:00Z"]
-        );
-        Arc::make_mut(&mut state.finished).push_back(Finished {
-            id: "c/1/a".to_owned(),
-            verb: Verb::Down,
-            at: NOW + 1000,
-            node: node(1),
-            attempts: 1,
-            uncertain: false,
-            dropped: None,
-            check_name: String::new(),
-            alert_name: String::new(),
-        });
-        assert_eq!(
-            about("alert", mastery, &examined, &state),
-            ["pass oncall has delivered, last 2026-05-15T14:00:01Z"]
-        );
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use service::clock::{Moment, SharedClock};
 
+use crate::machine::Millis;
+
 /// Errors are remembered for so long.
 const REMEMBERED_MS: u128 = 600_000;
 /// And so many of them: more lines help nobody.
@@ -66,23 +68,24 @@ impl Troubles {
         }
     }
 
-    /// Those of the last ten minutes but for attempts to reach a peer, the newest last.
-    pub fn recent(&self) -> Vec<String> {
+    /// Those of the last ten minutes but for attempts to reach a peer, the newest last, each with its age.
+    pub fn recent(&self) -> Vec<(Millis, String)> {
         self.of(REMEMBERED_MS, |text| !text.starts_with(ATTEMPT))
     }
 
     /// Attempts of the last minute to reach a peer, the newest last.
     pub fn attempts(&self) -> Vec<String> {
-        self.of(ATTEMPTS_REMEMBERED_MS, |text| text.starts_with(ATTEMPT))
+        let attempts = self.of(ATTEMPTS_REMEMBERED_MS, |text| text.starts_with(ATTEMPT));
+        attempts.into_iter().map(|(_, text)| text).collect()
     }
 
-    fn of(&self, remembered_ms: u128, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    fn of(&self, remembered_ms: u128, wanted: impl Fn(&str) -> bool) -> Vec<(Millis, String)> {
         let now = self.clock.now();
         let lines = self.lines.lock();
-        let recent = lines
-            .iter()
-            .filter(|(at, text)| now.since(*at).as_millis() <= remembered_ms && wanted(text));
-        recent.map(|(_, text)| text.clone()).collect()
+        let aged = lines.iter().map(|(at, text)| (now.since(*at).as_millis(), text));
+        aged.filter(|(age, text)| *age <= remembered_ms && wanted(text))
+            .map(|(age, text)| (age as Millis, text.clone()))
+            .collect()
     }
 }
 
@@ -105,21 +108,26 @@ mod tests {
         troubles.note("ERROR quptime: propose to master: no quorum, change refused (live 1, need 2)");
         troubles.note("something else: b");
         troubles.note("ERROR quptime: Not delivered, delivery=a: b\n");
+        let recent = |troubles: &Troubles| {
+            let all = troubles.recent().into_iter().map(|(_, text)| text);
+            all.collect::<Vec<_>>()
+        };
         let both = ["something else: b", "Not delivered, delivery=a: b"];
-        assert_eq!(troubles.recent(), both);
+        assert_eq!(recent(&troubles), both);
         let attempt = ["Failed to connect to peer, node_id=7, error=connection refused"];
         assert_eq!(troubles.attempts(), attempt);
         clock.advance(Duration::from_mins(1));
         assert_eq!(troubles.attempts(), attempt);
         clock.advance(Duration::from_mins(9));
         assert_eq!(troubles.attempts(), [""; 0]);
-        assert_eq!(troubles.recent(), both);
+        assert_eq!(recent(&troubles), both);
+        assert_eq!(troubles.recent()[0].0, 600_000);
         clock.advance(Duration::from_millis(1));
-        assert_eq!(troubles.recent(), [""; 0]);
+        assert_eq!(recent(&troubles), [""; 0]);
         for number in 0..LINES_MAX + 5 {
             troubles.note(&format!("ERROR quptime: {number}{}\n", "ä".repeat(LINE_MAX)));
         }
-        let recent = troubles.recent();
+        let recent = recent(&troubles);
         assert_eq!(recent.len(), LINES_MAX);
         assert!(recent.iter().all(|line| line.len() <= LINE_MAX));
     }

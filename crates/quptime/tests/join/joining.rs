@@ -59,6 +59,24 @@ fn the_operator_sees_the_key_and_is_asked() {
 }
 
 #[test]
+fn who_asks_a_node_that_was_just_added_sees_what_the_cluster_has() {
+    let (first, second) = pair();
+    for name in ["rack 7", "rack 8"] {
+        first.run(&["enroll", "create", "--name", name]).unwrap().ok();
+    }
+    let list = first.run(&["enroll", "list"]).unwrap();
+    assert_eq!(list.stdout.lines().count(), 3, "{list:?}");
+    let add = ["node", "add", "-y", &second.peer_address()];
+    first.run(&add).unwrap().ok();
+    assert_eq!(second.run(&["enroll", "list"]).unwrap(), list);
+    // A node that comes back does not show what was, either.
+    let mut second = second;
+    second.kill9().unwrap();
+    second.start().unwrap();
+    assert_eq!(second.run(&["enroll", "list"]).unwrap(), list);
+}
+
+#[test]
 fn another_secret_is_refused_and_nothing_is_stored() {
     let (first, other) = (alone(1, QU_SECRET), alone(2, "another secret"));
     let before = (files(&first), files(&other));
