@@ -8,7 +8,9 @@
 //! - Whatever is held is told only after a round of the check itself that began after the reason to hold was gone: what comes back with what
 //!   it depends on is never told, although it comes back a round later.
 //! - More than [`FLAP_TRANSITIONS`] changes within [`FLAP_WINDOW_MS`]: one FLAPPING, then silence until nothing has changed for as long,
-//!   then one STABLE. The setting `flap_damping: false` turns that off.
+//!   then one STABLE. The setting `flap_damping: false` turns that off, also for a check that flaps already: it is told STABLE at once, or DOWN
+//!   if it is down. Either goes on with the incident that FLAPPING began, so that channels which keep things open close it.
+//! - An outage that people were told of does not begin to flap before it has ended: its end is told under its own name.
 //! - Whoever acknowledges an outage stops reminders and escalation until recovery, or until the time they named.
 
 mod held;
@@ -115,7 +117,7 @@ fn begins_to_flap(state: &State, before: &CheckState, now: Millis) -> bool {
 }
 
 fn damps(state: &State) -> bool {
-    state.document.settings.flap_damping != Some(false)
+    state.document.settings.flap_damping != Some(false) || broken!(AlwaysDamps)
 }
 
 fn count_recent(state: &CheckState, now: Millis) -> usize {
@@ -170,6 +172,17 @@ pub(super) fn is_escalation(delivery: &Delivery) -> bool {
         && matches!(delivery.phase, Phase::Queued { due } if due > delivery.at)
 }
 
+/// Who was told that the check flaps is told at once what became of it, also where others are told only of an outage that lasts: its end
+/// shall close it for them too.
+fn undamped(mut deliveries: Vec<NewDelivery>, known: &CheckState, now: Millis) -> Vec<NewDelivery> {
+    for new in &mut deliveries {
+        if known.flapping_told_to.contains(&new.alert) {
+            new.due = now;
+        }
+    }
+    deliveries
+}
+
 fn all_alerts(state: &State, check: &Check, verb: Verb, now: Millis) -> Vec<NewDelivery> {
     let alerts = state.document.alerts_of(check);
     alerts
@@ -198,6 +211,10 @@ pub fn due(
             let verb = verb_due(state, rounds, (reminders, steady), check, known, now)?;
             let mut deliveries = match verb {
                 Verb::Down => down(state, check, now),
+                // Without damping there is no STABLE: an outage is told as always.
+                Verb::Stable if known.status == Status::Down && !damps(state) => {
+                    undamped(down(state, check, now), known, now)
+                }
                 verb => all_alerts(state, check, verb, now),
             };
             if verb == Verb::Reminder {
@@ -236,9 +253,12 @@ fn verb_due(
     }
     if known.flapping.is_some() {
         let quiet = now.saturating_sub(known.since) >= FLAP_WINDOW_MS;
-        return quiet.then_some(Verb::Stable);
+        let over = (quiet || !damps(state))
+            && (known.status != Status::Down || held::is_over(state, rounds, check, now));
+        return over.then_some(Verb::Stable);
     }
-    if damps(state) && count_recent(known, now) > FLAP_TRANSITIONS {
+    let known_of = known.incident.as_ref().is_some_and(|incident| incident.announced);
+    if damps(state) && !known_of && count_recent(known, now) > FLAP_TRANSITIONS {
         return Some(Verb::Flapping);
     }
     let incident = known.incident.as_ref()?;

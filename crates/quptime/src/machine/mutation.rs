@@ -41,6 +41,8 @@ pub(crate) enum Mutation {
     NoOwnRound,
     /// Outages are told during announced work.
     WorkIgnored,
+    /// Checks that flap go on being held when damping is switched off.
+    AlwaysDamps,
     /// Deliveries wait for the clock alone.
     WaitsFollowClock,
     /// Checks are removed and disabled without a word to those who know of an outage.

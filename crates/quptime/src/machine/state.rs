@@ -594,7 +594,12 @@ impl CheckState {
 
 /// What a time of flapping is called to channels that keep things open until they are closed.
 fn flapping_id(check: &str, since: Millis) -> String {
-    format!("flapping-{check}-{since}")
+    format!("{}{since}", flapping_name(check))
+}
+
+/// With what the names of such times begin.
+fn flapping_name(check: &str) -> String {
+    format!("flapping-{check}-")
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn held_by(state: &State, check: &Check, wall: Millis) -> Option<Hold> {
     if window_of(state, check, wall).is_some() {
         return Some(Hold::Maintenance);
     }
-    if known.flapping.is_some() || *held == Hold::Flapping {
+    if super::damps(state) && (known.flapping.is_some() || *held == Hold::Flapping) {
         return Some(Hold::Flapping);
     }
     let parents = parents(&state.document, check);

@@ -11,6 +11,8 @@ use crate::machine::state::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod flapping;
+
 /// A morning, as UNIX time in milliseconds: windows are written as times of day.
 const NOW: Millis = 1_778_853_600_000;
 
@@ -371,41 +373,6 @@ fn checks_that_depend_on_each_other_do_not_silence_each_other() {
     });
     assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
     assert_eq!(stage.becomes("gateway", Status::Down), [Verb::Down]);
-}
-
-#[test]
-fn what_comes_and_goes_is_told_once() {
-    let mut stage = Stage::new(|_| {});
-    let mut told = Vec::new();
-    for _ in 0..20 {
-        for to in [Status::Down, Status::Up] {
-            stage.now += 5000;
-            told.extend(stage.becomes("c", to));
-            told.extend(stage.due());
-        }
-    }
-    assert_eq!(told.iter().filter(|verb| **verb == Verb::Flapping).count(), 1);
-    assert_eq!(told.len(), FLAP_TRANSITIONS + 1, "{told:?}");
-    stage.now += 5000;
-    assert!(stage.becomes("c", Status::Down).is_empty());
-    stage.now += FLAP_WINDOW_MS - 1;
-    assert!(stage.due().is_empty());
-    stage.now += 1;
-    assert_eq!(stage.due(), [Verb::Stable]);
-    assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
-}
-
-#[test]
-fn damping_can_be_turned_off() {
-    let mut stage = Stage::new(|document| document.settings.flap_damping = Some(false));
-    stage.becomes("c", Status::Up);
-    for _ in 0..2 * FLAP_TRANSITIONS {
-        stage.now += 1000;
-        assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
-        stage.now += 1000;
-        assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered]);
-        assert_eq!(stage.due(), []);
-    }
 }
 
 #[test]

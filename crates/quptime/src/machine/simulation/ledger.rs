@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::announce::window_of;
-use crate::machine::command::{Command, Ending};
+use crate::machine::command::{Command, Ending, Hold};
 use crate::machine::state::{Delivery, ENDED_MAX, Ended, Phase, State, Status, Verb};
 
 /// Two proposals that are under way at once may be decided on a state that the other one changes.
@@ -121,6 +121,15 @@ impl Ledger {
                 {
                     return Ok(());
                 }
+                let undamped = before.document.settings.flap_damping == Some(false)
+                    && now.saturating_sub(self.edited) > RACE_MS;
+                let flaps = before.checks[&transition.check].flapping.is_some();
+                if undamped && !flaps && transition.held == Some(Hold::Flapping) {
+                    return Err(format!(
+                        "{} is held back although damping is off",
+                        transition.check
+                    ));
+                }
                 if transition.to == Status::Down && !transition.deliveries.is_empty() {
                     self.tells_outage(now, transition.at, before, &transition.check)?;
                 }
@@ -131,7 +140,12 @@ impl Ledger {
                 let current = known.is_some_and(|known| {
                     known.transitions == announce.after && known.notices == announce.notices
                 });
-                if current && announce.verb == Verb::Down {
+                let tells = announce
+                    .deliveries
+                    .iter()
+                    .any(|new| matches!(new.verb, Verb::Down | Verb::Stable));
+                let is_down = known.is_some_and(|known| known.status == Status::Down);
+                if current && tells && is_down {
                     self.tells_outage(now, announce.at, before, &announce.check)?;
                 }
             }
@@ -141,7 +155,8 @@ impl Ledger {
                     && let Some(incident) = delivery.incident.clone()
                 {
                     let outage = (delivery.check.clone(), delivery.alert.clone(), incident);
-                    if delivery.verb == Verb::Recovered || delivery.verb.closes_unseen() {
+                    let calms = delivery.verb == Verb::Stable && delivery.to == Status::Up;
+                    if delivery.verb == Verb::Recovered || delivery.verb.closes_unseen() || calms {
                         self.open.remove(&outage);
                     } else {
                         if delivery.uncertain || matches!(delivery.phase, Phase::Claimed { .. }) {
@@ -228,6 +243,32 @@ impl Ledger {
             .any(|parent| self.faults.get(parent).is_some_and(just_now));
         if !check.depends_on.is_empty() && !own && !race && !lately(self.blind) {
             return Err(format!("{name} is told, but only what it depends on was down"));
+        }
+        Ok(())
+    }
+
+    /// Without damping nothing is held back because it comes and goes: neither what flapped when it was switched off, a fair minute later,
+    /// nor what comes and goes since then.
+    pub(super) fn none_is_damped(state: &State, wall: Millis) -> Result<(), String> {
+        if state.document.settings.flap_damping != Some(false) {
+            return Ok(());
+        }
+        for check in state.document.checks.iter().filter(|check| !check.disabled) {
+            let known = &state.checks[&check.id];
+            let is_held = known.incident.as_ref().is_some_and(|incident| {
+                incident.held == Some(Hold::Flapping) && known.status == Status::Down
+            });
+            let parents = check.depends_on.iter().filter_map(|id| state.document.check(id));
+            let excused = window_of(state, check, wall).is_some()
+                || parents.into_iter().any(|parent| {
+                    window_of(state, parent, wall).is_some() || state.checks[&parent.id].status != Status::Up
+                });
+            if (known.flapping.is_some() || is_held) && !excused {
+                return Err(format!(
+                    "{} is held back although damping is off: {known:?}",
+                    check.name
+                ));
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use sim::seeds::{Campaign, first_failure};
 
+use super::ledger::Ledger;
 use super::world::{Event, World};
 use crate::machine::Millis;
 use crate::machine::mutation::{BROKEN, Mutation};
@@ -13,12 +14,19 @@ const MINUTE: Millis = 60_000;
 /// Trouble, then a fair time in which some checks are down, then one in which all are well. Yields steps and messages.
 fn play(seed: u64) -> Result<(u64, u64), String> {
     let mut world = World::new(seed);
-    world.queue.after(30_000, Event::Trouble);
-    let mut steps = world.play(10 * MINUTE)?;
+    // Trouble that begins sooner would hide from the nodes that it flaps.
+    let (trouble, calm) = if world.comes_and_goes() {
+        (9 * MINUTE, 16)
+    } else {
+        (30_000, 10)
+    };
+    world.queue.after(trouble, Event::Trouble);
+    let mut steps = world.play(calm * MINUTE)?;
     world.calm();
-    steps += world.play(11 * MINUTE)?;
+    steps += world.play((calm + 1) * MINUTE)?;
+    Ledger::none_is_damped(&world.truth, world.wall(0))?;
     world.tidy();
-    steps += world.play(38 * MINUTE)?;
+    steps += world.play((calm + 28) * MINUTE)?;
     let downs: Vec<String> = world
         .targets
         .iter()
@@ -33,9 +41,9 @@ fn play(seed: u64) -> Result<(u64, u64), String> {
     }
     // What depends on something comes back before it, after it, or not at all for a while.
     world.set_target("gateway", false);
-    steps += world.play(42 * MINUTE)?;
+    steps += world.play((calm + 32) * MINUTE)?;
     if downs.iter().any(|id| id == "web") {
-        steps += world.play(50 * MINUTE)?;
+        steps += world.play((calm + 40) * MINUTE)?;
         world.ledger.all_know(&world.truth, "web")?;
     }
     for id in ["web", "db"] {
@@ -43,6 +51,7 @@ fn play(seed: u64) -> Result<(u64, u64), String> {
     }
     let end = world.now() + 15 * MINUTE;
     steps += world.play(end)?;
+    Ledger::none_is_damped(&world.truth, world.wall(0))?;
     world.ledger.all_closed(&world.truth)?;
     world.states_are_equal()?;
     Ok((steps, world.ledger.taken))
@@ -132,4 +141,9 @@ fn a_forgotten_outage_is_noticed() {
 #[test]
 fn waiting_for_a_clock_is_noticed() {
     is_noticed(Mutation::WaitsFollowClock, 150, "");
+}
+
+#[test]
+fn damping_that_cannot_be_switched_off_is_noticed() {
+    is_noticed(Mutation::AlwaysDamps, 150, "although damping is off");
 }

@@ -15,7 +15,7 @@ impl World {
         self.queue.after(next, Event::Trouble);
         let any = usize::try_from(self.rng.below(self.nodes.len() as u64)).expect("a node");
         let leader = self.leader.unwrap_or(any);
-        match self.rng.below(16) {
+        match self.rng.below(18) {
             0..4 => {
                 let check = (*self.rng.pick(&["gateway", "gateway", "web", "db"])).to_owned();
                 self.flip(&check);
@@ -57,7 +57,8 @@ impl World {
                 }
             }
             14 => self.edit(leader),
-            _ => self.acknowledge(),
+            15 => self.acknowledge(),
+            _ => self.switch_damping(),
         }
     }
 
@@ -166,6 +167,32 @@ impl World {
         self.configure(vec![change]);
     }
 
+    /// In some worlds a check comes and goes all the time, so that it flaps whatever else goes wrong.
+    pub(super) fn comes_and_goes(&mut self) -> bool {
+        if !self.rng.chance(400) {
+            return false;
+        }
+        let check = (*self.rng.pick(&["gateway", "db", "db"])).to_owned();
+        for time in 1..25 {
+            self.queue.after(time * 38_000, Event::Flip(check.clone()));
+        }
+        true
+    }
+
+    fn switch_damping(&mut self) {
+        let before = self.truth.document.settings.clone();
+        let mut after = before.clone();
+        after.flap_damping = match before.flap_damping {
+            Some(false) => None,
+            _ => Some(false),
+        };
+        self.trace(|| format!("somebody writes flap_damping: {:?}", after.flap_damping));
+        self.configure(vec![Change::edit(
+            Entry::Settings(before),
+            Entry::Settings(after),
+        )]);
+    }
+
     fn acknowledge(&mut self) {
         let check = (*self.rng.pick(&["gateway", "web", "db"])).to_owned();
         self.typed(Command::Acknowledge(Acknowledge {
@@ -195,6 +222,9 @@ impl World {
             node.blind = false;
         }
         self.note_blind();
+        if self.truth.document.settings.flap_damping != Some(false) && self.rng.chance(500) {
+            self.switch_damping();
+        }
         for channel in self.channels.values_mut() {
             *channel = Channel::Takes;
         }

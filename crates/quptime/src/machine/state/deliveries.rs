@@ -156,12 +156,16 @@ impl State {
     /// A delivery has ended and waits no more. Who was certainly not told of an outage is not told of its end.
     fn end(&mut self, delivery: &Delivery, finished: Finished) {
         let unheard = finished.dropped.is_some() && !finished.uncertain;
+        // FLAPPING told of it before, and its end is told even so.
+        let goes_on = is_of_flapping(delivery);
         let untold = unheard
+            && !goes_on
             && matches!(delivery.verb, Verb::Down | Verb::Stable)
             && self.checks.get(&delivery.check).is_some_and(|known| {
                 known.incident.as_ref().map(|incident| &incident.id) == delivery.incident.as_ref()
             });
-        if unheard && !broken!(ClosedUnheard) && matches!(delivery.verb, Verb::Down | Verb::Flapping) {
+        let begins = delivery.verb == Verb::Flapping || delivery.verb == Verb::Down && !goes_on;
+        if unheard && !broken!(ClosedUnheard) && begins {
             Arc::make_mut(&mut self.deliveries).retain(|_, other| !other.closes(delivery));
         }
         if untold {
@@ -193,4 +197,10 @@ fn finished(delivery: &Delivery, document: &Document, at: Millis, node: NodeId) 
         check_name: check.map_or_else(String::new, |check| check.name.clone()),
         alert_name: alert.map_or_else(String::new, |alert| alert.name.clone()),
     }
+}
+
+/// Whether a message goes on with what FLAPPING began.
+fn is_of_flapping(delivery: &Delivery) -> bool {
+    let incident = delivery.incident.as_deref();
+    incident.is_some_and(|id| id.starts_with(&super::flapping_name(&delivery.check)))
 }
