@@ -5,6 +5,7 @@
 //! - [`render`]: the one text of a document. `version:` is its first line and starts in column 0, since runbooks edit it with `sed`.
 //! - [`integrity`]: what must hold between entries; the same rule everywhere and in every version, since replicas apply it.
 //! - [`review`]: what else makes no sense, looked at where people type it.
+//! - [`size`]: how large it is, and how large it may become.
 //! - [`change`]: differences entry by entry, so that edits of different entries do not disturb each other.
 //!
 //! Nothing here does IO.
@@ -15,10 +16,13 @@ pub mod parse;
 pub mod render;
 pub mod review;
 pub mod schema;
+pub mod size;
 mod words;
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod secrets;
 
 pub use change::{Change, Entry, Key, Section, changes_between, entries};
 pub use parse::{Mistake, parse};

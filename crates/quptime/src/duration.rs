@@ -50,6 +50,9 @@ pub enum BadDuration {
     /// It is none.
     #[error("bad duration \"{0}\": write a number with a unit, such as 30s, 1m30s or 2h")]
     Text(String),
+    /// Time does not go back.
+    #[error("duration \"{0}\" is negative; write it without the minus, such as 30s")]
+    Negative(String),
     /// Nobody waits for so long.
     #[error("duration \"{0}\" is too long; at most {most}h, ten years, is possible", most = LONGEST_MS / 3_600_000)]
     TooLong(String),
@@ -63,6 +66,12 @@ impl FromStr for Span {
         let bad = || BadDuration::Text(shown());
         if text == "0" {
             return Ok(Span(0));
+        }
+        if text
+            .strip_prefix('-')
+            .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.'))
+        {
+            return Err(BadDuration::Negative(shown()));
         }
         let mut rest = text;
         let mut nanoseconds = 0f64;
@@ -168,10 +177,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in ["", "5", "-5s", "5x", "s", "1s2", "1..2s", "1e3s", " 5s", "5 s"] {
+        for text in [
+            "", "5", "-", "-x", "5x", "s", "1s2", "1..2s", "1e3s", " 5s", "5 s",
+        ] {
             let error = text.parse::<Span>().unwrap_err().to_string();
             assert!(error.starts_with("bad duration \""), "{error}");
         }
+        let error = "-5s".parse::<Span>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "duration \"-5s\" is negative; write it without the minus, such as 30s"
+        );
         for text in ["9999999999h", "999999999h", "87841h"] {
             let error = text.parse::<Span>().unwrap_err().to_string();
             let wanted = format!("duration \"{text}\" is too long; at most 87840h, ten years, is possible");

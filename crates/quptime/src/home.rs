@@ -70,6 +70,17 @@ pub enum HomeError {
         /// The number of the process that uses it, if it has one here.
         holder: Option<u32>,
     },
+    /// A node is made once.
+    #[error(
+        "{} is in use: this host is a node already, and it runs{}; ask it with qu status, or set QUPTIME_DIR to a directory of its own for another node",
+        .path.display(), .holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Runs {
+        /// The directory.
+        path: PathBuf,
+        /// The number of its process, if it has one here.
+        holder: Option<u32>,
+    },
     /// Somebody else's daemon would not get at what is written.
     #[error("{} is the directory of the user {SERVICE_USER}; run sudo -u {SERVICE_USER} qu {command} ...", .path.display())]
     Foreign {
@@ -278,6 +289,14 @@ impl Home {
     /// It cannot be read.
     pub fn read_cluster_text(&self) -> Result<Option<String>, HomeError> {
         read(&self.cluster_file())
+    }
+
+    /// Whether `cluster.yaml` says exactly this, however long it is.
+    pub fn cluster_says(&self, text: &str) -> bool {
+        let path = self.cluster_file();
+        let has_length =
+            fs::metadata(&path).is_ok_and(|known| known.is_file() && known.len() == text.len() as u64);
+        has_length && fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes())
     }
 
     /// Reads `cluster.yaml`; nothing if it is not there.

@@ -78,11 +78,26 @@ pub fn check_templates(alert: &Alert) -> Result<(), String> {
         test: true,
         repeat: false,
     };
-    match render(alert, &example).errors.into_iter().next() {
-        None => Ok(()),
-        Some(error) => Err(error),
+    let rendered = render(alert, &example);
+    if let Some(error) = rendered.errors.into_iter().next() {
+        return Err(error);
     }
+    // What printf puts where a format does not fit its values, as Go does; a template may have the same letters as text.
+    for (field, source, text) in [
+        ("subject_template", &alert.subject_template, &rendered.subject),
+        ("body_template", &alert.body_template, &rendered.body),
+    ] {
+        if !source.is_empty() && text.matches(MISFIT).count() > source.matches(MISFIT).count() {
+            return Err(format!(
+                "{field}: a format of printf does not fit its values, or its width is more than a million; the message would say {MISFIT}..."
+            ));
+        }
+    }
+    Ok(())
 }
+
+/// How it begins what printf prints of a value that does not fit.
+const MISFIT: &str = "%!";
 
 /// Renders the message for an alert. An error in a template never keeps a message back: that part gets its default text.
 pub fn render(alert: &Alert, event: &Event<'_>) -> Text {
@@ -316,6 +331,25 @@ fn default_body(event: &Event<'_>) -> String {
 mod tests {
     use super::*;
     use crate::document::AlertKind;
+
+    #[test]
+    fn formats_that_do_not_fit_are_refused() {
+        for (template, fits) in [
+            ("{{ printf \"%0999999999d\" 1 }}", false),
+            ("{{ printf \"%999999d\" 1 }}", false),
+            ("{{ printf \"%d\" .Check.Name }}", false),
+            ("{{ printf \"%5d\" .Snapshot.NotOK }}", true),
+            ("so %!( it is", true),
+        ] {
+            let alert = Alert {
+                body_template: template.to_owned(),
+                ..Alert::new("a", AlertKind::Discord)
+            };
+            let told = check_templates(&alert);
+            assert_eq!(told.is_ok(), fits, "{template}: {told:?}");
+            assert!(told.err().is_none_or(|told| told.len() < 300));
+        }
+    }
 
     fn check() -> Check {
         Check {

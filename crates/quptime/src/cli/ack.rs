@@ -20,7 +20,7 @@ pub(super) struct Ack {
     #[arg(long, default_value = "")]
     note: String,
     /// For how long; until recovery if left out. 0s ends an acknowledgement.
-    #[arg(long = "for", value_name = "DURATION")]
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true)]
     lasts: Option<Span>,
 }
 

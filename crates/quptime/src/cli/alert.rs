@@ -98,7 +98,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE", conflicts_with = "subject")]
     subject_file: Option<String>,
     /// Tell only when an outage has lasted so long.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     after: Option<Span>,
     /// What becomes of a message of which nobody knows whether it was sent (resend).
     #[arg(long, value_enum)]

@@ -63,10 +63,10 @@ pub(super) enum TestState {
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// From one probe to the next (30s).
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     interval: Option<Span>,
     /// How long a probe may take (10s).
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     timeout: Option<Span>,
     /// Alerts by id or name.
     #[arg(long, value_name = "ALERT,...", value_delimiter = ',')]
@@ -96,7 +96,7 @@ pub(super) struct Common {
     #[arg(long)]
     second_opinion: Option<bool>,
     /// How often an outage that lasts is announced again (0: never).
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     remind_every: Option<Span>,
 }
 

@@ -49,7 +49,12 @@ pub(super) struct Create {
     #[arg(long, default_value = "")]
     name: String,
     /// How long the token lives; the host has to be let in within this time. 10s to 168h.
-    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    #[arg(
+        long,
+        default_value = "1h",
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
     ttl: Span,
     /// Let in whichever host shows the token first, without qu enroll approve.
     #[arg(long)]

@@ -130,6 +130,7 @@ impl Init {
             Key::Ed25519 => KeyKind::Ed25519,
             Key::Rsa3072 => KeyKind::Rsa3072,
         };
+        home.refuse_running()?;
         refuse_existing(&home)?;
         review::advertise(&advertise).map_err(|error| anyhow::anyhow!("--advertise: {error}"))?;
         home.refuse_foreign_user("init")?;
@@ -161,7 +162,8 @@ fn refuse_existing(home: &Home) -> anyhow::Result<()> {
     let file = home.node_file();
     if file.exists() {
         anyhow::bail!(
-            "{} exists: this node has an identity already; remove {} for a complete reset",
+            "{} belongs to a node already ({} exists); start it with qu serve or its service, or remove {} for a complete reset",
+            home.dir().display(),
             file.display(),
             home.dir().display()
         );

@@ -44,7 +44,12 @@ pub(super) struct Add {
     #[arg(long)]
     all: bool,
     /// From now on, or from --start, for so long.
-    #[arg(long = "for", id = "lasts", value_name = "DURATION")]
+    #[arg(
+        long = "for",
+        id = "lasts",
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
     lasts: Option<Span>,
     /// Begin, such as 2026-05-15T14:00:00Z.
     #[arg(long, value_name = "TIME")]

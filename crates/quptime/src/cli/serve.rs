@@ -4,9 +4,11 @@ use anyhow::Context as _;
 use pki::pinned::KeyKind;
 use service::{Runner, logs};
 
+use crate::document::parse;
 use crate::home::Home;
 use crate::node::control::places;
 use crate::node::copied;
+use crate::node::file::Written;
 use crate::node::run::{Node, Sockets, serve};
 use crate::secret::Secret;
 
@@ -28,7 +30,15 @@ pub(super) fn run() -> anyhow::Result<()> {
     }
     let node = Node::load(home, super::variable)?;
     // Before anything is opened: a file that is wrong must not be in the way of the daemon that is right.
-    let document = node.home.read_cluster()?;
+    let document = match node.home.read_cluster() {
+        Ok(document) => document,
+        Err(error) => {
+            // What this node wrote itself keeps it from nothing.
+            let written = Written::load(&node.home.raft());
+            let text = written.standing(&node.home).ok_or(error)?;
+            parse::parse_written(text).ok()
+        }
+    };
     start_logs(&node)?;
     copied::refuse_second(&node, document.as_ref())?;
     let sockets = Sockets::open(&node.settings, &places(super::variable))?;

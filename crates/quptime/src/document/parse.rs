@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::integrity;
 use super::schema::{Alert, Check, Document, Enrollment, Peer, SCHEMA, Settings, Window};
 use super::words::mistake_of;
+use super::{integrity, size};
 use crate::identity::NodeId;
 
 /// Largest file that is looked at: ten thousand checks take about four megabytes.
@@ -111,6 +111,10 @@ pub fn parse(text: &str) -> Result<Document, Mistake> {
 /// # Errors
 /// The first mistake.
 pub fn parse_located(text: &str) -> Result<(Document, Lines), Mistake> {
+    if text.len() > BYTES_MAX {
+        let text = format!("the file has {} bytes; at most {BYTES_MAX} are read", text.len());
+        return Err(Mistake { line: 0, text });
+    }
     let (document, lines) = read_located(text)?;
     if let Err(fault) = integrity::check(&document) {
         return Err(Mistake {
@@ -118,14 +122,29 @@ pub fn parse_located(text: &str) -> Result<(Document, Lines), Mistake> {
             text: fault.to_string(),
         });
     }
+    // What stands there once and is meant many times, or is written in fewer letters than the program takes.
+    if size::upper_bound(&document) > BYTES_MAX {
+        let written = super::render(&document).len();
+        if written > BYTES_MAX {
+            let text = format!(
+                "written out, with what its aliases (*name) stand for, it has {written} bytes; at most {BYTES_MAX} are read: \
+                 shorten texts or remove entries"
+            );
+            return Err(Mistake { line: 0, text });
+        }
+    }
     Ok((document, lines))
 }
 
+/// Reads a text that this program, or an older one without a limit, has written here, however long it is.
+///
+/// # Errors
+/// The first mistake.
+pub fn parse_written(text: &str) -> Result<Document, Mistake> {
+    read_located(text).map(|(document, _)| document)
+}
+
 fn read_located(text: &str) -> Result<(Document, Lines), Mistake> {
-    if text.len() > BYTES_MAX {
-        let text = format!("the file has {} bytes; at most {BYTES_MAX} are read", text.len());
-        return Err(Mistake { line: 0, text });
-    }
     let located: Located = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let mut mistake = mistake_of(text, &error);
         if let Some(level) = level_of(text).filter(|level| *level > SCHEMA) {
@@ -194,6 +213,9 @@ fn options() -> serde_saphyr::Options {
             max_events: 4_000_000,
         },
         with_snippet: false,
+        // A tag that means nothing here would be dropped without a word, and with it what its author meant.
+        reject_unsupported_tags: true,
+        reject_tagged_field_names: true,
     }
 }
 
@@ -300,6 +322,21 @@ mod tests {
             mistake(&missing),
             "line 3: check one: there is no alert \"oncall\""
         );
+    }
+
+    #[test]
+    fn aliases_do_not_make_a_document_that_could_not_be_read_again() {
+        let long = "x".repeat(190_000);
+        let mut text = format!("version: 1\nchecks:\n  - {{name: a, type: tcp, target: &t '{long}'}}\n");
+        let aliases = (0..90).map(|number| format!("  - {{name: b{number}, type: tcp, target: *t}}\n"));
+        text.extend(aliases);
+        let told = parse(&text).unwrap_err().to_string();
+        assert!(
+            told.starts_with("written out, with what its aliases (*name) stand for, it has 17")
+                && told.contains("at most 16777216 are read: shorten texts or remove entries"),
+            "{told:.400}"
+        );
+        assert!(parse_written(&text).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::change::Change;
 use super::integrity::Place;
-use super::schema::{Alert, Check, CheckKind, Document, Peer, Window};
+use super::schema::{Alert, Check, CheckKind, Document, Enrollment, Peer, Window};
 use crate::duration::Span;
 use terminal::brief;
 
@@ -20,8 +20,23 @@ pub const ALERTS_MAX: usize = 200;
 pub const PEERS_MAX: usize = 9;
 /// Bytes of where a node is: a name of DNS and a port.
 const ADVERTISE_MAX: usize = 260;
-/// Bytes of a name.
+/// Bytes of a name, an id, a fingerprint, and whatever else names something.
 const NAME_MAX: usize = 128;
+/// Bytes of a URL, as browsers and proxies take them, and of what else says where something is.
+const URL_MAX: usize = 2048;
+/// Bytes of a name of DNS.
+const HOST_MAX: usize = 255;
+/// Bytes of an address of mail.
+const MAIL_MAX: usize = 320;
+/// Bytes of a password, token or key.
+const SECRET_MAX: usize = 1024;
+/// Bytes of a text that an answer must contain.
+const MATCH_MAX: usize = 4096;
+/// Bytes of a certificate: an RSA key of 4096 bits takes half of that.
+const CERT_MAX: usize = 4096;
+/// Bytes of templates: of a line, and of a message.
+const SUBJECT_MAX: usize = 1024;
+const BODY_MAX: usize = 16 << 10;
 
 /// What makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +79,7 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
         })?;
     }
     for enrollment in &document.pending_enrollments {
-        plain("name", &enrollment.name).map_err(|text| Objection {
+        one_enrollment(enrollment).map_err(|text| Objection {
             place: Place::Whole,
             text: format!("pending_enrollments: {}: {text}", brief(&enrollment.id)),
         })?;
@@ -136,7 +151,37 @@ fn whole(document: &Document) -> Result<(), Objection> {
 
 fn one_peer(peer: &Peer) -> Result<(), String> {
     advertise(&peer.advertise).map_err(|text| format!("advertise: {text}"))?;
-    plain("location", peer.location.as_deref().unwrap_or_default())
+    short("fingerprint", &peer.fingerprint, NAME_MAX)?;
+    short("cert_pem", &peer.cert_pem, CERT_MAX)?;
+    line("location", peer.location.as_deref().unwrap_or_default(), NAME_MAX)
+}
+
+fn one_enrollment(enrollment: &Enrollment) -> Result<(), String> {
+    line("name", &enrollment.name, NAME_MAX)?;
+    for (field, text) in [
+        ("id", &enrollment.id),
+        ("secret_hash", &enrollment.secret_hash),
+        ("expires_at", &enrollment.expires_at),
+    ] {
+        short(field, text, NAME_MAX)?;
+    }
+    enrollment.applicant.as_ref().map_or(Ok(()), |applicant| {
+        one_peer(applicant).map_err(|text| format!("applicant: {text}"))
+    })
+}
+
+/// A text that is not longer than it makes sense. It is not repeated: it may be a secret, and is long.
+fn short(field: &str, text: &str, most: usize) -> Result<(), String> {
+    match text.len() {
+        bytes if bytes > most => Err(format!("{field}: {bytes} bytes are too many; at most {most}")),
+        _ => Ok(()),
+    }
+}
+
+/// Both: short, and one line.
+fn line(field: &str, text: &str, most: usize) -> Result<(), String> {
+    short(field, text, most)?;
+    plain(field, text)
 }
 
 /// A text that is shown in one line: of a message, a table or a header. What acts instead of being seen could make it look like other lines.
@@ -154,14 +199,17 @@ pub fn plain(field: &str, text: &str) -> Result<(), String> {
 
 fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> Result<(), String> {
     name(&check.name)?;
-    for (field, text) in [
-        ("target", &check.target),
-        ("body_match", &check.body_match),
-        ("tls_server_name", &check.tls_server_name),
-        ("dns_expect", &check.dns_expect),
-        ("group", check.group.as_ref().unwrap_or(&String::new())),
+    for (field, text, most) in [
+        ("id", check.id.as_str(), NAME_MAX),
+        ("target", &check.target, URL_MAX),
+        ("body_match", &check.body_match, MATCH_MAX),
+        ("tls_server_name", &check.tls_server_name, HOST_MAX),
+        ("dns_record", &check.dns_record, NAME_MAX),
+        ("dns_resolver", &check.dns_resolver, NAME_MAX),
+        ("dns_expect", &check.dns_expect, MATCH_MAX),
+        ("group", check.group.as_deref().unwrap_or_default(), NAME_MAX),
     ] {
-        plain(field, text)?;
+        line(field, text, most)?;
     }
     if check.interval < INTERVAL_MIN {
         return Err(format!(
@@ -257,24 +305,37 @@ fn cycle(document: &Document, check: &Check) -> Result<(), String> {
 
 fn one_alert(alert: &Alert) -> Result<(), String> {
     name(&alert.name)?;
-    for (field, text) in [
-        ("smtp_host", alert.smtp_host.as_str()),
-        ("smtp_user", &alert.smtp_user),
-        ("smtp_from", &alert.smtp_from),
-        ("smtp_password_file", &alert.smtp_password_file),
-        ("discord_webhook", alert.discord_webhook.reveal()),
-        ("webhook_url", alert.webhook_url.reveal()),
-        ("slack_webhook", alert.slack_webhook.reveal()),
-        ("pagerduty_url", &alert.pagerduty_url),
-        ("pagerduty_routing_key", alert.pagerduty_routing_key.reveal()),
-        ("ntfy_url", alert.ntfy_url.reveal()),
-        ("ntfy_token", alert.ntfy_token.reveal()),
-        ("alertmanager_url", &alert.alertmanager_url),
+    for (field, text, most) in [
+        ("id", alert.id.as_str(), NAME_MAX),
+        ("smtp_host", &alert.smtp_host, HOST_MAX),
+        ("smtp_user", &alert.smtp_user, MAIL_MAX),
+        ("smtp_from", &alert.smtp_from, MAIL_MAX),
+        ("smtp_password_file", &alert.smtp_password_file, URL_MAX),
+        ("discord_webhook", alert.discord_webhook.reveal(), URL_MAX),
+        ("webhook_url", alert.webhook_url.reveal(), URL_MAX),
+        ("slack_webhook", alert.slack_webhook.reveal(), URL_MAX),
+        ("pagerduty_url", &alert.pagerduty_url, URL_MAX),
+        (
+            "pagerduty_routing_key",
+            alert.pagerduty_routing_key.reveal(),
+            SECRET_MAX,
+        ),
+        ("ntfy_url", alert.ntfy_url.reveal(), URL_MAX),
+        ("ntfy_token", alert.ntfy_token.reveal(), SECRET_MAX),
+        ("alertmanager_url", &alert.alertmanager_url, URL_MAX),
     ] {
-        plain(field, text)?;
+        line(field, text, most)?;
+    }
+    for (field, text, most) in [
+        ("smtp_password", alert.smtp_password.reveal(), SECRET_MAX),
+        ("webhook_secret", alert.webhook_secret.reveal(), SECRET_MAX),
+        ("subject_template", &alert.subject_template, SUBJECT_MAX),
+        ("body_template", &alert.body_template, BODY_MAX),
+    ] {
+        short(field, text, most)?;
     }
     for to in &alert.smtp_to {
-        plain("smtp_to", to)?;
+        line("smtp_to", to, MAIL_MAX)?;
     }
     crate::channel::channel(alert)?;
     crate::message::check_templates(alert)
@@ -282,7 +343,8 @@ fn one_alert(alert: &Alert) -> Result<(), String> {
 
 fn one_window(window: &Window) -> Result<(), String> {
     name(&window.name)?;
-    plain("group", window.group.as_deref().unwrap_or_default())?;
+    line("id", &window.id, NAME_MAX)?;
+    line("group", window.group.as_deref().unwrap_or_default(), NAME_MAX)?;
     let moment = |field: &str, text: &str| {
         text.parse::<jiff::Timestamp>().map_err(|_| {
             format!(
@@ -513,6 +575,79 @@ pending_enrollments:
                 .to_string()
                 .contains("target contains '\\n'")
         );
+    }
+
+    #[test]
+    fn texts_have_limits() {
+        for (word, expected) in [
+            (
+                "TARGET",
+                "check NAME: target: 2049 bytes are too many; at most 2048",
+            ),
+            (
+                "BODY",
+                "check NAME: body_match: 4097 bytes are too many; at most 4096",
+            ),
+            ("GROUP", "check NAME: group: 129 bytes are too many; at most 128"),
+            (
+                "EXPECT",
+                "check d: dns_expect: 4097 bytes are too many; at most 4096",
+            ),
+            (
+                "SERVER",
+                "check t: tls_server_name: 256 bytes are too many; at most 255",
+            ),
+            (
+                "HOST",
+                "alert ALERT: smtp_host: 256 bytes are too many; at most 255",
+            ),
+            (
+                "USER",
+                "alert ALERT: smtp_user: 321 bytes are too many; at most 320",
+            ),
+            (
+                "SUBJECT",
+                "alert ALERT: subject_template: 1025 bytes are too many; at most 1024",
+            ),
+            (
+                "TEXT",
+                "alert ALERT: body_template: 16385 bytes are too many; at most 16384",
+            ),
+            (
+                "HOOK",
+                "alert w: webhook_url: 2049 bytes are too many; at most 2048",
+            ),
+            (
+                "ROOM",
+                "maintenance WINDOW: group: 129 bytes are too many; at most 128",
+            ),
+            (
+                "INVITED",
+                "pending_enrollments: e: name: 129 bytes are too many; at most 128",
+            ),
+        ] {
+            let around = match word {
+                "TARGET" | "HOOK" => "http://h/".len(),
+                _ => 0,
+            };
+            let most: usize = expected.rsplit(' ').next().unwrap().parse().unwrap();
+            assert_eq!(
+                told(word, &"y".repeat(most + 1 - around)),
+                Err(expected.to_owned())
+            );
+            if let Err(other) = told(word, &"y".repeat(most - around)) {
+                assert!(!other.contains("too many"), "{word}: {other}");
+            }
+        }
+        let mut document = super::super::parse(FILE).unwrap();
+        let secrets = |alert: &mut Alert| {
+            let long = crate::secret::Secret::new("geheim".repeat(200));
+            alert.smtp_password = long.clone();
+            alert.webhook_secret = long;
+        };
+        document.alerts.iter_mut().for_each(secrets);
+        let told = review(&document).unwrap_err().to_string();
+        assert!(told.contains(": 1200 bytes are too many; at most 1024") && !told.contains("geheim"));
     }
 
     #[test]

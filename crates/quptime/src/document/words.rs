@@ -4,13 +4,24 @@ use serde_saphyr::Error;
 
 use super::parse::Mistake;
 
-/// Letters of a text of ours, or of the library about the grammar, that are told.
+/// Letters of a text of ours that are told.
 const TEXT_MAX: usize = 400;
 
 /// One line, without the position in front or behind that the library may put there.
 pub(super) fn mistake_of(source: &str, error: &Error) -> Mistake {
     let line = error.location().map_or(0, |location| location.line());
     let error = bare(error);
+    let line = match error {
+        Error::ExternalMessage { msg, .. } if msg.contains("tab") => line_with_tab(source, line),
+        Error::ExternalMessage { msg, .. }
+            if ["unclosed quote", "multiline quoted", "document indicator"]
+                .iter()
+                .any(|word| msg.contains(word)) =>
+        {
+            line_with_quote(source, line)
+        }
+        _ => line,
+    };
     let text = match (in_own_words(error), key_on(source, line)) {
         (Some(Own::Whole(text)), _) | (Some(Own::Value(text)), None) => text,
         (Some(Own::Value(text)), Some(key)) => format!("{key}: {text}"),
@@ -85,6 +96,7 @@ fn in_own_words(error: &Error) -> Option<Own> {
         Error::Budget { .. } => {
             whole("the file has too many entries, or entries within each other; leave some out")
         }
+        Error::ExternalMessage { msg, .. } => whole(about_grammar(msg)),
         error => about_aliases(error).map(|text| Own::Whole(text.to_owned())),
     }
 }
@@ -126,7 +138,71 @@ fn about_aliases(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// What our own types say about a value, or the library about the grammar.
+/// The line that is indented with a tab: the library names what stands before it.
+fn line_with_tab(source: &str, from: u64) -> u64 {
+    let is_it = |line: &str| line.trim_start_matches(' ').starts_with('\t') && !line.trim().is_empty();
+    let mut numbered = (1..).zip(source.lines()).skip_while(|(number, _)| *number < from);
+    numbered
+        .find(|(_, line)| is_it(line))
+        .map_or(from, |(number, _)| number)
+}
+
+/// The line in which a quote is opened and not closed: the library names where it gave up.
+fn line_with_quote(source: &str, until: u64) -> u64 {
+    let opens = |line: &str| {
+        let value = line.split_once(": ").map_or(line, |(_, value)| value);
+        let value = value.trim_start_matches(['-', ' ']);
+        let quote = value.chars().next().filter(|letter| matches!(letter, '"' | '\''));
+        quote.is_some_and(|quote| value.matches(quote).count() % 2 == 1)
+    };
+    let numbered = (1..)
+        .zip(source.lines())
+        .take_while(|(number, _)| *number <= until);
+    let opening = numbered.filter(|(_, line)| opens(line)).last();
+    opening.map_or(until, |(number, _)| number)
+}
+
+/// What is wrong with a text that is no YAML. By what the library says about it, of which nothing is shown: it speaks of scalars and
+/// mappings, and some of its messages repeat what stands there.
+fn about_grammar(said: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["tab"]) {
+        "a tab stands where blanks must be; indent with blanks, and put texts with tabs in quotes"
+    } else if has(&["trailing content"]) {
+        "something stands behind the closing quote; put all of the text in quotes, and write '' for a ' in it"
+    } else if has(&["escape", "hexadecimal", "surrogate"]) {
+        "a backslash between \" quotes begins a sign that is not known; write \\\\ for a backslash, or put the text in ' quotes"
+    } else if has(&["unclosed quote", "quoted scalar"]) {
+        "a quote is opened and never closed; close it, or put the whole text in the other kind of quotes"
+    } else if has(&["mapping values"]) {
+        "a second colon with a blank behind it stands in the line; put the value in quotes, or give each key a line of its own"
+    } else if has(&["bracket", "flow", "','", "'}'", "']'"]) {
+        "a bracket ([ or {) is not closed, or closed without being opened; texts with brackets need quotes"
+    } else if has(&["simple key", "':'"]) {
+        "a key and its value are not written as key: value; the colon, and a blank behind it, are missing"
+    } else if has(&["anchor", "alias"]) {
+        "& and * at the beginning of a value stand for anchors and aliases; put the text in quotes"
+    } else if has(&["tag", "handle"]) {
+        "! at the beginning of a value stands for a tag; put the text in quotes"
+    } else if has(&["directive", "document start", "document end"]) {
+        "lines that begin with % or ... are not understood; leave them out, or put the text in quotes"
+    } else if has(&["unexpected character"]) {
+        "no value begins with this sign; put the text in quotes"
+    } else if has(&[
+        "indent",
+        "expected key",
+        "'-'",
+        "\"-\"",
+        "sequence entries",
+        "block",
+    ]) {
+        "the line does not begin in the column of what it belongs to; keys of one entry begin below each other, and entries with a dash"
+    } else {
+        "this cannot be read; write key: value, each on a line of its own, and put texts with special signs in quotes"
+    }
+}
+
+/// What our own types say about a value.
 fn in_its_words(error: &Error) -> String {
     let full = error.to_string();
     let first = full.lines().next().unwrap_or("not YAML").trim();
@@ -155,7 +231,15 @@ mod tests {
     use super::super::parse::parse;
 
     /// Words of the library, and of serde below it.
-    const FOREIGN: [&str; 12] = [
+    const FOREIGN: [&str; 20] = [
+        "simple key",
+        "not allowed in this context",
+        "while parsing",
+        "while scanning",
+        "unclosed quote",
+        "disallowed",
+        "unsupported",
+        "this error can be suppressed",
         "invalid type",
         "expected",
         "variant",
@@ -236,6 +320,122 @@ mod tests {
             assert_eq!(foreign, None, "{text:.60?}: {said}");
             assert!(said.len() < 600 && !said.contains('\n'), "{said}");
         }
+        let alert = "version: 1\nalerts:\n  - name: a\n    type: smtp\n";
+        let mut wrong = Vec::new();
+        for (text, line, told) in [
+            (
+                format!("{alert}\tsmtp_host: h\n"),
+                5,
+                "a tab stands where blanks must be",
+            ),
+            (
+                format!("{alert}    smtp_password: \"geheim\n"),
+                5,
+                "a quote is opened",
+            ),
+            (
+                format!("{alert}    smtp_password: 'geheim\n    smtp_host: h\n"),
+                5,
+                "a quote is opened",
+            ),
+            (
+                format!("{alert}    smtp_password: 'it's geheim'\n"),
+                5,
+                "behind the closing quote",
+            ),
+            (
+                format!("{alert}    smtp_password: \"geheim\\d\"\n"),
+                5,
+                "a backslash between",
+            ),
+            (
+                format!("{alert}    smtp_password: geheim: b: c\n"),
+                5,
+                "a second colon",
+            ),
+            (format!("{alert}    smtp_password: [geheim\n"), 5, ""),
+            (format!("{alert}    smtp_password: {{geheim\n"), 5, ""),
+            (
+                format!("{alert}    smtp_password: geheim\n   smtp_host: h\n"),
+                6,
+                "in the column of what it belongs to",
+            ),
+            (format!("{alert}    smtp_password\n    smtp_host: h\n"), 5, ""),
+            (
+                format!("{alert}    smtp_password: @geheim\n"),
+                5,
+                "no value begins with this sign",
+            ),
+            (
+                format!("{alert}    smtp_password: `geheim\n"),
+                5,
+                "no value begins with this sign",
+            ),
+            (
+                format!("{alert}    smtp_password: !geheim x\n"),
+                5,
+                "a tag (!name) is not understood",
+            ),
+            (
+                format!("{alert}    smtp_password: !x geheim\n"),
+                5,
+                "a tag (!name) is not understood",
+            ),
+            (
+                format!("{alert}    !x smtp_password: geheim\n"),
+                5,
+                "a tag (!name) is not understood",
+            ),
+            (
+                format!("{alert}    smtp_password: !!set geheim\n"),
+                5,
+                "a tag (!name) is not understood",
+            ),
+            (
+                format!("{alert}    smtp_to: !x [a@b]\n"),
+                5,
+                "a tag (!name) is not understood",
+            ),
+            (
+                format!("{alert}    smtp_password: *geheim\n"),
+                5,
+                "an alias (*name) has no anchor",
+            ),
+            (
+                format!("{alert}    smtp_password: % geheim\n"),
+                5,
+                "no value begins with this sign",
+            ),
+            (
+                format!("{alert}    smtp_password: [geheim]\n"),
+                5,
+                "smtp_password: write one word or number",
+            ),
+            (
+                format!("{alert}    smtp_password: {{geheim: 1}}\n"),
+                5,
+                "smtp_password: write one word or number",
+            ),
+            (
+                format!("{alert}    smtp_port: geheim\n"),
+                5,
+                "smtp_port: write a whole number from 0 to 65535",
+            ),
+            (
+                format!("{alert}    default: geheim\n"),
+                5,
+                "default: write true or false",
+            ),
+        ] {
+            let said = parse(&text).unwrap_err();
+            let (at, said) = (said.line, said.to_string());
+            let foreign = FOREIGN.iter().find(|word| said.contains(**word));
+            let is_right = at == line && said.contains(told) && foreign.is_none();
+            if !is_right || said.contains("geheim") || said.len() > 250 {
+                wrong.push(format!("{text}line {line}, {told}: {said}"));
+            }
+        }
+        assert_eq!(wrong.len(), 0, "{}", wrong.join("\n\n"));
         let long = format!("version: 1\n{}: 1\n", "k".repeat(900));
         let said = parse(&long).unwrap_err().to_string();
         assert!(

@@ -56,6 +56,18 @@ impl Home {
             Err(TryLockError::Error(error)) => Err(io_error("lock", self.dir())(error)),
         }
     }
+
+    /// Whether the directory is that of a node whose daemon runs; makes no use of it.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn refuse_running(&self) -> Result<(), HomeError> {
+        match self.node_file().exists().then(|| self.lock()) {
+            Some(Err(HomeError::InUse { path, holder })) => Err(HomeError::Runs { path, holder }),
+            // Whatever else is wrong is told by whoever goes on.
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Takes the lock. A process that was killed keeps it until its memory is given back, which can take a while, and is waited for; one that

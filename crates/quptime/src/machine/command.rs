@@ -62,6 +62,10 @@ pub struct Configure {
     /// programs that did not say so.
     #[serde(default)]
     pub leaves: Option<usize>,
+    /// What the result may take when it is written ([`crate::document::size`]), as the master says; no limit in entries of programs that had
+    /// none, so they come to the same when they are carried out again.
+    #[serde(default)]
+    pub bytes_max: Option<usize>,
 }
 
 /// A check's state changes.

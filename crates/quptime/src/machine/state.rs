@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 use super::command::{Acknowledge, Announce, Command, Configure, Hold, Snapshot, Transition};
-use crate::document::{Change, Check, Document, change, integrity};
+use crate::document::{Change, Check, Document, change, integrity, size};
 use crate::identity::NodeId;
 use deliveries::Told;
 pub use ended::{ENDED_MAX, Ended};
@@ -20,6 +20,9 @@ pub use ended::{ENDED_MAX, Ended};
 pub const FINISHED_MAX: usize = 500;
 /// Changes of the configuration that are remembered, for people.
 pub const AUDIT_MAX: usize = 1000;
+/// Entries that are named of each of them, and letters of each name: a change may touch all there are.
+const AUDIT_TITLES_MAX: usize = 200;
+const AUDIT_TITLE_MAX: usize = 160;
 /// Moments of transitions that are remembered of each check: enough to see that it flaps.
 pub const RECENT_MAX: usize = 16;
 /// Why a message is given up whose alert is there no more.
@@ -383,6 +386,10 @@ impl State {
         wanted.updated_by = Some(configure.by);
         let level = wanted.schema_level().max(configure.schema);
         wanted.schema = (level > 1).then_some(level);
+        let fits = |most| size::check(&self.document, &wanted, most);
+        if let Some(Err(told)) = configure.bytes_max.map(fits) {
+            return Outcome::Invalid(told);
+        }
         let before = std::mem::replace(&mut self.document, Arc::new(wanted));
         let audit = Arc::make_mut(&mut self.audit);
         audit.push_back(Audit {
@@ -391,7 +398,7 @@ impl State {
             by: configure.by,
             uid: configure.uid,
             what: configure.what.clone(),
-            entries: configure.changes.iter().map(Change::title).collect(),
+            entries: titles(&configure.changes),
         });
         if audit.len() > AUDIT_MAX {
             audit.pop_front();
@@ -582,6 +589,24 @@ impl State {
         });
         self.done()
     }
+}
+
+/// What a change touches, for people: the first ones, and how many more.
+fn titles(changes: &[Change]) -> Vec<String> {
+    let short = |title: String| match title.char_indices().nth(AUDIT_TITLE_MAX) {
+        Some((end, _)) => format!("{}…", &title[..end]),
+        None => title,
+    };
+    let first = changes.iter().take(AUDIT_TITLES_MAX);
+    let mut titles: Vec<String> = first.map(|change| short(change.title())).collect();
+    if let Some(more) = changes
+        .len()
+        .checked_sub(AUDIT_TITLES_MAX)
+        .filter(|more| *more > 0)
+    {
+        titles.push(format!("and {more} more"));
+    }
+    titles
 }
 
 impl CheckState {

@@ -158,7 +158,7 @@ async fn make(shared: &Arc<Shared>, changes: Vec<Change>, what: &str) -> Result<
     let titles = |changes: Vec<Change>| changes.iter().map(Change::title).collect();
     let wanted =
         change::apply(&document, &changes).map_err(|conflicts| Refused::Conflict(titles(conflicts)))?;
-    propose::reviewed(&wanted, &changes)?;
+    propose::reviewed(&document, &wanted, &changes)?;
     let made = propose::propose_changes(shared, changes, &wanted, None, what).await;
     made.map(drop)
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Snapshot};
 
-pub use disk::{boot, placeholder_facts};
+pub use disk::{boot, placeholder_facts, too_large_to_read};
 pub use newcomer::keep_promise;
 
 use super::run::Starter;

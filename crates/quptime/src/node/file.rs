@@ -10,11 +10,14 @@
 
 pub mod cut;
 pub mod sense;
+mod trust;
 pub mod written;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::trust::write_trust;
 use cut::End;
 use sense::{complete, makes_sense, says_more};
 use written::{Seen, version_of};
@@ -22,9 +25,9 @@ use written::{Seen, version_of};
 pub use written::Written;
 
 use super::propose::{self, Refused};
-use super::shared::{Known, Shared, known_of};
-use crate::document::{self, Change, Document, Mistake, change, changes_between, entries, parse, render};
-use crate::home::{HomeError, Stamp, Trust, TrustEntry};
+use super::shared::{Known, Shared};
+use crate::document::{Change, Document, Mistake, change, changes_between, entries, parse, render};
+use crate::home::{HomeError, Stamp};
 use crate::machine::Millis;
 
 /// How often the file is looked at. Looking costs one `stat`.
@@ -155,7 +158,7 @@ impl Keeper {
     /// A file that was written here needs no second look before it is written over.
     fn begin(&mut self) {
         let stamp = self.stamp();
-        if let Ok(Some(text)) = self.shared.home.read_cluster_text()
+        if let Ok(Some(text)) = self.read()
             && self.written.is(&text)
             && self.stamp() == stamp
         {
@@ -212,6 +215,13 @@ impl Keeper {
         }
     }
 
+    /// The text of the file. What this node has written may be longer than what it takes from others.
+    fn read(&self) -> Result<Option<String>, HomeError> {
+        let read = self.shared.home.read_cluster_text();
+        let own = || self.written.standing(&self.shared.home).cloned();
+        read.or_else(|error| own().map(Some).ok_or(error))
+    }
+
     fn stamp(&self) -> Option<Stamp> {
         self.shared.home.cluster_stamp()
     }
@@ -239,7 +249,7 @@ impl Keeper {
                 }
             }
         }
-        let read = self.shared.home.read_cluster_text();
+        let read = self.read();
         if self.stamp() != stamp {
             return None;
         }
@@ -248,7 +258,7 @@ impl Keeper {
         match read {
             Ok(Some(text)) if self.is_put_back(&text) => {
                 let why = "it says what the file said before, or what was rejected: make the change in cluster.yaml as it is now";
-                self.reject(&text, why, self.shared.document().version);
+                self.put_back(&text, why, self.shared.document().version);
                 None
             }
             Ok(Some(text)) if self.written.is(&text) => {
@@ -330,6 +340,14 @@ impl Keeper {
             if edited.version == committed.version {
                 return self.keep(text);
             }
+            // This node has taken the file further than that, so somebody has put it there.
+            if self.standing && edited.version < committed.version {
+                let why = format!(
+                    "it is version {} as that was, and the cluster is at {}",
+                    edited.version, committed.version
+                );
+                return self.put_back(text, &why, committed.version);
+            }
             return self.restore(text);
         }
         match cut::end_of(text, &base_text) {
@@ -357,7 +375,7 @@ impl Keeper {
                 return self.reject(text, &why, committed.version);
             }
         };
-        if let Err((place, told)) = makes_sense(&merged, &edited, &changes) {
+        if let Err((place, told)) = makes_sense(committed, &merged, &edited, &changes) {
             let line = match lines.of(&place) {
                 0 => parse::line_of_setting(text, &told),
                 line => line,
@@ -392,7 +410,7 @@ impl Keeper {
 
     /// What the author of an edit of this version saw, as document and as text.
     fn base(&self, version: u64, committed: &Document) -> Option<(Document, String)> {
-        let read = |text: &str| Some((document::parse(text).ok()?, text.to_owned()));
+        let read = |text: &str| Some((parse::parse_written(text).ok()?, text.to_owned()));
         let newest = self.texts.newest().or(self.written.newest().map(String::as_str));
         let known = newest.and_then(version_of);
         // Before the cluster's configuration came, nobody can have edited it.
@@ -449,12 +467,23 @@ impl Keeper {
     }
 
     fn reject(&mut self, text: &str, why: &str, version: u64) {
+        self.reject_and_say(text, why, version, |_| String::new());
+    }
+
+    /// An older text as a whole, of which nobody can say which part was meant.
+    fn put_back(&mut self, text: &str, why: &str, version: u64) {
+        self.reject_and_say(text, why, version, |kept| {
+            format!("; to go back to it, say qu cluster restore {}", kept.display())
+        });
+    }
+
+    fn reject_and_say(&mut self, text: &str, why: &str, version: u64, hint: impl Fn(&Path) -> String) {
         let kept = self.shared.home.keep_beside("rejected", self.shared.wall(), text);
         let kept = match kept {
             Ok(kept) => kept,
             Err(error) => return self.refuse(&error.to_string()),
         };
-        let what = format!("{why}; the edit is kept in {}", kept.display());
+        let what = format!("{why}; the edit is kept in {}{}", kept.display(), hint(&kept));
         tracing::error!(target: "quptime", "manual-edit: not applied: {what}");
         self.restore(text);
         *self.shared.file.lock() = FileReport::Rejected(what);
@@ -519,7 +548,7 @@ impl Keeper {
                 self.note_unwritable(trusted.err());
                 // Whoever sees the new file may edit it before this line is reached.
                 let stamp = self.stamp();
-                let mine = self.shared.home.read_cluster_text();
+                let mine = self.read();
                 self.seen = stamp.filter(|_| mine.is_ok_and(|mine| mine == Some(text)));
                 self.shared.followed.send_replace(document.version);
             }
@@ -560,32 +589,4 @@ impl Keeper {
         self.shared.trust(document, &leaving);
         write_trust(&self.shared, document)
     }
-}
-
-/// Writes `trust.yaml` if it says something else.
-fn write_trust(shared: &Shared, document: &Document) -> Result<(), HomeError> {
-    let before = shared.home.read_trust().unwrap_or_default();
-    let now = jiff::Timestamp::from_millisecond(shared.wall() as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let now = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
-    let entries = document.peers.iter().filter_map(|peer| {
-        let known = known_of(peer)?;
-        let since = before
-            .entries
-            .iter()
-            .find(|entry| entry.node_id == peer.node_id && entry.fingerprint == known.pin.to_string());
-        Some(TrustEntry {
-            node_id: peer.node_id,
-            address: peer.advertise.clone(),
-            fingerprint: known.pin.to_string(),
-            cert_pem: peer.cert_pem.clone(),
-            added_at: since.map_or_else(|| now.clone(), |entry| entry.added_at.clone()),
-        })
-    });
-    let trust = Trust {
-        entries: entries.collect(),
-    };
-    if trust == before {
-        return Ok(());
-    }
-    shared.home.write_trust(&trust)
 }

@@ -8,9 +8,10 @@ use consensus::Refusal;
 use peer::RequestError;
 
 use super::shared::{Mastery, Shared, quorum_of};
-use super::wire::{Proposal, Proposed, decode, encode, kind};
+use super::wire::{COMMAND_MAX, Proposal, Proposed, decode, encode, kind};
 use crate::document::change::{self, Change};
 use crate::document::schema::SCHEMA;
+use crate::document::size::{self, WRITTEN_MAX};
 use crate::document::{Document, entries, integrity, review};
 use crate::identity::NodeId;
 use crate::machine::Millis;
@@ -123,7 +124,7 @@ pub async fn configure(
     let document = shared.document();
     let wanted = change::apply(&document, &changes)
         .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
-    let warnings = reviewed(&wanted, &changes)?;
+    let warnings = reviewed(&document, &wanted, &changes)?;
     check_removals(shared, &changes, force)?;
     let made = propose_changes(shared, changes.clone(), &wanted, uid, what).await;
     let made = match made {
@@ -175,8 +176,9 @@ async fn shows(shared: &Shared, changes: &[Change]) -> Option<Done> {
 ///
 /// # Errors
 /// The first thing that makes none.
-pub fn reviewed(wanted: &Document, changes: &[Change]) -> Result<Vec<String>, Refused> {
+pub fn reviewed(before: &Document, wanted: &Document, changes: &[Change]) -> Result<Vec<String>, Refused> {
     integrity::check(wanted).map_err(|fault| Refused::Invalid(fault.to_string()))?;
+    size::check(before, wanted, WRITTEN_MAX).map_err(Refused::Invalid)?;
     review::review_changes(wanted, changes).map_err(|objection| Refused::Invalid(objection.to_string()))
 }
 
@@ -210,7 +212,15 @@ pub async fn propose_changes(
         schema,
         closes: None,
         leaves,
+        bytes_max: None,
     });
+    // Only what an older program has let in is so large.
+    let bytes = encode(&command).len();
+    if bytes > COMMAND_MAX {
+        return Err(Refused::Invalid(format!(
+            "the change takes {bytes} bytes on its way to other nodes; at most {COMMAND_MAX} are carried: make it in several steps"
+        )));
+    }
     propose(shared, command).await
 }
 
@@ -405,6 +415,10 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
     if let Command::Configure(configure) = &mut command {
         // Deliveries wait by the clock of who sends them, not by that of who asked.
         configure.closes = Some(shared.wall());
+        configure.bytes_max = Some(WRITTEN_MAX);
+        if let Err(told) = fits(&shared.document(), &configure.changes) {
+            return Proposed::Invalid(told);
+        }
     }
     let removes_alerts = removes_alerts(&command);
     let proposed = tokio::time::timeout(COMMIT_WAIT, core.propose(command, None)).await;
@@ -429,6 +443,18 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
             "the change was not confirmed within {} s",
             COMMIT_WAIT.as_secs()
         )),
+    }
+}
+
+/// Replicas refuse what does not fit. Before it is in the log, older programs, which would not, have not seen it.
+fn fits(document: &Document, changes: &[Change]) -> Result<(), String> {
+    if size::surely_fit(document, changes, WRITTEN_MAX) {
+        return Ok(());
+    }
+    match change::apply(document, changes) {
+        Ok(wanted) => size::check(document, &wanted, WRITTEN_MAX),
+        // Whether it is one is decided when its turn comes.
+        Err(_conflict) => Ok(()),
     }
 }
 

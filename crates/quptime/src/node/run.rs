@@ -191,15 +191,19 @@ impl Run<'_> {
             Some(placeholder) => Ok(Some(placeholder.clone())),
             None => self.node.home.read_cluster(),
         };
+        let mut known = self.known.clone();
         let document = match (read, &self.known) {
             (Ok(document), _) => Arc::new(document.unwrap_or_default()),
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(known)) => {
-                tracing::error!(target: "quptime", "manual-edit: not applied: {error}");
-                known.clone()
-            }
+            (Err(error), before) => match (enter::too_large_to_read(&self.node.home)?, before) {
+                (Some(own), _) => known.insert(Arc::new(own)).clone(),
+                (None, None) => return Err(error.into()),
+                (None, Some(before)) => {
+                    tracing::error!(target: "quptime", "manual-edit: not applied: {error}");
+                    before.clone()
+                }
+            },
         };
-        let mut boot = enter::boot(&self.node.home, self.node.settings.node_id, self.known.as_deref())?;
+        let mut boot = enter::boot(&self.node.home, self.node.settings.node_id, known.as_deref())?;
         if let Some(placeholder) = &self.placeholder {
             boot.file = Ok(enter::placeholder_facts(placeholder));
         }

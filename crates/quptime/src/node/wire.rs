@@ -16,8 +16,12 @@ use crate::secret::Secret;
 /// Level of the protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
 
-/// Largest request or answer between nodes.
-pub const FRAME_MAX: usize = 16 << 20;
+/// Largest request or answer between nodes. A change holds entries as they were and as they shall be, so one of a whole configuration takes twice
+/// what that may take ([`crate::document::size::WRITTEN_MAX`]), and what names its entries; a snapshot holds it once, packed, beside the
+/// states of checks and what waits to be told.
+pub const FRAME_MAX: usize = 32 << 20;
+/// Largest command: it goes in a frame, alone or with what a message has around it.
+pub const COMMAND_MAX: usize = FRAME_MAX - (64 << 10);
 
 /// Kinds of requests between peers.
 pub mod kind {
@@ -293,4 +297,49 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
 /// One line, for both ends.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Document, review};
+
+    fn peers(certificate: usize) -> Document {
+        let peer = |number: usize| Peer {
+            node_id: NodeId::draw(),
+            advertise: format!("{number}{}.example.com:9901", "x".repeat(242)),
+            fingerprint: format!("sha256:{}", "a".repeat(121)),
+            // In lines of 64 letters.
+            cert_pem: (0..certificate)
+                .map(|at| if at % 65 == 64 { '\n' } else { 'a' })
+                .collect(),
+            location: Some("\"".repeat(128)),
+        };
+        Document {
+            version: 1,
+            peers: (1..=review::PEERS_MAX).map(peer).collect(),
+            ..Document::default()
+        }
+    }
+
+    #[test]
+    fn as_many_peers_as_there_may_be_fit_where_strangers_are_told_of_them() {
+        let document = peers(4096);
+        review::review(&document).unwrap();
+        let told = review::review(&peers(4097)).unwrap_err().to_string();
+        assert!(
+            told.ends_with("cert_pem: 4097 bytes are too many; at most 4096"),
+            "{told}"
+        );
+        let call = JoinCall::Invite {
+            proof: "p".repeat(43),
+            peers: document.peers.clone(),
+            discard: true,
+        };
+        let answer = EnrollAnswer::Peer {
+            peers: document.peers,
+        };
+        assert!(encode(&call).len() < peer::stranger::BODY_BYTES);
+        assert!(encode(&answer).len() < peer::stranger::BODY_BYTES);
+    }
 }

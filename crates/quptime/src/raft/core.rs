@@ -319,7 +319,7 @@ impl Worker {
         settings.election_bias_ticks = rank.min(RANK_MAX) * RANK_TICKS;
         settings.cache_bytes_max = 8 << 20;
         settings.uncommitted_bytes_max = 32 << 20;
-        // A message travels in one frame, whose limit is 16 MiB.
+        // A message travels in one frame. An entry that is larger than this goes alone, and is bounded where it is proposed.
         settings.message_bytes_max = 1 << 20;
         let restored = Restored {
             hard_state: disk.hard_state().clone(),

@@ -57,6 +57,21 @@ fn wrong_usage_is_2() {
         "{}",
         said.stderr
     );
+    for args in [
+        &["check", "add", "tcp", "a", "b:1", "--interval", "-5s"][..],
+        &["check", "edit", "a", "--remind-every", "-5s"],
+        &["maintenance", "add", "w", "--all", "--for", "-5s"],
+        &["enroll", "create", "--ttl", "-5s"],
+        &["ack", "a", "--for", "-5s"],
+    ] {
+        let said = node.run(args).unwrap();
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(
+            said.stderr
+                .contains("duration \"-5s\" is negative; write it without the minus"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]
@@ -247,7 +262,14 @@ fn texts_that_could_forge_lines_or_fill_the_screen_are_refused_in_short() {
             "--note: 501 characters are too many; at most 500",
         ),
         (&["ack", "port", "--note", &note[..1000]], "is not down"),
-        (&["check", "add", "tcp", "long", &long], "xxx…\": want HOST:PORT"),
+        (
+            &["check", "add", "tcp", "long", &long],
+            "check long: target: 70000 bytes are too many; at most 2048",
+        ),
+        (
+            &["check", "add", "tcp", "long", &long[..2000]],
+            "xxx…\": want HOST:PORT",
+        ),
         (
             &["check", "add", "tcp", &long, "h:1"],
             "a name has 1 to 128 bytes",

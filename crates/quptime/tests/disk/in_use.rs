@@ -50,6 +50,15 @@ fn a_second_daemon_ends_at_once() {
     let added = node.run(&["check", "add", "tcp", "web", "127.0.0.1:1"]).unwrap();
     assert_eq!(added.code, 0, "{added:?}");
 
+    // Who comes to make a node is told that there is one.
+    let runs = format!(
+        "error: {} is in use: this host is a node already, and it runs (pid {pid}); ask it with qu status, or set QUPTIME_DIR to a \
+         directory of its own for another node\n",
+        node.config_dir().display()
+    );
+    let init = node.run(&["init", "--advertise", "a.example.com:9901"]).unwrap();
+    assert_eq!((init.code, init.stderr.as_str()), (1, runs.as_str()));
+
     // Nor does anybody make another node of the directory while the daemon runs.
     let (file, aside) = (node.config_dir().join("node.yaml"), node.dir().join("aside"));
     std::fs::rename(&file, &aside).unwrap();

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use testkit::{Qu, QuCluster, wait_until};
+use testkit::{QU_SECRET, Qu, QuCluster, wait_until};
 
 use super::{LIMIT, cluster, edit, equal, says};
 
@@ -224,4 +224,51 @@ fn edits_of_other_entries_survive_each_other_and_the_same_entry_conflicts() {
         "{text}"
     );
     assert_eq!(node.version(), version);
+}
+
+#[test]
+fn an_older_text_that_is_put_back_whole_is_kept_and_told() {
+    let mut node = Qu::init(1, QU_SECRET).unwrap();
+    node.start().unwrap();
+    let add = |node: &Qu, name: &str| {
+        let args = ["check", "add", "tcp", name, "127.0.0.1:1", "--interval", "1h"];
+        node.run(&args).unwrap().ok();
+        node.cluster_text()
+    };
+    let old = add(&node, "first");
+    for name in ["second", "third", "fourth"] {
+        add(&node, name);
+    }
+    let last = add(&node, "fifth");
+    assert!(last.starts_with("version: 6\n"), "{last}");
+    edit(&node, |_| old.clone());
+    says(
+        &node,
+        "hand edit: rejected: it is version 2 as that was, and the cluster is at 6; the edit is kept in ",
+    );
+    let kept = rejected(&node);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(std::fs::read_to_string(&kept[0]).unwrap(), old);
+    let restore = format!("; to go back to it, say qu cluster restore {}", kept[0].display());
+    says(&node, &restore);
+    wait_until(LIMIT, "the file to be written again", || {
+        node.cluster_text() == last
+    });
+    let told = node.log().matches("it is version 2 as that was").count();
+    assert_eq!(told, 1, "{}", node.log());
+
+    // What it says works.
+    node.run(&["cluster", "restore", kept[0].to_str().unwrap()])
+        .unwrap()
+        .ok();
+    let restored = node.cluster_text();
+    assert!(restored.starts_with("version: 7\n") && !restored.contains("name: second"));
+
+    // What a crash between the log and the file leaves there is the daemon's own.
+    node.kill9().unwrap();
+    std::fs::write(node.cluster_file(), &last).unwrap();
+    node.start().unwrap();
+    wait_until(LIMIT, "the newest file", || node.cluster_text() == restored);
+    assert_eq!(rejected(&node).len(), 1);
+    assert_eq!(node.version(), 7);
 }

@@ -8,6 +8,7 @@
 
 mod catching_up;
 mod edits;
+mod large;
 mod without_quorum;
 
 use std::time::Duration;

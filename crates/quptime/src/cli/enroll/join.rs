@@ -61,7 +61,12 @@ pub(in crate::cli) struct Join {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// How long to wait to be let in. Whoever gives up can repeat the command.
-    #[arg(long, default_value = "15m", value_name = "DURATION")]
+    #[arg(
+        long,
+        default_value = "15m",
+        value_name = "DURATION",
+        allow_hyphen_values = true
+    )]
     wait: Span,
     /// Do not ask.
     #[arg(short, long)]
@@ -73,6 +78,7 @@ impl Join {
         let token = Token::parse(&self.read()?)?;
         let home = Home::of_environment(crate::cli::variable);
         let begun = home.read_enrolling()?;
+        home.refuse_running()?;
         if let Some(node) = home.read_node()? {
             return already(
                 &home,
@@ -202,7 +208,7 @@ fn forget(home: &Home, enrolling: &Enrolling, found: bool) {
 fn already(home: &Home, node: &NodeFile, by_this_token: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         by_this_token,
-        "{} exists: this host is a node already, {}; remove {} for a complete reset, or invite the node with qu node add",
+        "{} exists: this host is a node already, {}; start it with qu serve or its service and invite it with qu node add, or remove {} for a complete reset",
         home.node_file().display(),
         node.node_id,
         home.dir().display()

@@ -143,6 +143,7 @@ impl Stage {
             schema: 1,
             closes: Some(self.now),
             leaves: None,
+            bytes_max: None,
         }));
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     }

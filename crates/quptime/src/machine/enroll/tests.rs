@@ -75,6 +75,7 @@ impl Cluster {
             what: what.to_owned(),
             closes: None,
             leaves: None,
+            bytes_max: None,
             at: "2026-05-15T13:00:00Z".to_owned(),
             schema: 1,
         }))

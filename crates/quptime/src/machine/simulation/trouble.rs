@@ -124,6 +124,7 @@ impl World {
             schema: 2,
             closes,
             leaves: None,
+            bytes_max: None,
         }));
     }
 

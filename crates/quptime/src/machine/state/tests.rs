@@ -46,6 +46,7 @@ fn change(state: &mut State, changes: Vec<Change>) -> Outcome {
         schema: 1,
         closes: Some(1000),
         leaves: None,
+        bytes_max: None,
     }))
 }
 
@@ -75,6 +76,7 @@ fn removals_of_the_same_moment_do_not_add_up() {
             schema: 1,
             closes: None,
             leaves: Some(2),
+            bytes_max: None,
         }))
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
@@ -289,4 +291,56 @@ fn commands_survive_the_log() {
     let command = transition(3, Status::Down, 77);
     assert_eq!(Command::decode(&command.encode()).unwrap(), command);
     assert!(Command::decode(b"{\"unheard_of\":1}").is_err());
+}
+
+#[test]
+fn what_could_not_be_read_again_is_refused_by_every_replica() {
+    let long = |name: &str| Check::new(name, CheckKind::Tcp, "x".repeat(4000));
+    let add = |name: &str, bytes_max: Option<usize>| {
+        let mut check = long(name);
+        check.id = name.to_owned();
+        Command::Configure(Configure {
+            changes: vec![Change::add(Entry::Check(Box::new(check)))],
+            by: node(),
+            uid: None,
+            what: "test".to_owned(),
+            at: "2026-05-15T14:01:00Z".to_owned(),
+            schema: 1,
+            closes: Some(1000),
+            leaves: None,
+            bytes_max,
+        })
+    };
+    let mut state = begun();
+    let most = Some(8000);
+    assert_eq!(state.apply(&add("one", most)), Outcome::Done(8));
+    let before = state.clone();
+    let Outcome::Invalid(told) = state.apply(&add("two", most)) else {
+        panic!("two of them do not fit");
+    };
+    assert!(told.starts_with("cluster.yaml would take ") && told.contains("at most 8000 are possible"));
+    assert_eq!(state, before);
+    // An older program has let it in, and the log is carried out again.
+    assert_eq!(state.apply(&add("two", None)), Outcome::Done(9));
+    // From there on it may become smaller.
+    let gone = Change::remove(Entry::Check(Box::new(
+        state.document.check("one").unwrap().clone(),
+    )));
+    assert_eq!(change(&mut state, vec![gone]), Outcome::Done(10));
+}
+
+#[test]
+fn the_audit_names_some_of_many_entries() {
+    let mut state = begun();
+    let checks = (0..1000).map(|number| {
+        let mut check = Check::new(format!("n{number}{}", "ü".repeat(200)), CheckKind::Tcp, "h:1");
+        check.id = format!("i{number}");
+        Change::add(Entry::Check(Box::new(check)))
+    });
+    assert_eq!(change(&mut state, checks.collect()), Outcome::Done(8));
+    let audit = state.audit.back().unwrap();
+    assert_eq!(audit.entries.len(), 201);
+    assert!(audit.entries[0].starts_with("check n0ü") && audit.entries[0].ends_with('…'));
+    assert!(audit.entries[0].chars().count() < 170);
+    assert_eq!(audit.entries[200], "and 800 more");
 }

@@ -64,6 +64,28 @@ pub fn boot(home: &Home, me: NodeId, known: Option<&Document>) -> anyhow::Result
     })
 }
 
+/// The configuration of this node if its file is what it wrote last itself, and longer than what is read: an older program had no limit.
+///
+/// # Errors
+/// The disk, or damage.
+pub fn too_large_to_read(home: &Home) -> anyhow::Result<Option<Document>> {
+    let written = Written::load(&home.raft());
+    let Some(text) = written.standing(home) else {
+        return Ok(None);
+    };
+    // What is wrong with it is told by whoever needs it.
+    let Ok(Some(loaded)) = Disk::open(&home.raft()) else {
+        return Ok(None);
+    };
+    let state = replay(&loaded, loaded.disk.hard_state().commit);
+    tracing::warn!(
+        target: "quptime",
+        "cluster.yaml has {} bytes; at most {} are read: it was written by an older qu, and the configuration is taken from raft/ instead; shorten texts or remove entries until it takes less than {}",
+        text.len(), document::parse::BYTES_MAX, document::size::WRITTEN_MAX
+    );
+    Ok(Some(Document::clone(&state.document)))
+}
+
 fn read_file(home: &Home, genuine: bool) -> Result<FileFacts, String> {
     let text = home.read_cluster_text().map_err(|error| error.to_string())?;
     let Some(text) = text else {

@@ -2,6 +2,7 @@
 
 use crate::document::change::{self, Change, Section};
 use crate::document::integrity::{self, Place};
+use crate::document::size::{self, WRITTEN_MAX};
 use crate::document::{Digest, Document, changes_between, entries, review};
 
 /// Gives an id to entries that have none: that of the entry of the same name, in what the author saw or in what there is now. A new one follows
@@ -42,12 +43,14 @@ pub(super) fn says_more(placeholder: &Document, committed: &Document) -> bool {
 
 /// Whether what comes of an edit makes sense; if not, where in the edited text and what.
 pub(super) fn makes_sense(
+    committed: &Document,
     merged: &Document,
     edited: &Document,
     changes: &[Change],
 ) -> Result<(), (Place, String)> {
     integrity::check(merged)
         .map_err(|fault| (in_the_edit(merged, edited, fault.place), fault.to_string()))?;
+    size::check(committed, merged, WRITTEN_MAX).map_err(|told| (Place::Whole, told))?;
     match review::review_changes(merged, changes) {
         Ok(_) => Ok(()),
         Err(objection) => Err((place_of(edited, &objection), objection.to_string())),

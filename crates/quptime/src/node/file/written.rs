@@ -11,8 +11,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::document::Digest;
-use crate::home::{HomeError, write};
+use crate::document::{Digest, parse};
+use crate::home::{Home, HomeError, write};
 
 /// Texts that are kept for [`Seen`]; who has an editor open for longer starts from the present text.
 const TEXTS_MAX: usize = 32;
@@ -46,6 +46,12 @@ impl Written {
     /// What was written last.
     pub fn newest(&self) -> Option<&String> {
         self.texts.last()
+    }
+
+    /// The text of the file that is one of these although nobody would read so long a file: an older program had no limit.
+    pub fn standing(&self, home: &Home) -> Option<&String> {
+        let mut long = self.texts.iter().filter(|text| text.len() > parse::BYTES_MAX);
+        long.find(|text| home.cluster_says(text))
     }
 
     /// A text counts as written here from now on.

@@ -96,6 +96,7 @@ fn change(state: &mut State, change: Change) {
         schema: 1,
         closes: Some(1000),
         leaves: None,
+        bytes_max: None,
     })));
 }
 
@@ -306,6 +307,7 @@ fn entries_of_programs_that_told_nobody_tell_nobody_when_they_are_played_again()
         schema: 1,
         closes: Some(1),
         leaves: None,
+        bytes_max: None,
     }))
     .unwrap();
     text["configure"]

@@ -82,6 +82,7 @@ fn change(state: &mut State, change: Change, closes: Option<Millis>) {
         schema: 1,
         closes,
         leaves: None,
+        bytes_max: None,
     })));
 }
 

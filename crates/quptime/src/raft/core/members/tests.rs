@@ -43,6 +43,7 @@ fn configure(changes: Vec<Edit>) -> Command {
         schema: 1,
         closes: None,
         leaves: None,
+        bytes_max: None,
     })
 }
 
