@@ -15,8 +15,6 @@ use crate::identity::NodeId;
 
 /// What was found counts for so long after it was seen last.
 pub const COUNTS_MS: Millis = 60_000;
-/// Ages that are closer than this may be the same: an answer may have been on its way for a while.
-const SAME_AGE_MS: Millis = 5000;
 /// Processes of one node that are remembered.
 const LIVES_MAX: usize = 8;
 
@@ -84,9 +82,11 @@ struct Life {
 }
 
 impl Life {
-    /// When it was born, give or take the time that its answer was on its way.
-    fn born(&self) -> i128 {
-        i128::from(self.answered) - i128::from(self.process.up)
+    /// It was born between these: it said how old it was at some moment between question and answer. Of the newest answer alone, for clocks
+    /// of hosts go apart over time.
+    fn born(&self) -> (i128, i128) {
+        let up = i128::from(self.process.up);
+        (i128::from(self.asked) - up, i128::from(self.answered) - up)
     }
 
     /// Whether it lived before the other one's newest answer was asked for, and still after it had come.
@@ -165,14 +165,10 @@ impl Lives {
     }
 }
 
-/// Who asks elsewhere finds the same order, so that not both go.
+/// By age; as long as both may have begun at the same moment by id, as everybody does who cannot tell, so that not both go.
 fn order(node: NodeId, one: &Life, other: &Life) -> Twins {
-    let apart = one.born() - other.born();
-    let one_is_newer = if apart.unsigned_abs() <= u128::from(SAME_AGE_MS) {
-        one.process.id > other.process.id
-    } else {
-        apart > 0
-    };
+    let ((one_from, one_to), (other_from, other_to)) = (one.born(), other.born());
+    let one_is_newer = one_from > other_to || (other_from <= one_to && one.process.id > other.process.id);
     let (older, newer) = if one_is_newer { (other, one) } else { (one, other) };
     Twins {
         node,

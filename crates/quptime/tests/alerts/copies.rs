@@ -1,10 +1,14 @@
 //! A data directory that was copied, and runs twice.
 
 use std::process::Command;
+use std::time::Duration;
 
-use testkit::{Qu, wait_until};
+use testkit::{Qu, happens_within, wait_until};
 
 use super::{LIMIT, Watched};
+
+/// Twice the time that an answer between nodes may take.
+const OLDER: Duration = Duration::from_secs(4);
 
 /// A node with another address that runs on a copy of this one's directory, of which nothing was changed.
 fn copy_of(node: &Qu) -> Qu {
@@ -83,6 +87,8 @@ fn of_two_processes_of_a_cluster_the_newer_one_ends() {
     let mut copy = copy_of(&watched.cluster.nodes[number]);
     copy.start().unwrap();
     wait_until(LIMIT, "the copy to be in the cluster", || copy.has_quorum());
+    // It stays there, and is clearly the older one then, however slow this machine is.
+    assert!(!happens_within(OLDER, || !copy.is_running()), "{}", copy.log());
     let second = &mut watched.cluster.nodes[number];
     second.spawn().unwrap();
     let said = refusal(second);

@@ -52,6 +52,25 @@ fn the_newer_one_goes_whoever_was_heard_first() {
 }
 
 #[test]
+fn a_second_makes_a_difference_and_a_slow_answer_none() {
+    // The one with the larger id is a second older.
+    let verdict = |travels: Millis| {
+        let mut lives = Lives::new(node());
+        let mut newer = None;
+        for number in 0..3 {
+            let asked = 10_000 + number * 5000;
+            let (id, begun) = if number % 2 == 0 { (9, 1000) } else { (1, 2000) };
+            let answered = asked + travels;
+            lives.answered(asked, answered, &process(id, asked + travels / 2 - begun));
+            newer = lives.twins(answered).map(|twins| twins.newer.id);
+        }
+        newer
+    };
+    assert_eq!(verdict(10), Some(1));
+    assert_eq!(verdict(2000), Some(9), "nobody can tell, so the id decides");
+}
+
+#[test]
 fn a_question_that_is_older_than_the_other_answer_proves_nothing() {
     let mut lives = Lives::new(node());
     lives.answered(1000, 1001, &process(1, 10));
