@@ -223,6 +223,21 @@ impl Store {
         })
     }
 
+    /// The same endpoints over connections of its own, with another limit for one answer.
+    ///
+    /// For what has to be done by a certain time: it leaves an endpoint that hangs early enough to ask the next one.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Store {
+        let endpoints = self.endpoints.iter().cloned();
+        Store {
+            endpoints: endpoints
+                .map(|endpoint| endpoint.connect_timeout(timeout))
+                .collect(),
+            timeout,
+            current: Mutex::new((0, None)),
+        }
+    }
+
     /// All keys that begin with `prefix`, as the cluster has agreed on them at a moment after the call.
     pub async fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
         let request = pb::RangeRequest {

@@ -41,6 +41,15 @@ impl Store {
         Ok(Store::File(FileStore::open(path, clock)?))
     }
 
+    /// The same over connections of its own, with another limit for one answer of one endpoint.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Store {
+        match self {
+            Store::Etcd(store) => Store::Etcd(store.with_timeout(timeout).into()),
+            Store::File(store) => Store::File(store.clone()),
+        }
+    }
+
     /// All keys that begin with `prefix`, at one moment.
     pub async fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
         match self {

@@ -13,12 +13,16 @@ use pgaf::keeper::state::StateFile;
 use pgaf::keeper::{Keeper, Registration, Trouble, register};
 use pgaf::layout::{self, Event, Formation, GroupId, Leader, Stored as _, Wish};
 use pgaf::monitor::Monitor;
-use pgaf::settings::Profile;
+use pgaf::settings::{Profile, Settings};
 use pgaf::state::NodeState;
 use pgaf::store::{Change, Store};
 use pgaf::{Kind, NodeId};
 use service::clock::{BootClock, SystemClock};
+use service::settings::Millis;
 use testkit::{Etcd, TestDir};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Far more than anything here takes.
@@ -53,6 +57,15 @@ impl Group {
     }
 
     async fn keeper(&self, port: u16) -> Result<(NodeId, JoinHandle<Result<(), Trouble>>)> {
+        self.keeper_with(self.store.clone(), port).await
+    }
+
+    /// A keeper that reaches the store another way.
+    async fn keeper_with(
+        &self,
+        store: Store,
+        port: u16,
+    ) -> Result<(NodeId, JoinHandle<Result<(), Trouble>>)> {
         let who = Registration {
             name: None,
             host: "localhost".to_owned(),
@@ -69,7 +82,7 @@ impl Group {
             None => StateFile::create(&path, self.id.clone(), node)?,
         };
         let database = Made::new(&self.cluster, node);
-        let keeper = Keeper::new(self.store.clone(), database, Arc::new(BootClock), remembered).await?;
+        let keeper = Keeper::new(store, database, Arc::new(BootClock), remembered).await?;
         let run = keeper.run(std::future::pending::<Stop>());
         Ok((node, tokio::spawn(run)))
     }
@@ -325,5 +338,78 @@ async fn without_the_store_only_who_cannot_be_replaced_serves_on() -> Result<()>
     tokio::time::timeout(PATIENCE, serves)
         .await
         .context("one of them serves when the store is back")?;
+    Ok(())
+}
+
+/// Hands everything on to an endpoint, until it freezes: then it takes connections and answers nothing, like a member that was stopped.
+struct Freezing {
+    endpoint: String,
+    frozen: watch::Sender<bool>,
+}
+
+impl Freezing {
+    async fn before(endpoint: &str) -> Result<Freezing> {
+        let behind = endpoint.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let (frozen, is) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (behind, mut is) = (behind.clone(), is.clone());
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(behind).await?;
+                    tokio::select! {
+                        copied = copy_bidirectional(&mut near, &mut far) => copied.map(|_| ()),
+                        () = async { is.wait_for(|frozen| *frozen).await.map(drop).unwrap_or_default() } => {
+                            std::future::pending().await
+                        }
+                    }
+                });
+            }
+        });
+        Ok(Freezing { endpoint, frozen })
+    }
+}
+
+/// The time that a question to an endpoint may take is far longer than the lock lives. A renewal does not wait that long.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_hangs_costs_no_primary_its_lock() -> Result<()> {
+    let server = Etcd::start()?;
+    let proxy = Freezing::before(&server.endpoint()).await?;
+    let patience = Duration::from_secs(30);
+    let direct = Store::of_endpoints(&[server.endpoint()], patience)?;
+    let both = Store::of_endpoints(&[proxy.endpoint.clone(), server.endpoint()], patience)?;
+    let group = Group::new(direct, TestDir::new("pgaf-group")?).await?;
+    // Long enough for a disk that stands still for a second, also after one endpoint has been given up.
+    let settings = Settings {
+        primary_lease_ttl: Millis::seconds(6),
+        ..Profile::Fast.settings()
+    };
+    let change = Change::default().put(layout::SETTINGS, settings.encode());
+    group.store.commit(change).await?;
+    let _monitor = group.monitor("only");
+    let (one, _keeper) = group.keeper_with(both, 7401).await?;
+    group
+        .until("single", |state| {
+            state
+                .reports
+                .get(&one)
+                .is_some_and(|at| at.value.state == NodeState::Single)
+        })
+        .await?;
+    let (two, _keeper) = group.keeper(7402).await?;
+    let whole = group.until_whole(one, &[two]).await?;
+    let epoch = whole.lock.context("held")?.value.epoch;
+    proxy.frozen.send_replace(true);
+    // At two thirds of the lock's life it would stop.
+    let stops = async {
+        while group.cluster.serves(one) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let stopped = tokio::time::timeout(settings.primary_lease_ttl.duration(), stops).await;
+    ensure!(stopped.is_err(), "it stopped");
+    let lock = group.state().await?.lock.context("held")?;
+    ensure!(lock.value.epoch == epoch && lock.value.node == one, "{lock:?}");
     Ok(())
 }

@@ -15,10 +15,20 @@ use tracing::{error, warn};
 use super::{Shared, Trouble};
 use crate::database::{Database, Stop};
 use crate::layout::{Lock, Stored};
+use crate::store::Store;
 use crate::{Kind, Record};
 
 /// How often the deadline is looked at. A small part of the least there can be between deadline and death: a sixth of a second.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Part of the lock's life that one endpoint of the store may take for an answer. A renewal is due after an eighth; if an endpoint hangs then,
+/// the next one is asked before half of the life is over, and the deadline is at two thirds.
+const PATIENCE: u32 = 4;
+
+/// A store that answers, or leaves an endpoint, in time for a lock that lives so long. Its connections are its own: nothing large is under way.
+pub(super) fn quick(store: &Store, ttl: Duration) -> Store {
+    store.with_timeout(ttl / PATIENCE)
+}
 
 /// The time as primary.
 #[derive(Debug, Default)]
@@ -113,6 +123,7 @@ impl<D: Database> Shared<D> {
     /// Renews the lock while it is held, and sees each time that lock and record still name this node.
     pub(super) async fn renew(shared: Arc<Self>) {
         let mut last = None;
+        let mut store: Option<(Duration, Store)> = None;
         loop {
             let held = shared.tenure.lock().held;
             let pause = held.map_or(Duration::from_millis(100), |held| held.ttl / 8);
@@ -120,7 +131,11 @@ impl<D: Database> Shared<D> {
             let Some(held) = shared.tenure.lock().held else {
                 continue;
             };
-            match shared.renew_once(held.lease).await {
+            let (_, store) = match &mut store {
+                Some(store) if store.0 == held.ttl => store,
+                other => other.insert((held.ttl, quick(&shared.store, held.ttl))),
+            };
+            match shared.renew_once(store, held.lease).await {
                 Ok(true) => last = None,
                 Ok(false) => {
                     // It may have been given back, or taken again, meanwhile.
@@ -141,12 +156,12 @@ impl<D: Database> Shared<D> {
     }
 
     /// Whether this node is still the primary.
-    async fn renew_once(&self, lease: i64) -> Result<bool, Trouble> {
+    async fn renew_once(&self, store: &Store, lease: i64) -> Result<bool, Trouble> {
         let sent = self.clock.now();
-        let alive = self.store.renew(lease).await?;
+        let alive = store.renew(lease).await?;
         let (lock_key, record_key) = (self.group.lock_key(), self.group.record_key());
-        let lock = self.store.read(&lock_key).await?;
-        let records = self.store.read(&record_key).await?;
+        let lock = store.read(&lock_key).await?;
+        let records = store.read(&record_key).await?;
         let Some(entry) = records.entries.get(&record_key) else {
             return Ok(false);
         };
