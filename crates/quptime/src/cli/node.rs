@@ -36,6 +36,9 @@ pub(super) enum NodeCommand {
     Remove {
         /// Which: its id or the beginning of that, or its address, as qu status shows them.
         node_id: String,
+        /// Do not ask whether the node is meant that part of an id, or an address, stands for.
+        #[arg(short, long)]
+        yes: bool,
         /// Also if the rest has no quorum then.
         #[arg(long)]
         force: bool,
@@ -70,7 +73,7 @@ impl NodeCommand {
                 }
                 Ok(())
             }
-            NodeCommand::Remove { node_id, force } => remove(&node_id, force),
+            NodeCommand::Remove { node_id, yes, force } => remove(&node_id, yes, force),
             NodeCommand::Edit {
                 node_id,
                 address,
@@ -137,9 +140,18 @@ pub(super) fn confirm(question: &str, otherwise: &'static str) -> anyhow::Result
     anyhow::bail!(otherwise)
 }
 
-fn remove(node: &str, force: bool) -> anyhow::Result<()> {
+fn remove(node: &str, yes: bool, force: bool) -> anyhow::Result<()> {
     let document = client::document()?;
     let (node_id, peer) = known(&document, node)?;
+    // Whoever writes the whole id, as runbooks do, means that node.
+    if !yes && !node.eq_ignore_ascii_case(&node_id.to_string()) {
+        anyhow::ensure!(
+            std::io::stdin().is_terminal(),
+            "not removed: there is no terminal to answer at; write the whole id, {node_id}, or say --yes"
+        );
+        let question = format!("Remove node {node_id} ({})? [y/N] ", peer.advertise);
+        confirm(&question, "not removed")?;
+    }
     let need = (document.peers.len() - 1) / 2 + 1;
     let change = Change::remove(Entry::Peer(peer.clone()));
     let done = format!("node {node_id} removed, quorum is now {need}");
@@ -176,6 +188,9 @@ fn edit(node: &str, address: Option<String>, location: Option<String>) -> anyhow
     client::configure(vec![change], "node edit", &format!("node {node_id} changed"))
 }
 
+/// Letters of an id that say which node is meant: with fewer a slip of the finger names one.
+const ID_MIN: usize = 4;
+
 /// The node that is meant: by its id or the beginning of it that no other has, by its address, or by the host in that.
 ///
 /// # Errors
@@ -188,10 +203,15 @@ pub(super) fn meant(document: &Document, text: &str) -> anyhow::Result<NodeId> {
     let begins =
         |peer: &&Peer| !text.is_empty() && peer.node_id.to_string().starts_with(&text.to_ascii_lowercase());
     let mut found: Vec<&Peer> = document.peers.iter().filter(is_called).collect();
-    if found.is_empty() {
+    let by_id = found.is_empty();
+    if by_id {
         found = document.peers.iter().filter(begins).collect();
     }
     match found[..] {
+        [_] if by_id && text.len() < ID_MIN => anyhow::bail!(
+            "\"{}\" is too little of an id: write at least {ID_MIN} letters of it, or the address, see qu node list",
+            terminal::brief(text)
+        ),
         [peer] => Ok(peer.node_id),
         [] => anyhow::bail!(
             "there is no node \"{}\"; write its id, the beginning of it, or its address, see qu node list",
@@ -228,8 +248,8 @@ mod tests {
         let document = crate::document::parse(&text).unwrap();
         for (text, position) in [
             (ids[1], 1),
-            ("1C2", 0),
-            ("7", 2),
+            ("1C20", 0),
+            ("7f3a5", 2),
             ("bravo", 1),
             ("bravo:9901", 1),
             ("[::1]", 2),
@@ -242,6 +262,8 @@ mod tests {
         }
         for (text, told) in [
             ("1c", "several nodes are called \"1c\""),
+            ("7", "\"7\" is too little of an id: write at least 4"),
+            ("1c2", "\"1c2\" is too little of an id"),
             ("", "there is no node"),
             ("charlie", "there is no node"),
             ("alph", "there is no node"),

@@ -66,6 +66,9 @@ pub struct Configure {
     /// none, so they come to the same when they are carried out again.
     #[serde(default)]
     pub bytes_max: Option<usize>,
+    /// Whether nodes are removed although too few of those that remain may be live. For the master; nothing is decided by it afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insists: bool,
 }
 
 /// A check's state changes.

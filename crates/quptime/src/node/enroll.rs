@@ -159,7 +159,7 @@ async fn make(shared: &Arc<Shared>, changes: Vec<Change>, what: &str) -> Result<
     let wanted =
         change::apply(&document, &changes).map_err(|conflicts| Refused::Conflict(titles(conflicts)))?;
     propose::reviewed(&document, &wanted, &changes)?;
-    let made = propose::propose_changes(shared, changes, &wanted, None, what).await;
+    let made = propose::propose_changes(shared, changes, &wanted, None, what, false).await;
     made.map(drop)
 }
 

@@ -445,8 +445,7 @@ impl Keeper {
     }
 
     async fn propose(&self, merged: &Document, changes: Vec<Change>) -> Result<u64, Refused> {
-        propose::check_removals(&self.shared, &changes, false)?;
-        let done = propose::propose_changes(&self.shared, changes, merged, None, "hand edit").await?;
+        let done = propose::propose_changes(&self.shared, changes, merged, None, "hand edit", false).await?;
         Ok(done.version)
     }
 

@@ -125,8 +125,7 @@ pub async fn configure(
     let wanted = change::apply(&document, &changes)
         .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
     let warnings = reviewed(&document, &wanted, &changes)?;
-    check_removals(shared, &changes, force)?;
-    let made = propose_changes(shared, changes.clone(), &wanted, uid, what).await;
+    let made = propose_changes(shared, changes.clone(), &wanted, uid, what, force).await;
     let made = match made {
         Err(refused @ Refused::Unknown { .. }) => shows(shared, &changes).await.ok_or(refused),
         made => made,
@@ -182,7 +181,8 @@ pub fn reviewed(before: &Document, wanted: &Document, changes: &[Change]) -> Res
     review::review_changes(wanted, changes).map_err(|objection| Refused::Invalid(objection.to_string()))
 }
 
-/// Proposes changes that were reviewed; `wanted` is what they lead to as far as known here.
+/// Proposes changes that were reviewed; `wanted` is what they lead to as far as known here. `insists`: nodes are removed although too few of
+/// those that remain may be live.
 ///
 /// # Errors
 /// They were not made.
@@ -192,6 +192,7 @@ pub async fn propose_changes(
     wanted: &Document,
     uid: Option<u32>,
     what: &str,
+    insists: bool,
 ) -> Result<Done, Refused> {
     if changes.is_empty() {
         return Ok(Done {
@@ -213,6 +214,7 @@ pub async fn propose_changes(
         closes: None,
         leaves,
         bytes_max: None,
+        insists,
     });
     // Only what an older program has let in is so large.
     let bytes = encode(&command).len();
@@ -228,42 +230,37 @@ fn removes(change: &Change) -> bool {
     change.key.section == change::Section::Peers && change.wanted.is_none()
 }
 
-/// Nodes may only be removed if enough of the rest are live, unless that is what somebody insists on.
-///
-/// # Errors
-/// Too few would remain.
-pub fn check_removals(shared: &Shared, changes: &[Change], force: bool) -> Result<(), Refused> {
-    let removed: Vec<&str> = changes
-        .iter()
-        .filter(|change| removes(change))
-        .map(|change| change.key.id.as_str())
-        .collect();
-    if removed.is_empty() || force {
+/// Nodes may only be removed if enough of the rest are live, unless that is what somebody insists on. The master judges that by what it hears
+/// itself: whoever was asked may be slow, or cut off from nodes that the others need.
+fn check_removals(shared: &Shared, configure: &Configure) -> Result<(), Refused> {
+    if configure.insists || !configure.changes.iter().any(removes) {
         return Ok(());
     }
     let document = shared.document();
     let (ears, now, dead_after) = (shared.ears.lock(), shared.now(), shared.dead_after());
-    let rest: Vec<_> = document
-        .peers
-        .iter()
-        .map(|peer| peer.node_id)
-        .filter(|node| !removed.contains(&node.to_string().as_str()))
-        .collect();
-    // Whoever leads is live, also before its first beat has come.
-    let master = shared.view().and_then(|view| view.leader);
-    let is_live = |node: NodeId| {
-        node == shared.me || master == Some(node.number()) || ears.is_live(node, now, dead_after)
+    enough_remain(&document, &configure.changes, |node| {
+        node == shared.me || ears.is_live(node, now, dead_after)
+    })
+}
+
+fn enough_remain(
+    document: &Document,
+    changes: &[Change],
+    is_live: impl Fn(NodeId) -> bool,
+) -> Result<(), Refused> {
+    let is_removed = |node: &NodeId| {
+        let id = node.to_string();
+        changes
+            .iter()
+            .any(|change| removes(change) && change.key.id == id)
     };
-    let live = rest.iter().filter(|node| is_live(**node)).count();
-    let need = rest.len() / 2 + 1;
+    let all = document.peers.iter().map(|peer| peer.node_id);
+    let rest: Vec<NodeId> = all.filter(|node| !is_removed(node)).collect();
     if rest.is_empty() {
         return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
     }
-    // What follows listens as well.
-    drop(ears);
-    if live < need && shared.mastery() == Mastery::NoQuorum {
-        return Err(no_quorum(shared));
-    }
+    let live = rest.iter().filter(|node| is_live(**node)).count();
+    let need = rest.len() / 2 + 1;
     if live < need {
         return Err(Refused::NotNow(format!(
             "only {live} of the {} nodes that would remain are live, and {need} are needed; start them first, or insist with \
@@ -357,6 +354,7 @@ pub async fn propose(shared: &Arc<Shared>, command: Command) -> Result<Done, Ref
             }
             Proposed::Conflict(entries) => return Err(Refused::Conflict(entries)),
             Proposed::Invalid(text) => return Err(Refused::Invalid(text)),
+            Proposed::NotNow(text) => return Err(Refused::NotNow(text)),
             Proposed::Failed(text) => return Err(told(Refused::Failed(text))),
             Proposed::Unknown(why) => {
                 let look = look_at(&command);
@@ -418,6 +416,11 @@ pub async fn as_master(shared: &Arc<Shared>, mut command: Command) -> Proposed {
         configure.bytes_max = Some(WRITTEN_MAX);
         if let Err(told) = fits(&shared.document(), &configure.changes) {
             return Proposed::Invalid(told);
+        }
+        match check_removals(shared, configure) {
+            Ok(()) => {}
+            Err(Refused::NotNow(text)) => return Proposed::NotNow(text),
+            Err(refused) => return Proposed::Invalid(refused.to_string()),
         }
     }
     let removes_alerts = removes_alerts(&command);

@@ -120,6 +120,8 @@ pub enum Proposed {
     Conflict(Vec<String>),
     /// The result would not hold together.
     Invalid(String),
+    /// As things are it would do harm; it may be asked for again.
+    NotNow(String),
     /// This node is not the master.
     NotMaster,
     /// It was not carried out.

@@ -116,6 +116,7 @@ fn commit_as_before(node: &Qu, check: Check) {
         closes: None,
         leaves: None,
         bytes_max: None,
+        insists: false,
     });
     let last = disk.last();
     let entry = consensus::Entry {

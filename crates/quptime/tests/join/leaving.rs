@@ -57,9 +57,16 @@ fn a_removed_node_gets_nothing_that_is_set_afterwards() {
     // A follower, and then the master.
     for gone in [(master + 2) % 4, master] {
         // Nodes may be named as people see them.
-        by.run(&["node", "remove", &cluster.nodes[gone].peer_address()])
-            .unwrap()
-            .ok();
+        let address = cluster.nodes[gone].peer_address();
+        let refused = by.run(&["node", "remove", &address]).unwrap();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(
+            refused
+                .stderr
+                .contains("not removed: there is no terminal to answer at; write the whole id"),
+            "{refused:?}"
+        );
+        by.run(&["node", "remove", "--yes", &address]).unwrap().ok();
         let names: Vec<String> = (0..5).map(|number| format!("after-{gone}-{number}")).collect();
         for name in &names {
             by.run(&["check", "add", "tcp", name, "127.0.0.1:1"])
@@ -133,9 +140,13 @@ fn what_would_cost_quorum_is_refused() {
     // What would remain is the first and the dead one.
     let living = cluster.nodes[1].id();
     let version = cluster.nodes[0].version();
-    let refused = cluster.nodes[0].run(&["node", "remove", &living]).unwrap();
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(refused.stderr.contains("--force"), "{refused:?}");
+    // The master judges, whoever is asked.
+    for (asked, removed) in [(0, 1), (1, 0)] {
+        let removed = cluster.nodes[removed].id();
+        let refused = cluster.nodes[asked].run(&["node", "remove", &removed]).unwrap();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("--force"), "{refused:?}");
+    }
     assert_eq!(cluster.nodes[0].version(), version);
     // Without quorum nothing can be insisted on.
     cluster.nodes[1].kill9().unwrap();
@@ -144,7 +155,7 @@ fn what_would_cost_quorum_is_refused() {
     });
     for more in [&[][..], &["--force"]] {
         let refused = cluster.nodes[0]
-            .run(&[&["node", "remove", &living[..8]], more].concat())
+            .run(&[&["node", "remove", "--yes", &living[..8]], more].concat())
             .unwrap();
         assert_eq!(refused.code, 4, "{refused:?}");
         assert!(refused.stderr.contains("qu-lost-quorum"), "{refused:?}");

@@ -144,6 +144,7 @@ impl Stage {
             closes: Some(self.now),
             leaves: None,
             bytes_max: None,
+            insists: false,
         }));
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
     }

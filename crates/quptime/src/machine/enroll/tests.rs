@@ -76,6 +76,7 @@ impl Cluster {
             closes: None,
             leaves: None,
             bytes_max: None,
+            insists: false,
             at: "2026-05-15T13:00:00Z".to_owned(),
             schema: 1,
         }))

@@ -125,6 +125,7 @@ impl World {
             closes,
             leaves: None,
             bytes_max: None,
+            insists: false,
         }));
     }
 

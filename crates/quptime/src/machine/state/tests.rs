@@ -47,6 +47,7 @@ fn change(state: &mut State, changes: Vec<Change>) -> Outcome {
         closes: Some(1000),
         leaves: None,
         bytes_max: None,
+        insists: false,
     }))
 }
 
@@ -77,6 +78,7 @@ fn removals_of_the_same_moment_do_not_add_up() {
             closes: None,
             leaves: Some(2),
             bytes_max: None,
+            insists: false,
         }))
     });
     let outcomes: Vec<Outcome> = outcomes.collect();
@@ -309,6 +311,7 @@ fn what_could_not_be_read_again_is_refused_by_every_replica() {
             closes: Some(1000),
             leaves: None,
             bytes_max,
+            insists: false,
         })
     };
     let mut state = begun();

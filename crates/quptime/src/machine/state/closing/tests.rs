@@ -97,6 +97,7 @@ fn change(state: &mut State, change: Change) {
         closes: Some(1000),
         leaves: None,
         bytes_max: None,
+        insists: false,
     })));
 }
 
@@ -308,6 +309,7 @@ fn entries_of_programs_that_told_nobody_tell_nobody_when_they_are_played_again()
         closes: Some(1),
         leaves: None,
         bytes_max: None,
+        insists: false,
     }))
     .unwrap();
     text["configure"]

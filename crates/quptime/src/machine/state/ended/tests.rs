@@ -83,6 +83,7 @@ fn change(state: &mut State, change: Change, closes: Option<Millis>) {
         closes,
         leaves: None,
         bytes_max: None,
+        insists: false,
     })));
 }
 

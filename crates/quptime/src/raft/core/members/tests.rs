@@ -44,6 +44,7 @@ fn configure(changes: Vec<Edit>) -> Command {
         closes: None,
         leaves: None,
         bytes_max: None,
+        insists: false,
     })
 }
 
