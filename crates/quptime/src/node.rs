@@ -8,6 +8,7 @@
 //! - [`schedule`]: probes; [`master`]: what only the master does; [`send`]: messages to channels.
 //! - [`propose`]: changes, on whichever node they are asked for; [`file`]: `cluster.yaml` and its editors; [`join`] and [`enroll`]:
 //!   nodes that come, [`apply`]: what they become.
+//! - [`enter`]: into the group, or not yet; [`differs`]: which entries keep it out.
 //! - [`fallback`]: notes about lost quorum, and the watchdog.
 //! - [`control`]: the socket for commands, which waits until the node is [`current`]; [`status`]: what they show; [`doctor`]: what it finds, with [`trouble`], errors of late, and
 //!   [`tested`], alerts that took a test; [`web`]: health and pages on [`web_listen`], [`metrics`]: their numbers, [`counts`]: those that nothing else remembers.
@@ -18,6 +19,7 @@ pub mod control;
 pub mod copied;
 pub mod counts;
 pub mod current;
+pub mod differs;
 pub mod doctor;
 pub mod enroll;
 pub mod enter;

@@ -11,7 +11,7 @@ mod orphans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Snapshot};
@@ -19,6 +19,7 @@ use consensus::{Configuration, HardState, Snapshot};
 pub use disk::{boot, placeholder_facts, too_large_to_read};
 pub use newcomer::keep_promise;
 
+use super::differs::{self, Differences};
 use super::run::Starter;
 use super::shared::{Ending, Shared};
 use super::wire::{decode, encode, kind};
@@ -145,6 +146,7 @@ pub async fn run(shared: Arc<Shared>, starter: Starter, actions: Vec<Action>) {
         told: None,
         file: None,
         swept: false,
+        differences: Differences::default(),
     };
     if let Err(error) = entry.go(actions).await {
         shared.end(Ending::Failed(terminal::chain(&error)));
@@ -160,6 +162,8 @@ struct Entry {
     file: Option<Arc<Document>>,
     /// Folders that were put aside have been looked through in this run.
     swept: bool,
+    /// What keeps this node from starting with its file, if that does.
+    differences: Differences,
 }
 
 impl Entry {
@@ -178,12 +182,14 @@ impl Entry {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(LOOK_EVERY);
         let (answers, mut answered) = tokio::sync::mpsc::channel::<Input>(64);
+        let (differing, mut differs) = tokio::sync::mpsc::channel(64);
         loop {
             let mut inputs = Vec::new();
             tokio::select! {
                 _ = tick.tick() => inputs.push(Input::Tick { fresh: self.fresh() }),
                 _ = look.tick() => {}
                 Some(input) = answered.recv() => inputs.push(input),
+                Some((peer, text)) = differs.recv() => self.tell_difference(peer, text),
                 () = self.shared.stop.cancelled() => return Ok(()),
             }
             let mut actions = self.look();
@@ -206,8 +212,25 @@ impl Entry {
                 self.shared.end(Ending::Again);
                 return Ok(());
             }
-            let waiting = self.shared.entrance.lock().waiting().map(ToString::to_string);
-            *self.shared.waiting.lock() = waiting.into_iter().collect();
+            let waiting = self.shared.entrance.lock().waiting().cloned();
+            self.differences.follow(waiting.as_ref(), Instant::now(), |peer| {
+                let (shared, differing) = (self.shared.clone(), differing.clone());
+                tokio::spawn(async move {
+                    if let Some(text) = differs::ask(shared, peer).await {
+                        // The run has ended if nobody listens.
+                        drop(differing.send((peer, text)).await);
+                    }
+                });
+            });
+            let waiting = waiting.map(|waiting| waiting.to_string()).into_iter();
+            *self.shared.waiting.lock() = waiting.chain(self.differences.lines()).collect();
+        }
+    }
+
+    fn tell_difference(&mut self, peer: entrance::NodeId, text: String) {
+        let line = differs::line(peer, &text);
+        if self.differences.learn(peer, text) {
+            tracing::warn!(target: "quptime", "not in a group yet: {line}");
         }
     }
 

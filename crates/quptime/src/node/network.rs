@@ -15,6 +15,7 @@ use peer::stranger::StrangerInfo;
 use super::shared::Shared;
 use super::wire::{self, Beat, FRAME_MAX, Found, Peers, Proposal, Reports, decode, encode, kind};
 use super::{doctor, enroll, join, propose, web};
+use crate::document::inventory::Inventory;
 use crate::machine::Millis;
 use crate::machine::state::State;
 use crate::raft::core::Network;
@@ -183,6 +184,7 @@ async fn answer(
                 peers: document.peers.clone(),
             }))
         }
+        kind::INVENTORY => Ok(encode(&Inventory::of(&shared.document()))),
         kind::ENROLL => Ok(encode(&enroll::as_master(shared, &decode(&body)?).await)),
         kind::DOCTOR => Ok(encode(&doctor::examine(shared))),
         _ => Err(format!(

@@ -45,6 +45,8 @@ pub mod kind {
     pub const DOCTOR: u8 = 9;
     /// [`super::Peers`] of the configuration that a node has.
     pub const PEERS: u8 = 10;
+    /// [`crate::document::inventory::Inventory`] of the file that a node has.
+    pub const INVENTORY: u8 = 11;
     /// [`super::EnrollCall`] to the master, for an [`super::Enrolled`].
     pub const ENROLL: u8 = 16;
     /// Calls of strangers: joining with the cluster's secret.

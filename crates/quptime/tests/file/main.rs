@@ -9,6 +9,7 @@
 mod catching_up;
 mod edits;
 mod large;
+mod surgery;
 mod without_quorum;
 
 use std::time::Duration;
