@@ -85,5 +85,7 @@ fn two_survivors_of_five_go_on_once_their_files_are_the_same() {
     });
     assert!(!cluster.nodes[0].has_quorum());
     assert!(cluster.nodes[3].has_quorum() && cluster.nodes[4].has_quorum());
-    assert_eq!(cluster.nodes[3].cluster_text(), cluster.nodes[4].cluster_text());
+    wait_until(LIMIT, "the same file at both", || {
+        cluster.nodes[3].cluster_text() == cluster.nodes[4].cluster_text()
+    });
 }
