@@ -29,11 +29,13 @@ impl Inventory {
     pub fn of(document: &Document) -> Inventory {
         let heading = (&document.updated_at, document.updated_by, document.schema);
         let entries = entries(document).into_iter().map(|(key, entry)| {
-            // Half of a word is enough to tell two entries apart; nobody gains from two that look the same here.
+            // Eight bytes are enough to tell two entries apart; nobody gains from two that look the same here.
             let content = serde_json::to_vec(&entry).unwrap_or_default();
-            let hash: [u8; 32] = Sha256::digest(&content).into();
-            let [a, b, c, d, e, f, g, h, ..] = hash;
-            let hash = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            let hash = Sha256::digest(&content);
+            let hash = hash
+                .iter()
+                .take(8)
+                .fold(0, |hash, byte| hash << 8 | u64::from(*byte));
             (key.to_string(), (entry.title(), hash))
         });
         Inventory {
@@ -114,11 +116,10 @@ alerts: []
 
     #[test]
     fn many_are_counted() {
-        let more: String = (10..20)
-            .map(|number| {
-                format!("  - {{id: d{number}, name: n{number}, type: tcp, target: '127.0.0.1:9'}}\n")
-            })
+        let more: Vec<String> = (10..20)
+            .map(|number| format!("  - {{id: d{number}, name: n{number}, type: tcp, target: '127.0.0.1:9'}}"))
             .collect();
+        let more = more.join("\n") + "\n";
         let there = TEXT.replace("alerts: []", &format!("{more}alerts: []"));
         let said = differences(TEXT, &there).unwrap();
         assert!(

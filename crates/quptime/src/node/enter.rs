@@ -11,7 +11,7 @@ mod orphans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use consensus::{Configuration, HardState, Snapshot};
@@ -213,7 +213,8 @@ impl Entry {
                 return Ok(());
             }
             let waiting = self.shared.entrance.lock().waiting().cloned();
-            self.differences.follow(waiting.as_ref(), Instant::now(), |peer| {
+            let now = self.shared.now();
+            self.differences.follow(waiting.as_ref(), now, |peer| {
                 let (shared, differing) = (self.shared.clone(), differing.clone());
                 tokio::spawn(async move {
                     if let Some(text) = differs::ask(shared, peer).await {
