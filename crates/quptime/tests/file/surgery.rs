@@ -6,22 +6,22 @@ use super::{LIMIT, edit, equal, says};
 
 /// The file without these peers, with a higher version.
 fn shrunk(text: &str, gone: &[String]) -> String {
-    let mut kept = String::new();
     let mut is_gone = false;
-    for line in text.split_inclusive('\n') {
+    let lines = text.split_inclusive('\n').filter_map(|line| {
         if let Some(id) = line.strip_prefix("  - node_id: ") {
             is_gone = gone.iter().any(|gone| gone == id.trim());
         } else if !line.starts_with("    ") {
             is_gone = false;
         }
-        if let Some(version) = line.strip_prefix("version: ") {
-            let version: u64 = version.trim().parse().unwrap();
-            kept.push_str(&format!("version: {}\n", version + 10));
-        } else if !is_gone {
-            kept.push_str(line);
+        let version = line
+            .strip_prefix("version: ")
+            .map(|text| text.trim().parse::<u64>());
+        match version {
+            Some(version) => Some(format!("version: {}\n", version.unwrap() + 10)),
+            None => (!is_gone).then(|| line.to_owned()),
         }
-    }
-    kept
+    });
+    lines.collect()
 }
 
 #[test]
