@@ -9,7 +9,8 @@
 //!   it depends on is never told, although it comes back a round later.
 //! - More than [`FLAP_TRANSITIONS`] changes within [`FLAP_WINDOW_MS`]: one FLAPPING, then silence until nothing has changed for as long,
 //!   then one STABLE. The setting `flap_damping: false` turns that off, also for a check that flaps already: it is told STABLE at once, or DOWN
-//!   if it is down. Either goes on with the incident that FLAPPING began, so that channels which keep things open close it.
+//!   if it is down. Either goes on with the incident that FLAPPING began, so that channels which keep things open close it, and also goes to
+//!   whoever was told FLAPPING and is not told of this check any more.
 //! - An outage that people were told of does not begin to flap before it has ended: its end is told under its own name.
 //! - Whoever acknowledges an outage stops reminders and escalation until recovery, or until the time they named.
 
@@ -172,14 +173,30 @@ pub(super) fn is_escalation(delivery: &Delivery) -> bool {
         && matches!(delivery.phase, Phase::Queued { due } if due > delivery.at)
 }
 
-/// Who was told that the check flaps is told at once what became of it, also where others are told only of an outage that lasts: its end
-/// shall close it for them too.
-fn undamped(mut deliveries: Vec<NewDelivery>, known: &CheckState, now: Millis) -> Vec<NewDelivery> {
-    for new in &mut deliveries {
-        if known.flapping_told_to.contains(&new.alert) {
-            new.due = now;
-        }
+/// Whoever was told that the check flaps is told at once what became of it: also where others are told only of an outage that lasts, and also
+/// who is not told of this check any more. Its end shall close it for them too.
+fn undamped(
+    state: &State,
+    mut deliveries: Vec<NewDelivery>,
+    known: &CheckState,
+    verb: Verb,
+    now: Millis,
+) -> Vec<NewDelivery> {
+    let knows = |alert: &str| known.flapping_told_to.contains(alert);
+    for new in deliveries.iter_mut().filter(|new| knows(&new.alert)) {
+        new.due = now;
     }
+    let alerts = state.document.alerts.iter();
+    let detached: Vec<NewDelivery> = alerts
+        .filter(|alert| !alert.disabled && knows(&alert.id) && !broken!(DetachedUnclosed))
+        .filter(|alert| !deliveries.iter().any(|new| new.alert == alert.id))
+        .map(|alert| NewDelivery {
+            alert: alert.id.clone(),
+            verb,
+            due: now,
+        })
+        .collect();
+    deliveries.extend(detached);
     deliveries
 }
 
@@ -213,7 +230,11 @@ pub fn due(
                 Verb::Down => down(state, check, now),
                 // Without damping there is no STABLE: an outage is told as always.
                 Verb::Stable if known.status == Status::Down && !damps(state) => {
-                    undamped(down(state, check, now), known, now)
+                    undamped(state, down(state, check, now), known, Verb::Down, now)
+                }
+                Verb::Stable => {
+                    let deliveries = all_alerts(state, check, verb, now);
+                    undamped(state, deliveries, known, verb, now)
                 }
                 verb => all_alerts(state, check, verb, now),
             };

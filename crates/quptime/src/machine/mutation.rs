@@ -47,6 +47,8 @@ pub(crate) enum Mutation {
     WaitsFollowClock,
     /// Checks are removed and disabled without a word to those who know of an outage.
     EndedSilently,
+    /// Whoever was told that a check flaps and is not told of it any more hears no end.
+    DetachedUnclosed,
     /// Outages end and nobody can look them up.
     EndsForgotten,
     /// Reminders are due when the clock says so.

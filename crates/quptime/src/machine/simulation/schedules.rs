@@ -147,3 +147,8 @@ fn waiting_for_a_clock_is_noticed() {
 fn damping_that_cannot_be_switched_off_is_noticed() {
     is_noticed(Mutation::AlwaysDamps, 150, "although damping is off");
 }
+
+#[test]
+fn a_time_of_flapping_that_nobody_ends_for_whom_it_was_told_is_noticed() {
+    is_noticed(Mutation::DetachedUnclosed, 150, "nobody told the end");
+}

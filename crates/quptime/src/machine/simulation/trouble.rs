@@ -178,7 +178,23 @@ impl World {
         for time in 1..25 {
             self.queue.after(time * 38_000, Event::Flip(check.clone()));
         }
+        if self.rng.chance(500) {
+            let time = self.rng.between(8 * 60_000, 15 * 60_000);
+            self.queue.after(time, Event::Detach(check));
+        }
         true
+    }
+
+    /// An alert is not told of this check any more. For good: who comes back during an outage would not know of it.
+    pub(super) fn detach(&mut self, check: &str) {
+        let Some(known) = self.truth.document.check(check).cloned() else {
+            return;
+        };
+        let mut wanted = known.clone();
+        wanted.suppress_alert_ids = vec![(*self.rng.pick(&["chat", "boss", "once"])).to_owned()];
+        self.trace(|| format!("somebody detaches {:?} from {check}", wanted.suppress_alert_ids));
+        let known = Entry::Check(Box::new(known));
+        self.configure(vec![Change::edit(known, Entry::Check(Box::new(wanted)))]);
     }
 
     fn switch_damping(&mut self) {

@@ -37,6 +37,7 @@ pub(super) enum Event {
     Attempted(usize, u64, u64, String, Result<(), Failure>),
     Trouble,
     Flip(String),
+    Detach(String),
     Start(usize),
     Die(usize, u64),
 }
@@ -300,6 +301,7 @@ impl World {
             Event::Commit => return self.commit(),
             Event::Trouble => return self.trouble(),
             Event::Flip(check) => return self.flip(check),
+            Event::Detach(check) => return self.detach(check),
             Event::Start(at) if self.nodes[*at].up => return,
             Event::Start(at) => return self.start(*at),
             Event::Arrive(from, to, report, sent) => {
@@ -345,7 +347,12 @@ impl World {
                     mastery.attempted(look, term, &delivery, result)
                 });
             }
-            Event::Commit | Event::Trouble | Event::Flip(_) | Event::Start(_) | Event::Arrive(..) => {}
+            Event::Commit
+            | Event::Trouble
+            | Event::Flip(_)
+            | Event::Detach(_)
+            | Event::Start(_)
+            | Event::Arrive(..) => {}
         }
     }
 

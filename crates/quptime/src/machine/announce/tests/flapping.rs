@@ -238,3 +238,75 @@ fn a_flapping_check_that_is_disabled_is_closed_whatever_damping_says() {
     assert_eq!(stage.queued(), [(Verb::Disabled, name.as_str(), "a", true)]);
     assert_eq!(stage.due(), []);
 }
+
+/// A second alert, which keeps things open, and is detached from the check while that flaps.
+fn detached(then: Status) -> (Stage, String) {
+    let mut stage = Stage::new(|document| {
+        let pager = Alert {
+            id: "pager".to_owned(),
+            default: true,
+            ..Alert::new("pager", AlertKind::Pagerduty)
+        };
+        document.alerts.push(pager);
+    });
+    stage.flaps("c", then);
+    let name = name_of_that_time(&stage);
+    let document = Arc::make_mut(&mut stage.state.document);
+    document.checks[0].suppress_alert_ids = vec!["pager".to_owned()];
+    (stage, name)
+}
+
+#[test]
+fn an_alert_that_is_detached_from_a_flapping_check_is_told_the_end() {
+    for damped in [true, false] {
+        let (mut stage, name) = detached(Status::Up);
+        if damped {
+            stage.now += FLAP_WINDOW_MS;
+        } else {
+            stage.damp(Some(false));
+        }
+        stage.due();
+        let expected = [
+            (Verb::Stable, name.as_str(), "a", true),
+            (Verb::Stable, name.as_str(), "pager", true),
+        ];
+        assert_eq!(stage.queued(), expected, "damped: {damped}");
+        // That was the end: it hears no more of this check.
+        stage.taken();
+        stage.now += 1000;
+        assert_eq!(stage.becomes("c", Status::Down), [Verb::Down]);
+    }
+}
+
+#[test]
+fn an_alert_that_is_detached_from_a_flapping_check_is_told_the_end_of_what_that_left_open() {
+    for (damped, verb) in [(true, Verb::Stable), (false, Verb::Down)] {
+        let (mut stage, name) = detached(Status::Down);
+        if damped {
+            stage.now += FLAP_WINDOW_MS;
+        } else {
+            stage.damp(Some(false));
+            stage.now += 5000;
+        }
+        stage.round_of("c", Stage::bad());
+        stage.due();
+        let expected = [
+            (verb, name.as_str(), "a", true),
+            (verb, name.as_str(), "pager", true),
+        ];
+        assert_eq!(stage.queued(), expected, "damped: {damped}");
+        stage.taken();
+        assert_eq!(stage.becomes("c", Status::Up), [Verb::Recovered, Verb::Recovered]);
+        assert_eq!(stage.queued()[1], (Verb::Recovered, name.as_str(), "pager", true));
+    }
+}
+
+#[test]
+fn an_alert_that_is_disabled_while_a_check_flaps_is_told_nothing() {
+    let (mut stage, _) = detached(Status::Up);
+    Arc::make_mut(&mut stage.state.document).alerts[1].disabled = true;
+    stage.now += FLAP_WINDOW_MS;
+    stage.due();
+    let told: Vec<&str> = stage.queued().iter().map(|told| told.2).collect();
+    assert_eq!(told, ["a"]);
+}
