@@ -27,9 +27,9 @@ const COMMIT_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks for a master.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What is told to whoever asks a node that was removed: what it is, and how it goes on.
-pub const REMOVED: &str = "this node was removed from the cluster; to join again, run qu node add --discard-remote-config ADDRESS on a node \
-     that belongs to it; to begin anew, stop the daemon, empty its directory and run qu init";
+/// What is told to whoever asks a node that was removed: what it is, and how it goes on, whether it came by the cluster's secret or by a token.
+pub const REMOVED: &str = "this node was removed from the cluster; to join again, stop the daemon, empty its directory and run qu enroll join with \
+     a new token of qu enroll create; to begin anew, run qu init there instead";
 /// How nodes are removed when too few are left to agree on it.
 pub const LOST: &str =
     "nodes that are gone for good are taken out of cluster.yaml as the runbook qu-lost-quorum says";

@@ -123,3 +123,43 @@ fn a_host_that_calls_a_follower_waits_for_approval_and_whoever_comes_later_is_re
         text.contains(&third.id) && second.cluster_text() == text && third.qu.cluster_text() == text
     });
 }
+
+#[test]
+fn a_removed_host_comes_back_by_what_it_is_told() {
+    let first = alone(1);
+    let mut second = Host::new(2);
+    second.join(&create(&first, &["--auto-approve"])).ok();
+    second.serve_under(&first.id());
+    first.run(&["node", "remove", &second.id]).unwrap().ok();
+    let mut said = String::new();
+    wait_until(LIMIT, "the removed host to know it", || {
+        said = second.qu.run(&["status"]).unwrap().stdout;
+        said.contains("removed: ")
+    });
+    let advice = "removed: this node was removed from the cluster; to join again, stop the daemon, empty its directory and run qu enroll \
+                  join with a new token of qu enroll create; ";
+    assert!(said.contains(advice), "{said}");
+    // Others cannot fetch it: it never knew the secret.
+    let fetched = first
+        .run(&[
+            "node",
+            "add",
+            "-y",
+            "--discard-remote-config",
+            &second.qu.peer_address(),
+        ])
+        .unwrap();
+    assert_eq!(fetched.code, 1, "{fetched:?}");
+
+    second.qu.sigterm().unwrap();
+    std::fs::remove_dir_all(second.qu.config_dir()).unwrap();
+    std::fs::create_dir(second.qu.config_dir()).unwrap();
+    // As drawn anew, and at the same address.
+    "00000003-0000-4000-8000-000000000000".clone_into(&mut second.id);
+    second.join(&create(&first, &["--auto-approve"])).ok();
+    second.serve_under(&first.id());
+    wait_until(LIMIT, "equal files", || {
+        let text = first.cluster_text();
+        text.contains(&second.id) && second.qu.cluster_text() == text
+    });
+}

@@ -86,11 +86,11 @@ fn a_removed_node_gets_nothing_that_is_set_afterwards() {
         let said = cluster.nodes[gone].run(&["status"]).unwrap();
         assert!(
             said.stdout
-                .contains("to join again, run qu node add --discard-remote-config"),
+                .contains("to join again, stop the daemon, empty its directory and run qu enroll join"),
             "{said:?}"
         );
     }
-    // What they are told to do works.
+    // Nodes that know the secret can be fetched as they are, too.
     let address = cluster.nodes[master].peer_address();
     by.run(&["node", "add", "-y", "--discard-remote-config", &address])
         .unwrap()

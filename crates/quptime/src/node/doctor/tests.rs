@@ -164,7 +164,7 @@ fn a_removed_node_is_one_failure_and_says_what_to_do() {
     }
     let quorum = about("quorum", mastery, &examined, &state);
     assert!(
-        quorum[0].contains("qu node add --discard-remote-config"),
+        quorum[0].contains("run qu enroll join with a new token of qu enroll create"),
         "{quorum:?}"
     );
 }
