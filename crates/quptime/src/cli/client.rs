@@ -126,15 +126,23 @@ pub(super) fn document() -> anyhow::Result<Document> {
     }
 }
 
-/// All that is replicated.
+/// All that is replicated. Says so if nobody decides at the moment, as far as this node hears: others may have gone on.
 ///
 /// # Errors
 /// See [`ask`].
 pub(super) fn state() -> anyhow::Result<State> {
-    match ask(&Request::State)? {
-        Answer::State(state) => Ok(*state),
-        _ => unexpected(),
+    let Answer::State(state) = ask(&Request::State)? else {
+        return unexpected();
+    };
+    if let Ok(status) = super::status::status(true)
+        && !status.quorum
+    {
+        let why = status.no_master.as_deref().unwrap_or("no quorum");
+        terminal::note(&format!(
+            "{why}: what is shown is the last that this node knows, and may be old"
+        ));
     }
+    Ok(*state)
 }
 
 /// Makes changes, and says what was done: a line that names the object and ends with the new version.

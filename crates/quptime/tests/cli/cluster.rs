@@ -26,6 +26,18 @@ fn without_quorum_status_is_3_and_changes_are_4() {
         .ok();
     cluster.settled().unwrap();
     let version = cluster.nodes[2].version();
+    // What was decided: current with quorum, perhaps old without it, and no failure either way.
+    let lists = [
+        &["incidents"][..],
+        &["incidents", "--ended"],
+        &["incidents", "--json"],
+        &["deliveries"],
+        &["cluster", "log"],
+    ];
+    for args in lists {
+        let said = cluster.nodes[2].run(args).unwrap();
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{args:?}: {said:?}");
+    }
     for index in [0, 1] {
         cluster.nodes[index].kill9().unwrap();
     }
@@ -50,6 +62,12 @@ fn without_quorum_status_is_3_and_changes_are_4() {
         );
     }
     assert_eq!(left.run(&["status", "--json"]).unwrap().code, 3);
+    for args in lists {
+        let said = left.run(args).unwrap();
+        assert_eq!(said.code, 0, "{args:?}: {said:?}");
+        let note = "no quorum: what is shown is the last that this node knows, and may be old\n";
+        assert!(said.stderr.ends_with(note), "{args:?}: {said:?}");
+    }
     for args in [
         &["check", "add", "tcp", "other", "127.0.0.1:1"][..],
         &["check", "remove", "port"],
