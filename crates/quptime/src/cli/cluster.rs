@@ -132,7 +132,7 @@ fn log(json: bool) -> anyhow::Result<()> {
             audit.by.to_string(),
             audit.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
             audit.what.clone(),
-            audit.entries.join(", "),
+            audit.summary(),
         ]);
     }
     terminal::out(&table.render(None));

@@ -1,5 +1,6 @@
 //! The replicated state: what every node knows after the same entries of the log.
 
+mod audit;
 mod closing;
 mod deliveries;
 mod ended;
@@ -13,6 +14,7 @@ use super::Millis;
 use super::command::{Acknowledge, Announce, Command, Configure, Hold, Snapshot, Transition};
 use crate::document::{Change, Check, Document, change, integrity, size};
 use crate::identity::NodeId;
+pub use audit::{Audit, Became};
 use deliveries::Told;
 pub use ended::{ENDED_MAX, Ended};
 
@@ -20,9 +22,6 @@ pub use ended::{ENDED_MAX, Ended};
 pub const FINISHED_MAX: usize = 500;
 /// Changes of the configuration that are remembered, for people.
 pub const AUDIT_MAX: usize = 1000;
-/// Entries that are named of each of them, and letters of each name: a change may touch all there are.
-const AUDIT_TITLES_MAX: usize = 200;
-const AUDIT_TITLE_MAX: usize = 160;
 /// Moments of transitions that are remembered of each check: enough to see that it flaps.
 pub const RECENT_MAX: usize = 16;
 /// Why a message is given up whose alert is there no more.
@@ -295,23 +294,6 @@ pub struct Finished {
     pub alert_name: String,
 }
 
-/// A change of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Audit {
-    /// The version it made.
-    pub version: u64,
-    /// When, RFC 3339.
-    pub at: String,
-    /// On which node it was asked for.
-    pub by: NodeId,
-    /// The local user, if it was one.
-    pub uid: Option<u32>,
-    /// What.
-    pub what: String,
-    /// Which entries.
-    pub entries: Vec<String>,
-}
-
 /// What carrying out a command came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -392,14 +374,7 @@ impl State {
         }
         let before = std::mem::replace(&mut self.document, Arc::new(wanted));
         let audit = Arc::make_mut(&mut self.audit);
-        audit.push_back(Audit {
-            version: self.document.version,
-            at: configure.at.clone(),
-            by: configure.by,
-            uid: configure.uid,
-            what: configure.what.clone(),
-            entries: titles(&configure.changes),
-        });
+        audit.push_back(Audit::of(self.document.version, configure));
         if audit.len() > AUDIT_MAX {
             audit.pop_front();
         }
@@ -589,24 +564,6 @@ impl State {
         });
         self.done()
     }
-}
-
-/// What a change touches, for people: the first ones, and how many more.
-fn titles(changes: &[Change]) -> Vec<String> {
-    let short = |title: String| match title.char_indices().nth(AUDIT_TITLE_MAX) {
-        Some((end, _)) => format!("{}…", &title[..end]),
-        None => title,
-    };
-    let first = changes.iter().take(AUDIT_TITLES_MAX);
-    let mut titles: Vec<String> = first.map(|change| short(change.title())).collect();
-    if let Some(more) = changes
-        .len()
-        .checked_sub(AUDIT_TITLES_MAX)
-        .filter(|more| *more > 0)
-    {
-        titles.push(format!("and {more} more"));
-    }
-    titles
 }
 
 impl CheckState {

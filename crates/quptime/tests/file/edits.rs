@@ -48,6 +48,12 @@ fn a_valid_edit_becomes_the_configuration_of_all() {
         node.log()
     );
     for node in &cluster.nodes {
+        let log = node.run(&["cluster", "log"]).unwrap().ok();
+        let last = log.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("  hand edit  added check added; changed check "),
+            "{log}"
+        );
         assert!(node.check("added").is_some());
         for name in ["cluster.yaml", "trust.yaml", "node.yaml", "keys/private.pem"] {
             let metadata = std::fs::metadata(node.config_dir().join(name)).unwrap();

@@ -346,4 +346,44 @@ fn the_audit_names_some_of_many_entries() {
     assert!(audit.entries[0].starts_with("check n0ü") && audit.entries[0].ends_with('…'));
     assert!(audit.entries[0].chars().count() < 170);
     assert_eq!(audit.entries[200], "and 800 more");
+    let summary = audit.summary();
+    assert!(
+        summary.starts_with("added check n0") && summary.ends_with("…; and 800 more"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn the_audit_says_what_became_of_each_entry() {
+    let mut state = begun();
+    let check = |id: &str, target: &str| {
+        let check = Check::new(format!("name-{id}"), CheckKind::Tcp, target);
+        Entry::Check(Box::new(Check {
+            id: id.to_owned(),
+            ..check
+        }))
+    };
+    let first = ["x", "y"].map(|id| Change::add(check(id, "h:1")));
+    assert!(matches!(change(&mut state, first.into()), Outcome::Done(_)));
+    assert_eq!(
+        state.audit.back().unwrap().summary(),
+        "added check name-x, check name-y"
+    );
+    let second = vec![
+        Change::edit(check("x", "h:1"), check("x", "h:2")),
+        Change::remove(check("y", "h:1")),
+        Change::add(check("z", "h:1")),
+    ];
+    assert!(matches!(change(&mut state, second), Outcome::Done(_)));
+    let audit = state.audit.back().unwrap().clone();
+    assert_eq!(
+        audit.summary(),
+        "added check name-z; changed check name-x; removed check name-y"
+    );
+    // As an older program kept it.
+    let mut kept = serde_json::to_value(&audit).unwrap();
+    assert_eq!(kept["became"], serde_json::json!(["changed", "removed", "added"]));
+    kept.as_object_mut().unwrap().remove("became");
+    let older: Audit = serde_json::from_value(kept).unwrap();
+    assert_eq!(older.summary(), "check name-x, check name-y, check name-z");
 }

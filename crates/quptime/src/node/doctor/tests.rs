@@ -365,6 +365,7 @@ fn a_node_that_was_just_added_may_be_on_its_way() {
         uid: None,
         what: "node add".to_owned(),
         entries: vec![format!("peer {}", node(3))],
+        became: Vec::new(),
     };
     Arc::make_mut(&mut state.audit).push_back(audit.clone());
     for subject in ["config ver", "hears"] {
