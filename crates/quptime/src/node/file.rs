@@ -25,7 +25,7 @@ use written::{Seen, version_of};
 pub use written::Written;
 
 use super::propose::{self, Refused};
-use super::shared::{Known, Shared};
+use super::shared::{Known, Mastery, Shared};
 use crate::document::{Change, Document, Mistake, change, changes_between, entries, parse, render};
 use crate::home::{HomeError, Stamp};
 use crate::machine::Millis;
@@ -118,6 +118,7 @@ pub async fn run(shared: Arc<Shared>) {
         proposed: None,
         rejected: None,
         standing: false,
+        outside: None,
     };
     keeper.begin();
     loop {
@@ -152,6 +153,8 @@ struct Keeper {
     rejected: Option<(Millis, u64)>,
     /// Whether the file has said what was written last, so that an older text in it is not left from a crash: somebody put it there.
     standing: bool,
+    /// An edit that was made while this node was removed, so of a file that was nobody's configuration.
+    outside: Option<String>,
 }
 
 impl Keeper {
@@ -177,8 +180,10 @@ impl Keeper {
             return;
         }
         if let Some(text) = self.edit() {
+            self.outside = None;
             self.take_edit(&text, &view.state.document).await;
         }
+        self.come_back(view.state.document.version);
         let Some(view) = self.shared.view() else { return };
         let changed = self
             .committed
@@ -299,6 +304,18 @@ impl Keeper {
         edited.version > 0 && !changes_between(&self.shared.document(), &edited).is_empty()
     }
 
+    /// A node that is in the cluster again has its configuration. What was edited meanwhile was not meant for that.
+    fn come_back(&mut self, version: u64) {
+        let is_back = self.outside.is_some() && self.shared.mastery() != Mastery::Removed;
+        if let Some(text) = is_back.then(|| self.outside.take()).flatten() {
+            self.reject(
+                &text,
+                "it was made while this node was not in the cluster",
+                version,
+            );
+        }
+    }
+
     fn refuse(&self, text: &str) {
         let report = FileReport::Invalid(text.to_owned());
         let mut current = self.shared.file.lock();
@@ -400,7 +417,10 @@ impl Keeper {
             }
             Err(Refused::Unknown { why, .. }) => self.wait(format!("{count} changes, {why}")),
             Err(Refused::Invalid(error)) => self.refuse(&error),
-            Err(refused @ Refused::Removed) => self.refuse(&refused.to_string()),
+            Err(refused @ Refused::Removed) => {
+                self.outside = Some(text.to_owned());
+                self.refuse(&refused.to_string());
+            }
             // Judged by what is here, once it is here: it may be this very edit that is in the way.
             Err(Refused::Conflict(_) | Refused::Outdated(_)) => {
                 self.wait(format!("{count} changes, the master has newer ones"));

@@ -93,3 +93,26 @@ fn an_edit_that_is_saved_just_when_a_newcomer_is_taken_is_kept() {
     is_kept(&first, &newcomer, &text);
     assert!(first.check("typed").is_none());
 }
+
+#[test]
+fn an_edit_at_a_removed_node_is_kept_when_it_comes_back() {
+    let first = alone(1, QU_SECRET);
+    let other = alone(2, QU_SECRET);
+    let add = ["node", "add", "--yes", &other.peer_address()];
+    first.run(&add).unwrap().ok();
+    wait_until(LIMIT, "equal files", || {
+        other.cluster_text() == first.cluster_text()
+    });
+    wait_until(LIMIT, "two voters", || first.log().contains("change=Promote"));
+    first.run(&["node", "remove", &other.id()]).unwrap().ok();
+    says(&other, "removed from cluster");
+    let text = typed(&other);
+    replace(&other, &text);
+    says(
+        &other,
+        "hand edit: not applied: this node was removed from the cluster",
+    );
+    assert!(kept(&other).is_empty());
+    first.run(&add).unwrap().ok();
+    is_kept(&first, &other, &text);
+}
