@@ -6,6 +6,8 @@
 //! question and the answer; if a process has answered, then another one, to a question that was put after that, and then the first one again,
 //! to a question that was put after that, both lived at once. No restart looks so, however late anything is handled.
 //!
+//! Each peer finds twins for itself, and a process ends only if more than half of the live peers tell the same pair ([`must_go`]).
+//!
 //! **Invariant:** processes that never lived at the same time are never taken for twins.
 
 use serde::{Deserialize, Serialize};
@@ -177,13 +179,19 @@ fn order(node: NodeId, one: &Life, other: &Life) -> Twins {
     }
 }
 
-/// What a process does that hears from peers which twins they know: the process that has to go for, if it is one to go. Whom another
-/// peer takes for the older one stays, for nothing would be left if both went.
-pub fn must_go<'a>(own: u64, told: impl Iterator<Item = &'a Twins> + Clone) -> Option<&'a Twins> {
-    if told.clone().any(|twins| twins.older.id == own) {
-        return None;
-    }
-    told.into_iter().find(|twins| twins.newer.id == own)
+/// What a process does that hears from its live peers, each of which tells the twins it knows: the pair of which it has to go, if there is
+/// one. More than half of these peers must have found the same pair, each for itself: one that lies, or is mistaken, ends nobody. Two
+/// verdicts cannot both have more than half, so nothing is left only where the two hear different peers.
+pub fn must_go<'a>(own: u64, peers: &[&'a [Twins]]) -> Option<&'a Twins> {
+    let goes_for = |twins: &Twins, stays: u64| twins.newer.id == own && twins.older.id == stays;
+    let is_agreed = |found: &Twins| {
+        let agree = |told: &&&[Twins]| told.iter().any(|twins| goes_for(twins, found.older.id));
+        2 * peers.iter().filter(agree).count() > peers.len()
+    };
+    peers
+        .iter()
+        .flat_map(|told| told.iter())
+        .find(|twins| twins.newer.id == own && twins.older.id != own && is_agreed(twins))
 }
 
 #[cfg(test)]

@@ -60,11 +60,12 @@ impl Ears {
         twins.cloned().collect()
     }
 
-    /// The process that this one has to leave the node to, if these peers, heard lately, say that there is one.
+    /// The process that this one has to leave the node to, if enough of these peers, heard lately, say that there is one.
     pub fn must_go(&self, own: u64, peers: &[NodeId], now: Millis, dead_after: Millis) -> Option<Twins> {
         let live = peers.iter().filter(|peer| self.is_live(**peer, now, dead_after));
-        let told = live.filter_map(|peer| self.of(*peer));
-        must_go(own, told.flat_map(|heard| &heard.beat.twins)).cloned()
+        let told = live.filter_map(|peer| Some(self.of(*peer)?.beat.twins.as_slice()));
+        let told: Vec<&[Twins]> = told.collect();
+        must_go(own, &told).cloned()
     }
 
     /// What is known of a peer.
@@ -102,6 +103,7 @@ impl Ears {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::twins::Process;
 
     fn beat(node: NodeId) -> Beat {
         Beat {
@@ -133,6 +135,43 @@ mod tests {
         ears.hear(10_001, 900, 4000, beat(node));
         assert_eq!(ears.live_since(node, 10_001, 4000), Some(10_001));
         assert_eq!(ears.of(node).unwrap().offset_ms, 100);
+    }
+
+    #[test]
+    fn only_peers_that_live_are_asked_who_has_to_go() {
+        let process = |id| Process {
+            id,
+            up: 1,
+            host: String::new(),
+            pid: 1,
+            address: String::new(),
+        };
+        let (own, one, other, stranger) = (NodeId::draw(), NodeId::draw(), NodeId::draw(), NodeId::draw());
+        let twins = Twins {
+            node: own,
+            older: process(1),
+            newer: process(2),
+        };
+        let tells = |node| Beat {
+            twins: vec![twins.clone()],
+            ..beat(node)
+        };
+        let peers = [one, other];
+        let mut ears = Ears::default();
+        ears.hear(1000, 0, 4000, beat(other));
+        ears.hear(1000, 0, 4000, tells(one));
+        ears.hear(1000, 0, 4000, tells(stranger));
+        assert_eq!(ears.must_go(2, &peers, 1000, 4000), None, "one of two");
+        ears.hear(2000, 0, 4000, tells(one));
+        assert_eq!(
+            ears.must_go(2, &peers, 5001, 4000),
+            Some(twins.clone()),
+            "one is left"
+        );
+        ears.hear(5001, 0, 4000, tells(other));
+        assert_eq!(ears.must_go(2, &peers, 5001, 4000), Some(twins.clone()));
+        ears.hear(5002, 0, 4000, beat(one));
+        assert_eq!(ears.must_go(2, &peers, 5002, 4000), None);
     }
 
     #[test]

@@ -378,10 +378,12 @@ impl Shared {
         self.hear(beat);
     }
 
-    /// Ends this process if it is the newer one of two that run as this node.
+    /// Ends this process if enough peers found it to be the newer one of two that run as this node.
     fn leave_to_twin(&self) {
         let (now, dead_after) = (self.now(), self.dead_after());
-        let peers: Vec<NodeId> = self.document().peers.iter().map(|peer| peer.node_id).collect();
+        let document = self.document();
+        let peers = document.peers.iter().map(|peer| peer.node_id);
+        let peers: Vec<NodeId> = peers.filter(|peer| *peer != self.me).collect();
         let found = self.ears.lock().must_go(self.process.id, &peers, now, dead_after);
         if let Some(twins) = found {
             self.end(Ending::Failed(format!(

@@ -79,21 +79,47 @@ fn a_question_that_is_older_than_the_other_answer_proves_nothing() {
     assert!(lives.answered(2501, 2601, &process(1, 1501)).is_some());
 }
 
-#[test]
-fn who_is_the_older_one_to_anybody_stays() {
-    let (one, other) = (process(1, 9000), process(2, 1000));
-    let told = |older: &Process, newer: &Process| Twins {
+fn told(older: &Process, newer: &Process) -> Vec<Twins> {
+    vec![Twins {
         node: node(),
         older: older.clone(),
         newer: newer.clone(),
-    };
-    let agreed = [told(&one, &other), told(&one, &other)];
-    assert_eq!(must_go(2, agreed.iter()), Some(&agreed[0]));
-    assert_eq!(must_go(1, agreed.iter()), None);
-    assert_eq!(must_go(3, agreed.iter()), None, "it is about others");
-    let disputed = [told(&one, &other), told(&other, &one)];
-    assert_eq!(must_go(1, disputed.iter()), None);
-    assert_eq!(must_go(2, disputed.iter()), None);
+    }]
+}
+
+#[test]
+fn who_goes_is_what_more_than_half_of_the_live_peers_found() {
+    let (one, other) = (process(1, 9000), process(2, 1000));
+    let (found, reverse, nothing) = (told(&one, &other), told(&other, &one), Vec::new());
+    let goes = |own, peers: &[&[Twins]]| must_go(own, peers).map(|twins| twins.older.id);
+    assert_eq!(goes(2, &[&found, &found]), Some(1));
+    assert_eq!(goes(1, &[&found, &found]), None);
+    assert_eq!(goes(3, &[&found, &found]), None, "it is about others");
+    assert_eq!(goes(2, &[&found]), Some(1), "the only one that lives");
+    assert_eq!(goes(2, &[]), None);
+    assert_eq!(goes(2, &[&found, &found, &nothing]), Some(1));
+    for own in [1, 2] {
+        assert_eq!(goes(own, &[&found, &reverse]), None, "nobody has more than half");
+    }
+    assert_eq!(goes(2, &[&found, &found, &reverse]), Some(1));
+    assert_eq!(goes(1, &[&found, &found, &reverse]), None);
+}
+
+#[test]
+fn one_forged_word_ends_nobody() {
+    let (own, nothing) = (process(2, 1000), Vec::new());
+    let forged: Vec<Twins> = (10..20).flat_map(|id| told(&process(id, 1), &own)).collect();
+    assert_eq!(must_go(2, &[&forged, &nothing]), None);
+    let several = [told(&process(1, 1), &own), told(&process(1, 1), &own)].concat();
+    assert_eq!(
+        must_go(2, &[&several, &nothing, &nothing]),
+        None,
+        "said twice by one"
+    );
+    let other = told(&process(30, 1), &own);
+    assert_eq!(must_go(2, &[&forged, &other]), None, "another pair");
+    let itself = told(&own, &own);
+    assert_eq!(must_go(2, &[&itself, &itself]), None);
 }
 
 /// A process answers questions that are put while it lives; each answer is handled any time later.
