@@ -17,6 +17,7 @@ use super::wire::{self, Beat, FRAME_MAX, Found, Peers, Proposal, Reports, decode
 use super::{doctor, enroll, join, propose, web};
 use crate::document::inventory::Inventory;
 use crate::machine::Millis;
+use crate::machine::command::Command;
 use crate::machine::state::State;
 use crate::raft::core::Network;
 
@@ -137,6 +138,9 @@ async fn answer(
     body: Bytes,
 ) -> Result<Bytes, String> {
     let sender = shared.node_of(from).ok_or("not a peer of this cluster")?;
+    if kind != kind::BEAT && !shared.is_member(sender) {
+        return Err("not a peer of this cluster; it was removed".to_owned());
+    }
     match kind {
         kind::BEAT => {
             let beat: Beat = decode(&body)?;
@@ -147,7 +151,11 @@ async fn answer(
             Ok(encode(&shared.beat()))
         }
         kind::PROPOSE => {
-            let proposal: Proposal = decode(&body)?;
+            let mut proposal: Proposal = decode(&body)?;
+            // A node speaks for itself alone: what is logged is who it was.
+            if let Command::Configure(configure) = &mut proposal.command {
+                configure.by = sender;
+            }
             Ok(encode(&propose::as_master(shared, proposal.command).await))
         }
         kind::REPORTS => {

@@ -200,7 +200,7 @@ pub async fn propose_changes(
         });
     }
     let schema = wanted.needed_level();
-    fits_everybody(shared, schema)?;
+    fits_everybody(shared, wanted, schema)?;
     let at = jiff::Timestamp::from_millisecond(shared.wall() as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let at = at.round(jiff::Unit::Second).unwrap_or(at);
     let leaves = changes.iter().any(removes).then_some(wanted.peers.len());
@@ -233,10 +233,14 @@ fn removes(change: &Change) -> bool {
 /// Nodes may only be removed if enough of the rest are live, unless that is what somebody insists on. The master judges that by what it hears
 /// itself: whoever was asked may be slow, or cut off from nodes that the others need.
 fn check_removals(shared: &Shared, configure: &Configure) -> Result<(), Refused> {
+    let document = shared.document();
+    if configure.leaves == Some(0) {
+        // There would be nobody who could let a node in again.
+        return Err(Refused::Invalid("the last node cannot be removed".to_owned()));
+    }
     if configure.insists || !configure.changes.iter().any(removes) {
         return Ok(());
     }
-    let document = shared.document();
     let (ears, now, dead_after) = (shared.ears.lock(), shared.now(), shared.dead_after());
     enough_remain(&document, &configure.changes, |node| {
         node == shared.me || ears.is_live(node, now, dead_after)
@@ -271,11 +275,10 @@ fn enough_remain(
     Ok(())
 }
 
-/// A field of a higher level than the oldest node knows would keep that node from starting.
-fn fits_everybody(shared: &Shared, schema: u32) -> Result<(), Refused> {
-    let document = shared.document();
+/// A field of a higher level than the oldest node knows would keep that node from starting. One that is removed need not read it.
+fn fits_everybody(shared: &Shared, wanted: &Document, schema: u32) -> Result<(), Refused> {
     let ears = shared.ears.lock();
-    for peer in &document.peers {
+    for peer in &wanted.peers {
         let level = if peer.node_id == shared.me {
             SCHEMA
         } else {

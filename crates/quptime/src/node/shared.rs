@@ -224,6 +224,16 @@ impl Shared {
         self.known.read().get(&number).map(|known| known.node)
     }
 
+    /// Whether a node is one of the cluster, as far as is known here. One that was removed may connect for a moment longer, to learn about
+    /// that, and nothing else is for it.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        let document = self.document();
+        let introduced = self.introduced.lock();
+        let newer = introduced.iter().filter(|peers| peers.version > document.version);
+        let mut listed = newer.flat_map(|peers| &peers.peers).chain(&document.peers);
+        listed.any(|peer| peer.node_id == node)
+    }
+
     /// Whether this node is a cluster of its own, as far as its file said when the run began.
     pub fn is_alone(&self) -> bool {
         let peers = &self.document_at_start.peers;

@@ -162,3 +162,23 @@ fn what_would_cost_quorum_is_refused() {
         assert!(!refused.stderr.contains("--force"), "{refused:?}");
     }
 }
+
+#[test]
+fn the_last_node_stays_whatever_somebody_insists_on() {
+    let node = super::alone(1, testkit::QU_SECRET);
+    let id = node.id();
+    for remove in [
+        &["node", "remove", &id] as &[&str],
+        &["node", "remove", "--force", &id],
+    ] {
+        let refused = node.run(remove).unwrap();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(
+            refused.stderr.contains("the last node cannot be removed"),
+            "{refused:?}"
+        );
+    }
+    node.run(&["check", "add", "tcp", "a", "127.0.0.1:1"])
+        .unwrap()
+        .ok();
+}

@@ -8,6 +8,7 @@
 
 mod cut_off;
 mod edits;
+mod evicted;
 mod joining;
 mod leaving;
 mod strange_master;
