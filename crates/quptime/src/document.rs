@@ -7,11 +7,13 @@
 //! - [`review`]: what else makes no sense, looked at where people type it.
 //! - [`size`]: how large it is, and how large it may become.
 //! - [`change`]: differences entry by entry, so that edits of different entries do not disturb each other.
+//! - [`index`]: look-ups in it, made once.
 //! - [`inventory`]: differences between the documents of two nodes.
 //!
 //! Nothing here does IO.
 
 pub mod change;
+pub mod index;
 pub mod integrity;
 pub mod inventory;
 pub mod parse;

@@ -204,6 +204,7 @@ fn defaults_are_those_of_the_program() {
         ("peers", review::PEERS_MAX),
         ("checks", review::CHECKS_MAX),
         ("alerts", review::ALERTS_MAX),
+        ("maintenance", review::WINDOWS_MAX),
     ] {
         let rows = rows(&page, "## `cluster.yaml`");
         let row = rows.iter().find(|row| row[0] == format!("`{what}`")).unwrap();

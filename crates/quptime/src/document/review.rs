@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::change::Change;
+use super::change::{Change, Section};
+use super::index::Index;
 use super::integrity::Place;
 use super::schema::{Alert, Check, CheckKind, Document, Enrollment, Peer, Window};
 use crate::duration::Span;
@@ -16,6 +17,8 @@ pub const INTERVAL_MIN: Span = Span::from_secs(1);
 pub const CHECKS_MAX: usize = 10_000;
 /// Alerts that a cluster takes.
 pub const ALERTS_MAX: usize = 200;
+/// Announced work that a cluster takes.
+pub const WINDOWS_MAX: usize = 1000;
 /// Voters that a cluster takes.
 pub const PEERS_MAX: usize = 9;
 /// Bytes of where a node is: a name of DNS and a port.
@@ -53,6 +56,8 @@ pub struct Objection {
 /// The first thing that makes no sense.
 pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
     let mut warnings = Vec::new();
+    let index = Index::of(document);
+    counts(document, |_| true)?;
     whole(document)?;
     for (position, peer) in document.peers.iter().enumerate() {
         one_peer(peer).map_err(|text| Objection {
@@ -61,7 +66,7 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
         })?;
     }
     for (position, check) in document.checks.iter().enumerate() {
-        one_check(document, check, &mut warnings).map_err(|text| Objection {
+        one_check(document, &index, check, &mut warnings).map_err(|text| Objection {
             place: Place::Check(position),
             text: format!("check {}: {text}", brief(&check.name)),
         })?;
@@ -94,8 +99,10 @@ pub fn review(document: &Document) -> Result<Vec<String>, Objection> {
 /// The first thing that makes no sense in what is changed.
 pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<String>, Objection> {
     let touched: BTreeSet<&str> = changes.iter().map(|change| change.key.id.as_str()).collect();
+    let index = Index::of(result);
+    counts(result, |section| grows(section, changes))?;
+    whole(result)?;
     let mut part = result.clone();
-    whole(&part)?;
     part.peers
         .retain(|peer| touched.contains(peer.node_id.to_string().as_str()));
     part.checks.retain(|check| touched.contains(check.id.as_str()));
@@ -106,7 +113,7 @@ pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<Strin
         .retain(|enrollment| touched.contains(enrollment.id.as_str()));
     let mut warnings = Vec::new();
     for check in &part.checks {
-        cycle(result, check).map_err(|text| Objection {
+        cycle(result, &index, check).map_err(|text| Objection {
             place: Place::Whole,
             text: format!("check {}: {text}", brief(&check.name)),
         })?;
@@ -115,22 +122,42 @@ pub fn review_changes(result: &Document, changes: &[Change]) -> Result<Vec<Strin
     Ok(warnings)
 }
 
+/// Whether a section has more entries after these changes than before. Who has too many must be able to remove some.
+fn grows(section: Section, changes: &[Change]) -> bool {
+    let here = changes.iter().filter(|change| change.key.section == section);
+    let balance = here.fold(0, |sum: i64, change| {
+        sum + i64::from(change.wanted.is_some()) - i64::from(change.base.is_some())
+    });
+    balance > 0
+}
+
+fn counts(document: &Document, matters: impl Fn(Section) -> bool) -> Result<(), Objection> {
+    for (what, section, count, most) in [
+        ("peers", Section::Peers, document.peers.len(), PEERS_MAX),
+        ("checks", Section::Checks, document.checks.len(), CHECKS_MAX),
+        ("alerts", Section::Alerts, document.alerts.len(), ALERTS_MAX),
+        (
+            "maintenance",
+            Section::Maintenance,
+            document.maintenance.len(),
+            WINDOWS_MAX,
+        ),
+    ] {
+        if count > most && matters(section) {
+            return Err(Objection {
+                place: Place::Whole,
+                text: format!("{what}: {count} are too many; at most {most} are possible"),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn whole(document: &Document) -> Result<(), Objection> {
     let objection = |text: String| Objection {
         place: Place::Whole,
         text,
     };
-    for (what, count, most) in [
-        ("peers", document.peers.len(), PEERS_MAX),
-        ("checks", document.checks.len(), CHECKS_MAX),
-        ("alerts", document.alerts.len(), ALERTS_MAX),
-    ] {
-        if count > most {
-            return Err(objection(format!(
-                "{what}: {count} are too many; at most {most} are possible"
-            )));
-        }
-    }
     for resolver in &document.resolvers {
         one_resolver(resolver).map_err(|text| objection(format!("resolvers: {text}")))?;
     }
@@ -197,7 +224,12 @@ pub fn plain(field: &str, text: &str) -> Result<(), String> {
     }
 }
 
-fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> Result<(), String> {
+fn one_check(
+    document: &Document,
+    index: &Index,
+    check: &Check,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
     name(&check.name)?;
     for (field, text, most) in [
         ("id", check.id.as_str(), NAME_MAX),
@@ -257,7 +289,7 @@ fn one_check(document: &Document, check: &Check, warnings: &mut Vec<String>) -> 
     }
     foreign_fields(check)?;
     crate::target::probe_of(check, document)?;
-    cycle(document, check)
+    cycle(document, index, check)
 }
 
 /// Fields of another type are refused: they would be without effect, and whoever wrote them expects one.
@@ -286,14 +318,16 @@ fn foreign_fields(check: &Check) -> Result<(), String> {
     Ok(())
 }
 
-fn cycle(document: &Document, check: &Check) -> Result<(), String> {
+fn cycle(document: &Document, index: &Index, check: &Check) -> Result<(), String> {
     let (mut seen, mut waiting) = (BTreeSet::new(), vec![check]);
     while let Some(next) = waiting.pop() {
         for text in &next.depends_on {
             if check.is_called(text) {
                 return Err("depends_on leads back to the check itself".to_owned());
             }
-            if let Some(parent) = document.check(text)
+            if let Some(parent) = index
+                .check(text)
+                .and_then(|position| document.checks.get(position))
                 && seen.insert(&parent.name)
             {
                 waiting.push(parent);
@@ -453,6 +487,7 @@ fn one_resolver(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::change::changes_between;
     use super::*;
 
     const FILE: &str = "version: 1
@@ -662,5 +697,31 @@ pending_enrollments:
             let told = told.unwrap_err();
             assert!(told.len() < 400 && told.contains("…\""), "{told}");
         }
+    }
+
+    #[test]
+    fn too_many_are_refused_but_may_become_fewer() {
+        let window = |number: usize| Window {
+            id: format!("w{number}"),
+            name: format!("work {number}"),
+            checks: Vec::new(),
+            group: None,
+            start: "2026-05-15T14:00:00Z".to_owned(),
+            end: "2026-05-15T15:00:00Z".to_owned(),
+            pause: false,
+        };
+        let with = |count: usize| Document {
+            maintenance: (0..count).map(window).collect(),
+            ..Document::default()
+        };
+        let between = |before: usize, after: usize| {
+            let (before, after) = (with(before), with(after));
+            review_changes(&after, &changes_between(&before, &after)).map_err(|told| told.to_string())
+        };
+        let told = "maintenance: 1001 are too many; at most 1000 are possible";
+        assert_eq!(review(&with(1001)).unwrap_err().to_string(), told);
+        assert_eq!(between(1000, 1001), Err(told.to_owned()));
+        assert_eq!(between(999, 1000), Ok(Vec::new()));
+        assert_eq!(between(1003, 1002), Ok(Vec::new()));
     }
 }

@@ -3,6 +3,8 @@
 //! Two levels: level 1 is what the reference knows up to v0.3; level 2 is what this program adds. A document says `schema: 2` from the
 //! moment it uses a field of level 2, so a cluster that uses none can go back to an older program.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Span;
@@ -572,9 +574,13 @@ impl Document {
     /// The alerts that are told of this check, in the order of the file: those it names and the default ones, without those it
     /// does not want and those that are disabled. The flag says whether it is there only because it is a default.
     pub fn alerts_of<'a>(&'a self, check: &'a Check) -> impl Iterator<Item = (&'a Alert, bool)> {
+        // Both lists may be long, and this is asked for every check.
+        let set = |texts: &'a [String]| texts.iter().map(String::as_str).collect::<HashSet<&str>>();
+        let (wanted, suppressed) = (set(&check.alert_ids), set(&check.suppress_alert_ids));
         self.alerts.iter().filter_map(move |alert| {
-            let named = check.alert_ids.iter().any(|text| alert.is_called(text));
-            let unwanted = check.suppress_alert_ids.iter().any(|text| alert.is_called(text));
+            let is_in =
+                |set: &HashSet<&str>| set.contains(alert.id.as_str()) || set.contains(alert.name.as_str());
+            let (named, unwanted) = (is_in(&wanted), is_in(&suppressed));
             let told = (named || alert.default) && !unwanted && !alert.disabled;
             told.then_some((alert, !named))
         })

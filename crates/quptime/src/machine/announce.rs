@@ -34,32 +34,10 @@ pub const FLAP_TRANSITIONS: usize = 12;
 /// See [`FLAP_TRANSITIONS`].
 pub const FLAP_WINDOW_MS: Millis = 10 * 60 * 1000;
 
-/// Whether announced work covers this check at this moment.
+/// Whether announced work covers this check at this moment: the first window that does. One that cannot be read covers nothing.
 pub fn window_of<'a>(state: &'a State, check: &Check, now: Millis) -> Option<&'a Window> {
-    state
-        .document
-        .maintenance
-        .iter()
-        .find(|window| covers(window, check, now))
-}
-
-fn covers(window: &Window, check: &Check, now: Millis) -> bool {
-    let everything = window.checks.is_empty() && window.group.is_none();
-    let named = window.checks.iter().any(|text| check.is_called(text));
-    let grouped = window.group.is_some() && window.group == check.group;
-    (everything || named || grouped) && is_open(window, now)
-}
-
-/// Whether the time is between begin and end. A window that cannot be read covers nothing; such a text is refused where it is entered.
-pub fn is_open(window: &Window, now: Millis) -> bool {
-    let moment = |text: &str| {
-        let stamp: jiff::Timestamp = text.parse().ok()?;
-        u64::try_from(stamp.as_millisecond()).ok()
-    };
-    match (moment(&window.start), moment(&window.end)) {
-        (Some(start), Some(end)) => (start..end).contains(&now),
-        _ => false,
-    }
+    let position = state.index().window(check, now)?;
+    state.document.maintenance.get(position)
 }
 
 /// The command for a change of state: what is told, or why nothing is. `under_way` are the deliveries that this master is about to send.
@@ -107,7 +85,7 @@ fn hold(state: &State, check: &Check, before: &CheckState, now: Millis) -> Optio
     } else if before.flapping.is_some() || begins_to_flap(state, before, now) {
         Some(Hold::Flapping)
     } else {
-        let parents = held::parents(&state.document, check);
+        let parents = held::parents(state, check);
         parents.first().map(|parent| Hold::Dependency(parent.id.clone()))
     }
 }

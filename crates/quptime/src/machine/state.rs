@@ -4,6 +4,7 @@ mod audit;
 mod closing;
 mod deliveries;
 mod ended;
+mod indexed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::identity::NodeId;
 pub use audit::{Audit, Became};
 use deliveries::Told;
 pub use ended::{ENDED_MAX, Ended};
+pub use indexed::Indexed;
 
 /// Finished deliveries that are remembered, for people.
 pub const FINISHED_MAX: usize = 500;
@@ -123,6 +125,9 @@ pub struct State {
     /// Outages that are over, the newest last. Older programs did not keep them.
     #[serde(default)]
     pub ended: Arc<VecDeque<Ended>>,
+    /// Follows from the configuration.
+    #[serde(skip)]
+    pub indexed: Indexed,
 }
 
 /// How it stands with a check.

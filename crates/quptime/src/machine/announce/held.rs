@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::window_of;
-use crate::document::{Check, Document};
+use crate::document::Check;
 use crate::machine::Millis;
 use crate::machine::command::Hold;
 use crate::machine::mutation::broken;
@@ -15,26 +15,26 @@ use crate::machine::state::{State, Status};
 
 /// What a check depends on, directly or not, without disabled checks. Checks that depend on each other do not count: one of them would wait
 /// for the other for ever.
-pub(super) fn parents<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
+pub(super) fn parents<'a>(state: &'a State, check: &'a Check) -> Vec<&'a Check> {
     if broken!(ParentsIgnored) {
         return Vec::new();
     }
-    let all = ancestors(document, check);
-    let depends_on_us = |parent: &&&Check| {
-        ancestors(document, parent)
-            .iter()
-            .any(|other| other.id == check.id)
-    };
+    let all = ancestors(state, check);
+    let depends_on_us = |parent: &&&Check| ancestors(state, parent).iter().any(|other| other.id == check.id);
     let parents = all.iter().filter(|parent| !parent.disabled);
     parents.filter(|parent| !depends_on_us(parent)).copied().collect()
 }
 
-fn ancestors<'a>(document: &'a Document, check: &'a Check) -> Vec<&'a Check> {
+fn ancestors<'a>(state: &'a State, check: &'a Check) -> Vec<&'a Check> {
     let mut found: Vec<&Check> = Vec::new();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut next = vec![check];
     while let Some(check) = next.pop() {
-        for parent in check.depends_on.iter().filter_map(|text| document.check(text)) {
+        for parent in check
+            .depends_on
+            .iter()
+            .filter_map(|text| state.check_called(text))
+        {
             if seen.insert(&parent.id) {
                 found.push(parent);
                 next.push(parent);
@@ -58,7 +58,7 @@ pub fn held_by(state: &State, check: &Check, wall: Millis) -> Option<Hold> {
     if super::damps(state) && (known.flapping.is_some() || *held == Hold::Flapping) {
         return Some(Hold::Flapping);
     }
-    let parents = parents(&state.document, check);
+    let parents = parents(state, check);
     let is_down = |parent: &&&Check| status(state, parent) == Status::Down;
     let in_work = |parent: &&&Check| window_of(state, parent, wall).is_some();
     let excuse = parents
@@ -74,7 +74,7 @@ pub(super) fn is_over(state: &State, rounds: &Rounds, check: &Check, wall: Milli
     let Some(since) = excused_until(state, rounds, check) else {
         return false;
     };
-    let parents = parents(&state.document, check);
+    let parents = parents(state, check);
     if parents
         .iter()
         .any(|parent| window_of(state, parent, wall).is_some())
@@ -92,7 +92,7 @@ pub(super) fn is_over(state: &State, rounds: &Rounds, check: &Check, wall: Milli
 fn excused_until(state: &State, rounds: &Rounds, check: &Check) -> Option<Millis> {
     let began = rounds.changed(&check.id)?;
     let mut until = began;
-    for parent in parents(&state.document, check) {
+    for parent in parents(state, check) {
         let last = rounds.last(&parent.id)?;
         // A parent of which nothing is heard excuses nobody for ever.
         if !last.is_stale() {
@@ -117,10 +117,13 @@ pub fn to_ask(state: &State, rounds: &Rounds) -> Vec<String> {
             .get(&check.id)
             .and_then(|known| known.incident.as_ref());
         let is_held = incident.is_some_and(|incident| incident.held.is_some());
-        let parents = parents(&state.document, check);
-        let (true, false, Some(began)) = (is_held, parents.is_empty(), rounds.changed(&check.id)) else {
+        let (true, Some(began)) = (is_held, rounds.changed(&check.id)) else {
             continue;
         };
+        let parents = parents(state, check);
+        if parents.is_empty() {
+            continue;
+        }
         for parent in parents {
             if status(state, parent) == Status::Up && !rounds.was_asked(&parent.id, began) {
                 ask.insert(parent.id.clone());

@@ -8,7 +8,7 @@
 //! - A message that may be on its way ends first; messages of removed checks carry the check along.
 //! - An outage of a check that is enabled again and still down is another outage, which is told once a round has shown it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::deliveries::Told;
@@ -38,9 +38,12 @@ impl State {
         let Some(at) = configure.closes.filter(|_| !broken!(EndedSilently)) else {
             return;
         };
+        let document = self.document.clone();
+        // Of equal ids the first counts.
+        let checks = document.checks.iter().rev();
+        let after: BTreeMap<&str, &Check> = checks.map(|check| (check.id.as_str(), check)).collect();
         for check in &before.checks {
-            let mut checks = self.document.checks.iter();
-            let verb = match checks.find(|after| after.id == check.id) {
+            let verb = match after.get(check.id.as_str()) {
                 None => Verb::Removed,
                 Some(after) if after.disabled && !check.disabled => Verb::Disabled,
                 Some(_) => continue,
