@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::wire::Beat;
 use crate::identity::NodeId;
 use crate::machine::Millis;
-use crate::machine::twins::{Lives, Twins, must_go};
+use crate::machine::twins::{Last, Lives, Twins, must_go};
 
 /// What is known of a peer by hearing it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,12 +60,19 @@ impl Ears {
         twins.cloned().collect()
     }
 
-    /// The process that this one has to leave the node to, if enough of these peers, heard lately, say that there is one.
-    pub fn must_go(&self, own: u64, peers: &[NodeId], now: Millis, dead_after: Millis) -> Option<Twins> {
+    /// The process that this one, with a log up to `last`, has to leave the node to, if enough of these peers, heard lately, say that there
+    /// is one.
+    pub fn must_go(
+        &self,
+        (own, last): (u64, Last),
+        peers: &[NodeId],
+        now: Millis,
+        dead_after: Millis,
+    ) -> Option<Twins> {
         let live = peers.iter().filter(|peer| self.is_live(**peer, now, dead_after));
         let told = live.filter_map(|peer| Some(self.of(*peer)?.beat.twins.as_slice()));
         let told: Vec<&[Twins]> = told.collect();
-        must_go(own, &told).cloned()
+        must_go(own, last, &told).cloned()
     }
 
     /// What is known of a peer.
@@ -145,12 +152,14 @@ mod tests {
             host: String::new(),
             pid: 1,
             address: String::new(),
+            last: (1, 1),
         };
         let (own, one, other, stranger) = (NodeId::draw(), NodeId::draw(), NodeId::draw(), NodeId::draw());
         let twins = Twins {
             node: own,
-            older: process(1),
-            newer: process(2),
+            stays: process(1),
+            goes: process(2),
+            behind: false,
         };
         let tells = |node| Beat {
             twins: vec![twins.clone()],
@@ -161,17 +170,17 @@ mod tests {
         ears.hear(1000, 0, 4000, beat(other));
         ears.hear(1000, 0, 4000, tells(one));
         ears.hear(1000, 0, 4000, tells(stranger));
-        assert_eq!(ears.must_go(2, &peers, 1000, 4000), None, "one of two");
+        assert_eq!(ears.must_go((2, (1, 1)), &peers, 1000, 4000), None, "one of two");
         ears.hear(2000, 0, 4000, tells(one));
         assert_eq!(
-            ears.must_go(2, &peers, 5001, 4000),
+            ears.must_go((2, (1, 1)), &peers, 5001, 4000),
             Some(twins.clone()),
             "one is left"
         );
         ears.hear(5001, 0, 4000, tells(other));
-        assert_eq!(ears.must_go(2, &peers, 5001, 4000), Some(twins.clone()));
+        assert_eq!(ears.must_go((2, (1, 1)), &peers, 5001, 4000), Some(twins.clone()));
         ears.hear(5002, 0, 4000, beat(one));
-        assert_eq!(ears.must_go(2, &peers, 5002, 4000), None);
+        assert_eq!(ears.must_go((2, (1, 1)), &peers, 5002, 4000), None);
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Node {
                 host: host.to_string_lossy().into_owned(),
                 pid: std::process::id(),
                 address: settings.advertise.clone(),
+                last: (0, 0),
             },
             home,
             settings,

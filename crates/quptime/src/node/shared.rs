@@ -25,7 +25,7 @@ use super::wire::{Beat, PROTOCOL, Peers, Report};
 use crate::document::{Digest, Document, Peer};
 use crate::home::{Home, NodeFile};
 use crate::identity::NodeId;
-use crate::machine::twins::Process;
+use crate::machine::twins::{Last, Process};
 use crate::machine::{Millis, entrance};
 use crate::raft::core::Core;
 use crate::raft::view::View;
@@ -363,6 +363,7 @@ impl Shared {
             hears,
             process: Some(Process {
                 up: self.clock.now().since(self.process_begun).as_millis() as Millis,
+                last: view.as_deref().map_or((0, 0), last_of),
                 ..self.process.clone()
             }),
             twins,
@@ -388,18 +389,27 @@ impl Shared {
         self.hear(beat);
     }
 
-    /// Ends this process if enough peers found it to be the newer one of two that run as this node.
+    /// Ends this process if enough peers found it to be the one of two that has to go.
     fn leave_to_twin(&self) {
         let (now, dead_after) = (self.now(), self.dead_after());
         let document = self.document();
         let peers = document.peers.iter().map(|peer| peer.node_id);
         let peers: Vec<NodeId> = peers.filter(|peer| *peer != self.me).collect();
-        let found = self.ears.lock().must_go(self.process.id, &peers, now, dead_after);
+        let last = self.view().as_deref().map_or((0, 0), last_of);
+        let found = self
+            .ears
+            .lock()
+            .must_go((self.process.id, last), &peers, now, dead_after);
         if let Some(twins) = found {
+            let why = if twins.behind {
+                "holds more"
+            } else {
+                "was there before"
+            };
             self.end(Ending::Failed(format!(
-                "another process runs as node {} and was there before: {}; this data directory, or that one, is a copy: every node needs its \
-                 own (qu init or qu enroll join), or stop the other one first",
-                self.me, twins.older
+                "another process runs as node {} and {why}: {}; this data directory, or that one, is a copy: every node needs its own (qu init \
+                 or qu enroll join), or stop the other one first",
+                self.me, twins.stays
             )));
         }
     }
@@ -457,6 +467,11 @@ impl Shared {
             transport.set_addresses(addresses);
         }
     }
+}
+
+/// How far the log goes.
+fn last_of(view: &View) -> Last {
+    (view.last.term.0, view.last.index)
 }
 
 /// Voters that a majority of the group consists of.
