@@ -8,6 +8,7 @@
 //! - [`size`]: how large it is, and how large it may become.
 //! - [`change`]: differences entry by entry, so that edits of different entries do not disturb each other.
 //! - [`index`]: look-ups in it, made once.
+//! - [`rename`]: what refers to something follows its new name.
 //! - [`inventory`]: differences between the documents of two nodes.
 //!
 //! Nothing here does IO.
@@ -17,6 +18,7 @@ pub mod index;
 pub mod integrity;
 pub mod inventory;
 pub mod parse;
+pub mod rename;
 pub mod render;
 pub mod review;
 pub mod schema;

@@ -10,9 +10,10 @@ use peer::RequestError;
 use super::shared::{Mastery, Shared, quorum_of};
 use super::wire::{COMMAND_MAX, Proposal, Proposed, decode, encode, kind};
 use crate::document::change::{self, Change};
+use crate::document::rename::follow_renames;
 use crate::document::schema::SCHEMA;
 use crate::document::size::{self, WRITTEN_MAX};
-use crate::document::{Document, entries, integrity, review};
+use crate::document::{Document, changes_between, entries, integrity, review};
 use crate::identity::NodeId;
 use crate::machine::Millis;
 use crate::machine::command::{Command, Configure};
@@ -122,8 +123,15 @@ pub async fn configure(
     force: bool,
 ) -> Result<(Done, Vec<String>), Refused> {
     let document = shared.document();
-    let wanted = change::apply(&document, &changes)
+    let mut wanted = change::apply(&document, &changes)
         .map_err(|conflicts| Refused::Conflict(conflicts.iter().map(Change::title).collect()))?;
+    let before = wanted.clone();
+    follow_renames(&document, &mut wanted);
+    let changes = if wanted == before {
+        changes
+    } else {
+        changes_between(&document, &wanted)
+    };
     let warnings = reviewed(&document, &wanted, &changes)?;
     let made = propose_changes(shared, changes.clone(), &wanted, uid, what, force).await;
     let made = match made {

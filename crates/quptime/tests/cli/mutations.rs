@@ -361,3 +361,29 @@ fn what_is_there_already_changes_nothing() {
         format!("check port enabled (cluster version now {version})\n")
     );
 }
+
+#[test]
+fn what_refers_to_something_follows_its_new_name() {
+    let changes = Changes::new();
+    for args in [
+        &["alert", "add", "webhook", "hook", "--url", "http://127.0.0.1:1/"] as &[&str],
+        &["check", "add", "tcp", "parent", "127.0.0.1:1", "--alerts", "hook"],
+        &[
+            "check",
+            "add",
+            "tcp",
+            "child",
+            "127.0.0.1:2",
+            "--depends-on",
+            "parent",
+        ],
+        &["maintenance", "add", "work", "--checks", "parent", "--for", "1h"],
+        &["check", "edit", "parent", "--name", "mother"],
+        &["alert", "edit", "hook", "--name", "pager"],
+    ] {
+        changes.node.run(args).unwrap().ok();
+    }
+    let yaml = changes.yaml();
+    assert!(!yaml.contains("parent") && !yaml.contains(" hook\n"), "{yaml}");
+    changes.has(&["name: child", "- mother", "- pager"]);
+}
