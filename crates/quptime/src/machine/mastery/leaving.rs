@@ -1,4 +1,4 @@
-//! Handing the role over: take no more work, wait for messages under way, let the other one lead.
+//! Handing the role over: send nothing new, wait for messages under way, let the other one lead. Checks are judged until then.
 
 use super::Look;
 use crate::identity::NodeId;
@@ -57,6 +57,11 @@ impl Leaving {
 
     pub(super) fn reason(&self) -> Reason {
         self.reason
+    }
+
+    /// Whether the other one was asked to take the role, and may have it already.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// `idle` is whether nothing is under way any more.

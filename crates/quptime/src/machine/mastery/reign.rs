@@ -126,6 +126,12 @@ impl Reign {
         self.follow(look);
         if let Some(leaving) = &mut self.leaving {
             match leaving.step(look.now, self.flights.is_empty() && self.retell.is_idle()) {
+                // A channel may hang for long, and nobody else judges meanwhile. What comes of it is sent by whoever leads next.
+                Step::Wait if !leaving.has_asked() => {
+                    self.close_rounds(look, ids, actions);
+                    self.announce(look, actions);
+                    self.settle_again(look, actions);
+                }
                 Step::Wait => {}
                 Step::Transfer(to) => actions.push(Action::Transfer { to }),
                 Step::GiveUp => {
@@ -238,7 +244,7 @@ impl Reign {
         }
     }
 
-    fn dispatch(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
+    fn settle_again(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
         // How an attempt ended has to be on record, or the next master does not know that there was one.
         let unsettled = self.flights.iter_mut().filter_map(|(delivery, flight)| {
             let Flight::Unsettled(ending) = flight else {
@@ -249,6 +255,10 @@ impl Reign {
         for (delivery, ending) in unsettled.collect::<Vec<_>>() {
             actions.push(self.settle(look, &delivery, ending));
         }
+    }
+
+    fn dispatch(&mut self, look: &Look<'_>, actions: &mut Vec<Action>) {
+        self.settle_again(look, actions);
         self.waits.look(look.now, look.state);
         let under_way = UnderWay {
             deliveries: &self.under_way(),

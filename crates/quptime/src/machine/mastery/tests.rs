@@ -330,6 +330,35 @@ fn a_hand_over_waits_for_messages_under_way_and_begins_no_more() {
     assert!(stage.mastery.may_stop());
 }
 
+/// A channel that hangs keeps the role from being handed over for long. Nobody else can judge in that time.
+#[test]
+fn checks_are_judged_while_a_hand_over_waits() {
+    let (mut stage, claims) = Stage::with_claim();
+    let actions = stage.commit(claims);
+    assert!(sent(&actions).is_some());
+    stage.mastery.stop();
+    stage.turn();
+    assert!(stage.mastery.is_leaving());
+    for _ in 0..2 {
+        stage.now += 1000;
+        let actions = stage.round(&Finding::Good);
+        assert!(sent(&actions).is_none(), "{actions:?}");
+    }
+    assert_eq!(
+        stage.state.deliveries.len(),
+        2,
+        "RECOVERED waits for the next master"
+    );
+    // Once the other one was asked nothing is begun any more.
+    stage.now += 10_000;
+    assert_eq!(stage.turn(), [Action::Transfer { to: node(1) }]);
+    for _ in 0..2 {
+        stage.now += 1000;
+        assert!(stage.round(&Finding::Bad("refused".to_owned())).is_empty());
+    }
+    assert_eq!(stage.state.deliveries.len(), 2);
+}
+
 #[test]
 fn a_node_that_nobody_can_replace_may_stop() {
     let mut stage = Stage::new();
